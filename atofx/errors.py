@@ -1,0 +1,39 @@
+"""Every error a user of atofx can meet. Each message says what happened, where, and what to do."""
+
+from __future__ import annotations
+
+
+class AtofxError(Exception):
+    """Base of all errors raised on purpose by atofx."""
+
+
+class TraceError(AtofxError):
+    """The model cannot be traced; the message names the user's file and line."""
+
+
+class UnsupportedOpError(AtofxError):
+    """``strict=True`` met an operation that no record describes."""
+
+
+class MaskError(AtofxError):
+    """A mask does not fit the program (unknown group, wrong length, empty group)."""
+
+
+class TargetError(AtofxError):
+    """A FLOPs target cannot be reached; the message says what the least is."""
+
+
+class VerifyError(AtofxError):
+    """Two models that must agree do not."""
+
+
+class FileError(AtofxError):
+    """A file is missing, truncated or not of the expected kind."""
+
+
+class ConfigError(AtofxError):
+    """A configuration value is unknown or out of range."""
+
+
+class DataError(AtofxError):
+    """A data set is missing, empty or malformed."""
