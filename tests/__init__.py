@@ -1,0 +1,1 @@
+"""Tests of atofx; `tests.models` holds the small nets."""
