@@ -1,0 +1,57 @@
+"""The command ``atofx``: its subcommands, in the order of the help page, and what becomes of errors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import atofx
+from atofx.cli import explain, inspect, prune, train, verify
+from atofx.errors import AtofxError
+
+
+class _Commands(TyperGroup):
+    """Turns an error a user can meet into one message on stderr and exit code 2."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run the chosen subcommand."""
+        try:
+            return super().invoke(ctx)
+        except AtofxError as error:
+            typer.echo(f"atofx: {error}", err=True)
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"atofx {atofx.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Structured pruning for PyTorch: find the channels that belong together, drop some, get a smaller model.
+
+    MODEL is a name of the zoo (resnet20), of torchvision (mobilenet_v2), or package.module:factory for your own.
+    FLOPs are fused multiply-adds counted once, as fvcore and the pruning papers do.
+    """
+
+
+for command in (train, inspect, prune, verify, explain):
+    app.command()(command.run)

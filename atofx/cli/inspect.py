@@ -1,0 +1,34 @@
+"""``atofx inspect``: what can be pruned, what it costs, what is pinned and why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import atofx
+from atofx.cli import models, options, output
+from atofx.report.overview import overview
+from atofx.report.text import overview_text
+
+
+def run(
+    model: options.Model,
+    weights: options.Weights = None,
+    input_shape: options.InputShape = None,
+    arg: options.ModelArgument = None,
+    seed: options.Seed = 0,
+    axes: Annotated[bool, typer.Option("--axes", help="List every axis of every group.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail on an operation without a record instead of pinning what reaches it.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Show the groups of coupled channels, their share of the FLOPs, and what is pinned and why."""
+    loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
+    view = overview(atofx.trace(loaded.module, loaded.inputs, strict=strict))
+    data = {"model": loaded.name, "origin": loaded.origin, **view.to_dict()}
+    output.emit(data, overview_text(view, loaded.title, axes=axes), as_json=as_json)
+
+
+run.__name__ = "inspect"

@@ -1,0 +1,241 @@
+"""From what stands on the command line to a model with example inputs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from atofx import zoo
+from atofx.cli.nearest import did_you_mean
+from atofx.errors import ConfigError, FileError
+
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+_TORCHVISION = "torchvision.models"
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model from the command line.
+
+    Attributes:
+        name: as the user wrote it.
+        origin: where the name was found, such as ``"atofx.zoo"``.
+        module: the model, in eval mode.
+        inputs: example inputs, as :func:`atofx.trace` takes them.
+        build: makes another model of the same kind (random weights), for :func:`atofx.load`.
+        trained: whether weights were loaded.
+    """
+
+    name: str
+    origin: str
+    module: nn.Module
+    inputs: Any
+    build: Callable[[], nn.Module]
+    trained: bool
+
+    @property
+    def title(self) -> str:
+        """Name and origin in one line."""
+        return f"{self.name} ({self.origin})"
+
+
+def load(
+    name: str,
+    *,
+    weights: str | None = None,
+    shapes: Sequence[str] | None = None,
+    arguments: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Loaded:
+    """Find ``name`` in the zoo, then in torchvision, then as ``package.module:factory``.
+
+    Args:
+        name: the model.
+        weights: a ``.safetensors`` file, or ``"pretrained"`` for torchvision's own weights.
+        shapes: shapes of the example inputs, such as ``["1,3,32,32"]``; known models have a default.
+        arguments: ``key=value`` arguments of the factory; values are JSON where they parse as JSON, else text.
+        seed: of the initial weights and the example inputs.
+
+    Raises:
+        ConfigError: no such model, or it cannot be built from these arguments.
+        FileError: the weights cannot be read or do not fit.
+    """
+    keywords = parse_arguments(arguments or ())
+    pretrained = weights == "pretrained"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        origin, build, default_shape = _find(name, keywords, pretrained=pretrained)
+        built = build()
+        module, inputs = built if isinstance(built, tuple) else (built, None)
+        if not isinstance(module, nn.Module):
+            raise ConfigError(f"{name} gave {type(module).__name__}, not a torch.nn.Module; a factory returns the model")
+        if shapes:
+            tensors = tuple(torch.randn(parse_shape(text)) for text in shapes)
+            inputs = tensors[0] if len(tensors) == 1 else tensors
+        elif inputs is None and default_shape is not None:
+            inputs = torch.randn(default_shape)
+        elif inputs is None:
+            raise ConfigError(
+                f"{name} needs the shape of its input: add `--input-shape 1,3,224,224`, "
+                "or let the factory return (model, example_inputs)"
+            )
+    if weights is not None and not pretrained:
+        load_weights(module, weights)
+    return Loaded(name, origin, module.eval(), inputs, lambda: _model_only(build()), weights is not None)
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """``"1,3,224,224"`` or ``"1x3x224x224"`` as a tuple.
+
+    Raises:
+        ConfigError: not a list of positive integers.
+    """
+    try:
+        shape = tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise ConfigError(f"--input-shape {text!r} is not a shape; write positive integers such as 1,3,224,224")
+    return shape
+
+
+def parse_arguments(pairs: Sequence[str]) -> dict[str, Any]:
+    """``["num_classes=10", "depth=[2,2]"]`` as keyword arguments.
+
+    Raises:
+        ConfigError: an entry without ``=``.
+    """
+    keywords: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise ConfigError(f"--arg {pair!r} is not KEY=VALUE, such as num_classes=10")
+        try:
+            keywords[key] = json.loads(value)
+        except json.JSONDecodeError:
+            keywords[key] = value
+    return keywords
+
+
+def load_weights(module: nn.Module, path: str) -> None:
+    """Load a ``.safetensors`` file into the model, every key of it and no other.
+
+    Raises:
+        FileError: the file is missing, of another kind, truncated, or made for another model.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileError(f"no file {path!r} with weights (--weights)")
+    if file.suffix in _PICKLES:
+        raise FileError(
+            f"{path} looks like a pickle, and opening one can run code; convert it once:\n"
+            f"  state = torch.load({path!r}, weights_only=True)\n"
+            f"  safetensors.torch.save_file(state, {str(file.with_suffix('.safetensors'))!r})"
+        )
+    try:
+        state = safetensors.torch.load_file(file)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise FileError(f"{path} is not a whole safetensors file: {error}") from error
+    problems = _misfits(module.state_dict(), state)
+    if problems:
+        shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+        raise FileError(f"the weights in {path} do not fit the model: {shown}")
+    module.load_state_dict(state)
+
+
+def _misfits(wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[str]:
+    problems = [f"{key} is missing" for key in wanted if key not in given]
+    problems += [f"{key} is unknown{did_you_mean(key, wanted)}" for key in given if key not in wanted]
+    problems += [
+        f"{key} is {tuple(given[key].shape)} in the file, {tuple(tensor.shape)} in the model"
+        for key, tensor in wanted.items()
+        if key in given and given[key].shape != tensor.shape
+    ]
+    return problems
+
+
+def _find(
+    name: str, keywords: Mapping[str, Any], *, pretrained: bool
+) -> tuple[str, Callable[[], Any], tuple[int, ...] | None]:
+    """Origin, factory without arguments left, and default input shape."""
+    place, colon, attribute = name.partition(":")
+    if colon and place != _TORCHVISION:
+        if pretrained:
+            raise ConfigError(f"`--weights pretrained` is for torchvision's models, not for {name}")
+        factory = _import(place, attribute, name)
+        _check_arguments(factory, keywords, name)
+        return place, lambda: factory(**keywords), None
+    if not colon and name in zoo.names():
+        if pretrained:
+            raise ConfigError(f"the zoo has no pretrained weights; {_TORCHVISION}:{name} may")
+        _check_arguments(zoo.build, {"name": name, **keywords}, name)
+        return "atofx.zoo", lambda: zoo.build(name, **keywords), (1, keywords.get("in_channels", 3), 32, 32)
+    return _find_torchvision(attribute or name, keywords, pretrained=pretrained)
+
+
+def _find_torchvision(
+    name: str, keywords: Mapping[str, Any], *, pretrained: bool
+) -> tuple[str, Callable[[], Any], tuple[int, ...]]:
+    from torchvision import models
+
+    known = models.list_models()
+    if name not in known:
+        raise ConfigError(
+            f"no model {name!r} in atofx.zoo or torchvision{did_you_mean(name, [*zoo.names(), *known])}; "
+            "your own model is package.module:factory"
+        )
+    if name in models.list_models(models.video):
+        shape: tuple[int, ...] = (1, 3, 16, 112, 112)
+    else:
+        size = 299 if name == "inception_v3" else 224
+        shape = (1, 3, size, size)
+    extra: dict[str, Any] = {"weights": "DEFAULT" if pretrained else None}
+    if not pretrained and name in models.list_models(models.segmentation):
+        extra["weights_backbone"] = None
+    if not pretrained and name in ("googlenet", "inception_v3"):
+        extra["init_weights"] = False  # their own initialisation takes half a minute
+    _check_arguments(models.get_model_builder(name), extra | dict(keywords), name)
+    return "torchvision", lambda: models.get_model(name, **extra, **keywords), shape
+
+
+def _import(place: str, attribute: str, name: str) -> Callable[..., Any]:
+    here = os.fspath(Path.cwd())
+    if here not in sys.path:  # the installed command does not have the working folder there, `python -m atofx` does
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name and not (place == error.name or place.startswith(error.name + ".")):
+            raise ConfigError(f"cannot import {place} for {name}: {error}") from error
+        raise ConfigError(f"no module {place!r} for {name}; looked in {here} and the installed packages") from error
+    factory = getattr(module, attribute, None)
+    if isinstance(factory, nn.Module):
+        return lambda: factory
+    if not callable(factory):
+        raise ConfigError(f"{place} has no factory {attribute!r}{did_you_mean(attribute, vars(module))}")
+    return factory  # type: ignore[no-any-return]
+
+
+def _check_arguments(factory: Callable[..., Any], keywords: Mapping[str, Any], name: str) -> None:
+    try:
+        inspect.signature(factory).bind(**keywords)
+    except TypeError as error:
+        raise ConfigError(f"cannot build {name}: {error}; arguments of its factory are given as --arg KEY=VALUE") from error
+
+
+def _model_only(built: Any) -> nn.Module:
+    module = built[0] if isinstance(built, tuple) else built
+    assert isinstance(module, nn.Module)
+    return module

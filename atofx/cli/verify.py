@@ -1,0 +1,39 @@
+"""``atofx verify``: the compact model against the masked one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+import atofx
+from atofx.cli import models, options, output
+from atofx.report.text import verify_text
+
+
+def run(
+    model: options.Model,
+    weights: options.Weights = None,
+    mask: options.MaskFile = None,
+    keep: Annotated[float, typer.Option(min=0.0, max=1.0, help="Without --mask: keep this part of every group.")] = 0.5,
+    round_to: Annotated[int, typer.Option(min=1, help="Without --mask: keep multiples of so many channels.")] = 1,
+    seed: options.Seed = 0,
+    input_shape: options.InputShape = None,
+    arg: options.ModelArgument = None,
+    as_json: options.Json = False,
+) -> None:
+    """Compact the model and prove it in float64: same function, FLOPs and parameters as predicted.
+
+    Exit code 0 if all of it holds, 1 if not.
+    """
+    loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
+    program = atofx.trace(loaded.module, loaded.inputs)
+    chosen = program.random_mask(keep=keep, seed=seed, round_to=round_to) if mask is None else atofx.Mask.load(mask)
+    report = program.verify(chosen)
+    kept, units = sum(chosen.kept.values()), sum(vector.numel() for vector in chosen.values())
+    data = {"model": loaded.name, "units": units, "units_kept": kept, "ok": report.ok, **asdict(report)}
+    title = f"{loaded.title}, {kept} of {units} units kept"
+    output.emit(data, verify_text(report, title), as_json=as_json)
+    if not report.ok:
+        raise typer.Exit(1)

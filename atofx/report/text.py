@@ -1,0 +1,122 @@
+"""Program -> text, for terminals and log files. Needs ``rich`` (the ``[train]`` extra)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from atofx.report.overview import GroupRow, Overview
+
+_WIDTH = 120
+
+
+def quantity(value: float) -> str:
+    """``41034752`` as ``"41.03 M"``: three or four digits and a factor of a thousand."""
+    for factor, sign in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.2f} {sign}"
+    return f"{value:.0f}"
+
+
+def percent(part: float, whole: float) -> str:
+    """``part`` of ``whole`` as ``"12.3 %"``; a dash where there is no whole."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,)) -> str:
+    """Aligned columns under a rule; those in ``left`` to the left, numbers to the right. Long cells wrap."""
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="left" if index in left else "right", overflow="fold")
+    for row in rows:
+        grid.add_row(*(cell.replace("[", "\\[") for cell in row))
+    text = io.StringIO()
+    Console(file=text, width=_WIDTH, color_system=None).print(grid)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()).strip("\n")
+
+
+def overview_text(view: Overview, title: str, *, axes: bool = False) -> str:
+    """The page of ``atofx inspect``: totals, prunable groups, pinned groups, operations that pin.
+
+    Args:
+        view: of the program.
+        title: first line.
+        axes: list every axis of every group as well.
+    """
+    units = sum(row.units for row in view.prunable)
+    head = (
+        f"{title}: {quantity(view.flops)} FLOPs (fused multiply-adds, counted once), {quantity(view.params)} parameters.\n"
+        f"{len(view.prunable)} prunable groups with {units} units. One unit left in each would leave "
+        f"{percent(view.least_flops, view.flops)} of the FLOPs and {percent(view.least_params, view.params)} of the parameters."
+    )
+    return "\n\n".join([head, *_sections(view, axes=axes)])
+
+
+def _sections(view: Overview, *, axes: bool) -> list[str]:
+    sections = []
+    if view.prunable:
+        sections.append(_prunable(view.prunable))
+    pinned = [row for row in view.groups if not row.prunable]
+    if pinned:
+        rows = [(row.name, str(row.units), row.reason or "") for row in pinned]
+        sections.append("Pinned, so kept whole:\n\n" + table(("group", "units", "why"), rows, left=(0, 2)))
+    if view.pins:
+        rows = [(pin.op, pin.place, pin.reason) for pin in view.pins]
+        sections.append("Operations that pin what reaches them:\n\n" + table(("op", "place", "why"), rows, left=(0, 1, 2)))
+    if axes:
+        sections += [_axes(row) for row in view.groups]
+    return sections
+
+
+def _prunable(rows: Sequence[GroupRow]) -> str:
+    cells = [
+        (
+            row.name,
+            str(row.units),
+            str(row.channels),
+            f"{100 * row.flops_share:.1f} %" if row.flops_share is not None else "-",
+            str(len(row.producers)),
+            str(len(row.consumers)),
+        )
+        for row in rows
+    ]
+    note = "A layer between two groups counts for both: the shares can add up to more than 100 %."
+    columns = ("group", "units", "channels", "FLOPs share", "axes zeroed", "axes cut")
+    return f"{table(columns, cells)}\n\n{note}"
+
+
+def _axes(row: GroupRow) -> str:
+    lines = [f"{row.name} ({row.units} units)"]
+    lines += [f"  zeroed  {axis}" for axis in row.producers]
+    lines += [f"  cut     {axis}" for axis in row.consumers]
+    return "\n".join(lines)
+
+
+def comparison(rows: Sequence[tuple[str, float, float]]) -> str:
+    """Before and after: ``(quantity, dense, compact)`` rows with the part that is left."""
+    cells = [(name, quantity(dense), quantity(small), percent(small, dense)) for name, dense, small in rows]
+    return table(("", "dense", "compact", "left"), cells)
+
+
+def verify_text(report: VerifyReport, title: str) -> str:
+    """The page of ``atofx verify``: largest error, and counts as predicted and as counted on the compact model."""
+    counts = (
+        ("FLOPs", report.flops_predicted, report.flops_counted),
+        ("parameters", report.params_predicted, report.params_counted),
+    )
+    cells = [
+        (name, f"{predicted:,}", f"{counted:,}", "equal" if predicted == counted else "DIFFERENT")
+        for name, predicted, counted in counts
+    ]
+    verdict = "The compact model computes the same function." if report.ok else "NOT the same model: please report this."
+    return "\n\n".join(
+        [
+            title,
+            table(("", "predicted", "counted", ""), cells, left=(0, 3)),
+            f"Largest relative error between compact and masked model, in float64: {report.error:.1e}.\n{verdict}",
+        ]
+    )
