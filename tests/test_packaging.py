@@ -27,6 +27,14 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
+def tracked(*arguments: str) -> list[str]:
+    """Words of `git ls-files`; skips the test outside of a git checkout."""
+    done = subprocess.run(["git", "ls-files", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return done.stdout.split()
+
+
 def folders_with_code(top: Path) -> set[Path]:
     """Folders under `top` that hold .py files, without following links."""
     files = [file for file in top.rglob("*.py") if "__pycache__" not in file.parts]
@@ -58,10 +66,7 @@ def test_every_data_file_is_package_data(options):
             files = list(folder.glob(pattern))
             assert files, f"{package}: {pattern} matches nothing"
             listed.update(files)
-    tracked = subprocess.run(["git", "ls-files", "atofx", "passes"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if tracked.returncode:
-        pytest.skip("not a git checkout")
-    names = [name for name in tracked.stdout.split() if not name.endswith(".py") and name != "atofx/passes"]
+    names = [name for name in tracked("atofx", "passes") if not name.endswith(".py") and name != "atofx/passes"]
     assert {ROOT / name for name in names if not name.endswith(".md")} == listed
 
 
@@ -73,10 +78,7 @@ def test_passes_refuses_a_second_name():
 
 
 def test_the_link_is_tracked_and_points_at_passes():
-    listed = subprocess.run(["git", "ls-files", "-s", "atofx/passes"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    assert listed.stdout.startswith("120000 "), "atofx/passes must be a tracked link"
+    assert tracked("-s", "atofx/passes")[0] == "120000", "atofx/passes must be a tracked link"
     if (ROOT / "atofx/passes").is_symlink():
         assert (ROOT / "atofx/passes").readlink() == Path("../passes")
 
@@ -113,7 +115,9 @@ def built(tmp_path_factory) -> Path:
 
 
 def expected_files() -> set[str]:
-    names = {"atofx/py.typed"} | {f"atofx/train/recipes/{file.name}" for file in (ROOT / "atofx/train/recipes").glob("*.yaml")}
+    names = {"atofx/py.typed"} | {
+        f"atofx/train/recipes/{file.name}" for file in (ROOT / "atofx/train/recipes").glob("*.yaml")
+    }
     for top, prefix in (("atofx", ""), ("passes", "atofx/")):
         for folder in folders_with_code(ROOT / top):
             names |= {prefix + file.relative_to(ROOT).as_posix() for file in folder.glob("*.py")}

@@ -28,7 +28,13 @@ def run(
     program = atofx.trace(loaded.module, loaded.inputs)
     text = program.explain(parameter)
     memberships = [
-        {"group": group.name, "prunable": group.prunable, "reason": group.reason, "dim": member.dim, "role": member.role}
+        {
+            "group": group.name,
+            "prunable": group.prunable,
+            "reason": group.reason,
+            "dim": member.dim,
+            "role": member.role,
+        }
         for group in program.groups
         for member in group.members
         if member.name == parameter

@@ -80,7 +80,9 @@ def load(
         built = build()
         module, inputs = built if isinstance(built, tuple) else (built, None)
         if not isinstance(module, nn.Module):
-            raise ConfigError(f"{name} gave {type(module).__name__}, not a torch.nn.Module; a factory returns the model")
+            raise ConfigError(
+                f"{name} gave {type(module).__name__}, not a torch.nn.Module; a factory returns the model"
+            )
         if shapes:
             tensors = tuple(torch.randn(parse_shape(text)) for text in shapes)
             inputs = tensors[0] if len(tensors) == 1 else tensors
@@ -232,7 +234,9 @@ def _check_arguments(factory: Callable[..., Any], keywords: Mapping[str, Any], n
     try:
         inspect.signature(factory).bind(**keywords)
     except TypeError as error:
-        raise ConfigError(f"cannot build {name}: {error}; arguments of its factory are given as --arg KEY=VALUE") from error
+        raise ConfigError(
+            f"cannot build {name}: {error}; arguments of its factory are given as --arg KEY=VALUE"
+        ) from error
 
 
 def _model_only(built: Any) -> nn.Module:

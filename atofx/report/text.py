@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from atofx.program import VerifyReport
 from atofx.report.overview import GroupRow, Overview
 
 _WIDTH = 120
@@ -49,9 +50,11 @@ def overview_text(view: Overview, title: str, *, axes: bool = False) -> str:
     """
     units = sum(row.units for row in view.prunable)
     head = (
-        f"{title}: {quantity(view.flops)} FLOPs (fused multiply-adds, counted once), {quantity(view.params)} parameters.\n"
+        f"{title}: {quantity(view.flops)} FLOPs (fused multiply-adds, counted once), "
+        f"{quantity(view.params)} parameters.\n"
         f"{len(view.prunable)} prunable groups with {units} units. One unit left in each would leave "
-        f"{percent(view.least_flops, view.flops)} of the FLOPs and {percent(view.least_params, view.params)} of the parameters."
+        f"{percent(view.least_flops, view.flops)} of the FLOPs "
+        f"and {percent(view.least_params, view.params)} of the parameters."
     )
     return "\n\n".join([head, *_sections(view, axes=axes)])
 
@@ -66,7 +69,9 @@ def _sections(view: Overview, *, axes: bool) -> list[str]:
         sections.append("Pinned, so kept whole:\n\n" + table(("group", "units", "why"), rows, left=(0, 2)))
     if view.pins:
         rows = [(pin.op, pin.place, pin.reason) for pin in view.pins]
-        sections.append("Operations that pin what reaches them:\n\n" + table(("op", "place", "why"), rows, left=(0, 1, 2)))
+        sections.append(
+            "Operations that pin what reaches them:\n\n" + table(("op", "place", "why"), rows, left=(0, 1, 2))
+        )
     if axes:
         sections += [_axes(row) for row in view.groups]
     return sections
@@ -112,7 +117,9 @@ def verify_text(report: VerifyReport, title: str) -> str:
         (name, f"{predicted:,}", f"{counted:,}", "equal" if predicted == counted else "DIFFERENT")
         for name, predicted, counted in counts
     ]
-    verdict = "The compact model computes the same function." if report.ok else "NOT the same model: please report this."
+    verdict = (
+        "The compact model computes the same function." if report.ok else "NOT the same model: please report this."
+    )
     return "\n\n".join(
         [
             title,
