@@ -98,20 +98,27 @@ def test_versions_and_dependencies_are_declared(project):
     assert {"train", "export", "test"} == set(meta["optional-dependencies"])
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
-    """A wheel and an sdist, built from a copy of the tree so that the checkout stays clean."""
-    copy, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("dist")
+def copy_tree(target: Path) -> Path:
+    """What a build needs, copied so that the checkout stays clean."""
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
     for name in ("atofx", "passes"):
-        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=ignore)
+        shutil.copytree(ROOT / name, target / name, symlinks=True, ignore=ignore)
     for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    # The sdist, and the wheel from it: what pip does with a source release.
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(copy)]
+        shutil.copy(ROOT / name, target)
+    return target
+
+
+def build(source: Path, out: Path, *options: str) -> Path:
+    command = [sys.executable, "-m", "build", "--no-isolation", *options, "--outdir", str(out), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return out
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """An sdist, and a wheel from that sdist: what pip does with a source release."""
+    return build(copy_tree(tmp_path_factory.mktemp("tree")), tmp_path_factory.mktemp("dist"))
 
 
 def expected_files() -> set[str]:
@@ -136,6 +143,17 @@ def test_sdist_holds_passes_and_can_be_built_again(built):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"passes/__init__.py", "atofx/py.typed", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"} <= names
+
+
+def test_wheel_holds_passes_where_the_link_is_checked_out_as_text(tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    link = copy_tree(tree) / "atofx/passes"
+    link.unlink()
+    link.write_text("../passes", encoding="utf-8")
+    (wheel,) = build(tree, tmp_path / "dist", "--wheel").glob("*.whl")
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    assert sorted(names) == sorted(expected_files())
 
 
 def test_license_and_entry_point_are_in_the_wheel(built):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -15,23 +15,23 @@ Model = Annotated[
     ),
 ]
 Weights = Annotated[
-    Optional[str],  # noqa: UP045 - typer of Python 3.10 reads this spelling too
+    str | None,
     typer.Option(metavar="FILE", help="Weights to load: a .safetensors file, or `pretrained` for torchvision's own."),
 ]
 InputShape = Annotated[
-    Optional[list[str]],  # noqa: UP045
+    list[str] | None,
     typer.Option(
         metavar="N,C,H,W",
         help="Shape of the example input; repeat it for a model of several inputs. Known models have a default.",
     ),
 ]
 ModelArgument = Annotated[
-    Optional[list[str]],  # noqa: UP045
+    list[str] | None,
     typer.Option("--arg", metavar="KEY=VALUE", help="An argument for the model's factory, such as num_classes=10."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random: initial weights, random masks.")]
 MaskFile = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option("--mask", metavar="FILE", help="A mask in JSON, as `atofx prune` and `atofx train` write it."),
 ]

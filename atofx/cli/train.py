@@ -1,0 +1,130 @@
+"""``atofx train``: one option for every field of :class:`atofx.train.config.TrainConfig`, and nothing of its own."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from atofx.errors import ConfigError
+from atofx.train.config import TrainConfig
+from atofx.train.recipes import load_config, recipe_names
+
+
+def run(config: str | None, print_config: bool, assignments: list[str] | None, **fields: Any) -> None:
+    """Train a network and shrink it at once; with no options: ATO on scikit-learn's digits, half of the FLOPs.
+
+    Values come from the recipe or file of --config, then from the options. To use several processes:
+    `accelerate launch -m atofx train ...`.
+    """
+    overrides = {name: _value(name, text) for name, text in fields.items() if text is not None}
+    for assignment in assignments or ():
+        assign(overrides, assignment)
+    chosen = load_config(config, overrides)
+    if print_config:
+        typer.echo(chosen.to_yaml(), nl=False)
+        return
+    from atofx.train.run import train  # the engine, only when it is wanted
+
+    train(chosen)
+
+
+def parse(text: str) -> Any:
+    """The YAML value a text spells: ``"0.1"`` a number, ``"null"`` none, ``"[a, b]"`` a list."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def assign(overrides: dict[str, Any], assignment: str) -> None:
+    """Enter ``"ato.every=10"`` into nested mappings.
+
+    Raises:
+        ConfigError: not of the form KEY=VALUE.
+    """
+    path, equals, value = assignment.partition("=")
+    *parents, key = path.split(".")
+    if not equals or not key:
+        raise ConfigError(f"--set {assignment!r} is not KEY=VALUE, such as ato.every=10")
+    level = overrides
+    for parent in parents:
+        level = level.setdefault(parent, {})
+    level[key] = parse(value)
+
+
+def _value(name: str, given: Any) -> Any:
+    """What an option means: text stays text for a field of text, else it is read as YAML; flags are values already."""
+    is_text = str in _plain(TrainConfig.model_fields[name].annotation)
+    return given if is_text or not isinstance(given, str) else parse(given)
+
+
+def _options() -> list[inspect.Parameter]:
+    recipes = ", ".join(recipe_names())
+    options = [
+        _option("config", str | None, f"A recipe ({recipes}) or the path of a YAML file.", "NAME|PATH"),
+        _option(
+            "print_config",
+            bool,
+            "Print the configuration that would be used and stop.",
+            default=False,
+            flag="--print-config",
+        ),
+        _option("assignments", list[str] | None, "Set a nested option: ato.every=10.", "KEY=VALUE", flag="--set"),
+    ]
+    for name, field in TrainConfig.model_fields.items():
+        if not _is_nested(field):
+            options.append(_field_option(name, field))
+    return options
+
+
+def _field_option(name: str, field: FieldInfo) -> inspect.Parameter:
+    if field.annotation is bool:
+        both = f"--{name.replace('_', '-')}/--no-{name.replace('_', '-')}"
+        return _option(name, bool | None, _help(field), flag=both)
+    return _option(name, str | None, _help(field), _metavar(field))
+
+
+def _help(field: FieldInfo) -> str:
+    default = "" if field.default is None else f" [default: {json.dumps(field.default)}]"
+    return f"{field.description}{default}".replace('"', "")
+
+
+def _option(
+    name: str, kind: Any, text: str, metavar: str | None = None, *, default: Any = None, flag: str | None = None
+) -> inspect.Parameter:
+    names = (flag,) if flag else ()
+    option = typer.Option(*names, help=text, metavar=metavar, show_default=False)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+
+
+def _is_nested(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def _metavar(field: FieldInfo) -> str:
+    kinds = _plain(field.annotation)
+    choices = [str(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    if choices:
+        return "|".join(choices)
+    names = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
+    return next((names[kind] for kind in kinds if kind in names), "LIST")
+
+
+def _plain(annotation: Any) -> list[Any]:
+    """The types in a union or ``Annotated``, None aside."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _plain(get_args(annotation)[0])
+    if origin is Union or type(annotation).__name__ == "UnionType":
+        return [kind for part in get_args(annotation) if part is not type(None) for kind in _plain(part)]
+    return [annotation]
+
+
+run.__signature__ = inspect.Signature(_options())  # type: ignore[attr-defined]
+run.__annotations__ = {option.name: option.annotation for option in _options()}
