@@ -1,6 +1,6 @@
 """MobileNetV2 for CIFAR (Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018, table 2).
 
-For 32 x 32 images the stem and the second stage keep the resolution (stride 1), so that three of the five halvings remain.
+For 32 x 32 images the stem and the second stage keep the resolution (stride 1): three of five halvings remain.
 2.3 M parameters, 0.09 G multiply-adds at 32 x 32.
 """
 

@@ -1,6 +1,6 @@
 """CIFAR ResNets of depth 6n + 2 (He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2).
 
-Three stages of n basic blocks with 16, 32 and 64 channels. Shortcuts that change the shape are parameter-free (option A):
+Three stages of n basic blocks with 16, 32 and 64 channels. Shortcuts between shapes are parameter-free (option A):
 every second pixel, and zeros for the new channels.
 """
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class OptionA(nn.Module):
-    """Parameter-free shortcut: (N, C, H, W) -> (N, C + new, H / stride, W / stride), zeros on both sides of the old channels."""
+    """Parameter-free shortcut: (N, C, H, W) -> (N, C + new, H / stride, W / stride), zeros around the old channels."""
 
     def __init__(self, new: int, stride: int) -> None:
         super().__init__()

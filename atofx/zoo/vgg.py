@@ -21,7 +21,8 @@ class VGG(nn.Module):
             if channels is None:
                 layers.append(nn.MaxPool2d(2))
                 continue
-            layers += [nn.Conv2d(width, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+            conv = nn.Conv2d(width, channels, 3, padding=1, bias=False)
+            layers += [conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
             width = channels
         self.features = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)

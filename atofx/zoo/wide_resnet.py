@@ -1,6 +1,7 @@
 """ResNet-18 for CIFAR: the four ImageNet stages (64 to 512 channels) behind a 3 x 3 stem without pooling.
 
-He et al., CVPR 2016, in the form the pruning papers use for CIFAR (OTO, ATO): 11.2 M parameters, 0.56 G multiply-adds at 32 x 32.
+He et al., CVPR 2016, in the form the pruning papers use for CIFAR (OTO, ATO):
+11.2 M parameters, 0.56 G multiply-adds at 32 x 32.
 """
 
 from __future__ import annotations

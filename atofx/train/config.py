@@ -1,0 +1,232 @@
+"""What a training run is: every option with its meaning, unit and range, and YAML in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from atofx.errors import ConfigError
+from atofx.train.config_errors import explain
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Options(BaseModel):
+    """Frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class AtoOptions(_Options):
+    """Auto-Train-Once (Wu et al., CVPR 2024). The five ``t_`` fields are fractions of the whole training."""
+
+    groups: tuple[str, ...] | None = None
+    """Patterns (* and ?) of the group names to prune, e.g. [layer*.conv1]; null: all prunable groups."""
+    every: int | None = Field(default=None, ge=1)
+    """Optimizer steps per controller step; null: 20, less in short runs."""
+    controller_lr: float | None = Field(default=None, gt=0)
+    """Learning rate of the controller; null: 1e-3, up to 1e-2 in short runs."""
+    lmd: float = Field(default=0.0, ge=0)
+    """Strength of the projection; 0: 10 before t_lambda, 1000 from there on."""
+    projection: Literal["proximal", "half-space"] = "proximal"
+    """How dropped units are shrunk."""
+    reg_w: float = Field(default=4.0, gt=0)
+    """Weight of the FLOPs term (applied twice over, as published)."""
+    t_start: Share = 25 / 245
+    """When the controller starts to learn."""
+    t_w: Share = 50 / 245
+    """When the projection starts."""
+    t_lambda: Share = 120 / 245
+    """When the projection becomes strong."""
+    t_decay: Share = 122 / 245
+    """When the controller's learning rate drops to a tenth."""
+    t_end: Share = 125 / 245
+    """When the mask is frozen."""
+
+
+class OneShotOptions(_Options):
+    """A criterion ranks the units once; the dropped ones stay at zero for the rest of the training."""
+
+    scope: Literal["global", "uniform"] = "uniform"
+    """Rank units over the whole network, or keep the same share of every group."""
+    prune_at: Share = 0.5
+    """Fraction of the training after which the units are ranked and dropped."""
+
+
+class TrainConfig(_Options):
+    """One training run. FLOPs are fused multiply-adds counted once."""
+
+    model: str = "resnet20"
+    """A name of the zoo (resnet20), of torchvision (mobilenet_v2), or package.module:factory."""
+    data: str = "digits"
+    """One of digits, cifar10, cifar100, or folder:PATH (PATH/train/<class>, PATH/val/<class>)."""
+    data_dir: str = "data"
+    """Folder of the data sets that torchvision downloads."""
+    image_size: int | None = Field(default=None, ge=4, le=1024)
+    """Side of the images in pixels; null: 8 for digits, 32 for cifar, for folders 224 or their own size up to 64."""
+    augment: Literal["auto", "none", "shift", "crop-flip", "imagenet"] = "auto"
+    """Of training images. shift: padded random crop; crop-flip: and mirrored; imagenet: random resized crop, mirrored;
+    auto: shift for digits, crop-flip for images up to 64 pixels, imagenet for larger ones."""
+    color_jitter: float = Field(default=0.0, ge=0, le=1)
+    """With augment imagenet: brightness, contrast, saturation; half of it for hue."""
+    cache: Literal["auto", "memory", "none"] = "auto"
+    """Decode all images once and keep them in memory, or read files all along; auto: memory up to 64 pixels."""
+    workers: int = Field(default=4, ge=0, le=256)
+    """Processes that read files, where images are not kept in memory."""
+
+    method: str = "ato"
+    """One of ato, none (dense training), or a one-shot criterion: l1, l2, bn-scale, taylor, random."""
+    flops: Fraction | None = None
+    """Kept fraction of the FLOPs of the whole model; 0.5 if neither flops nor p is given."""
+    p: Fraction | None = None
+    """Kept fraction of the prunable FLOPs, instead of flops."""
+    ato: AtoOptions = AtoOptions()
+    """Options of method ato."""
+    oneshot: OneShotOptions = OneShotOptions()
+    """Options of the one-shot criteria."""
+
+    epochs: int = Field(default=30, ge=1)
+    """Passes over the training images."""
+    batch_size: int = Field(default=64, ge=1)
+    """Images per optimizer step, over all processes together."""
+    eval_batch_size: int = Field(default=256, ge=1)
+    """Images per evaluation step, over all processes together."""
+    eval_every: int = Field(default=1, ge=1)
+    """Epochs per evaluation on the test images (the last epoch always)."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Optimizer of the network."""
+    lr: float = Field(default=0.1, gt=0)
+    """Peak learning rate."""
+    weight_decay: float = Field(default=5e-4, ge=0)
+    """Weight decay, on all parameters."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of sgd."""
+    nesterov: bool = True
+    """Nesterov momentum for sgd."""
+    warmup_epochs: float = Field(default=1.0, ge=0)
+    """Epochs of linear warm-up."""
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    """Learning rate after the warm-up."""
+    milestones: tuple[Share, ...] = (0.5, 0.75)
+    """Fractions of the training at which schedule step drops the rate."""
+    gamma: float = Field(default=0.1, gt=0, lt=1)
+    """Factor of each drop of schedule step."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Label smoothing."""
+    mixup: float = Field(default=0.0, ge=0)
+    """Alpha of the Beta distribution of mixup, one coefficient a batch; 0: off."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of training; the final comparison is always fp32."""
+    channels_last: bool = True
+    """Memory layout of images and convolutions (faster on CPU and GPU)."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of weights, data order, augmentation and controller."""
+
+    out: str | None = None
+    """Run folder; null: a new one under runs/."""
+    resume: bool = False
+    """Continue the run in the folder out (from its start if it has no checkpoint yet)."""
+    baseline: bool = False
+    """Also train the dense network for the same number of epochs and report it."""
+    checkpoint_every: int = Field(default=0, ge=0)
+    """Optimizer steps per checkpoint within an epoch; 0: at epoch ends only."""
+    latency_batch: int = Field(default=32, ge=1)
+    """Images per forward pass when latency is measured."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        if self.flops is not None and self.p is not None:
+            raise ValueError("give flops (kept fraction of the whole model) or p (of its prunable part), not both")
+        if self.nesterov and self.momentum == 0 and self.optimizer == "sgd":
+            raise ValueError("nesterov needs a momentum above 0; set nesterov: false")
+        if self.cache == "memory" and self.augment == "imagenet":
+            raise ValueError("augment imagenet works on files of any size; it needs cache: none (or auto)")
+        if self.resume and self.out is None:
+            raise ValueError("resume needs the run folder: give out")
+        return self
+
+    @property
+    def target(self) -> dict[str, float]:
+        """``{"flops": …}`` or ``{"p": …}``, whichever was given; half of the FLOPs by default."""
+        if self.p is not None:
+            return {"p": self.p}
+        return {"flops": 0.5 if self.flops is None else self.flops}
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """The configuration with these values, defaults for the rest.
+
+        Raises:
+            ConfigError: an unknown key (with the nearest valid one) or a value out of range.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError(explain(error, cls)) from error
+
+    def updated(self, **values: Any) -> TrainConfig:
+        """A copy with some fields changed, checked like any other; ``flops`` and ``p`` displace each other."""
+        return TrainConfig.parse(merged(self.model_dump(), values))
+
+    def to_yaml(self) -> str:
+        """YAML text that :meth:`from_yaml` reads; each field under its description."""
+        return "\n".join(_commented(self)) + "\n"
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> TrainConfig:
+        """Read a configuration file.
+
+        Raises:
+            ConfigError: the file cannot be read, is not a YAML mapping, or holds an invalid value.
+        """
+        return cls.parse(read_yaml(path))
+
+
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with ``changes`` on top; nested options one by one; ``flops`` and ``p`` displace each other."""
+    out = dict(values)
+    for one, other in (("flops", "p"), ("p", "flops")):
+        if changes.get(one) is not None and changes.get(other) is None:
+            out.pop(other, None)
+    for key, value in changes.items():
+        nested = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = merged(out[key], value) if nested else value
+    return out
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file cannot be read or is not a mapping.
+    """
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration {str(path)!r}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path} holds a {type(loaded).__name__}; a configuration is a mapping such as 'epochs: 30'")
+    return {str(key): value for key, value in loaded.items()}
+
+
+def _commented(options: BaseModel, indent: str = "") -> list[str]:
+    lines: list[str] = []
+    for name, field in type(options).model_fields.items():
+        value = getattr(options, name)
+        lines.append(f"{indent}# {' '.join((field.description or '').split())}")
+        if isinstance(value, BaseModel):
+            lines += [f"{indent}{name}:", *_commented(value, indent + "  ")]
+            continue
+        plain = list(value) if isinstance(value, tuple) else value
+        text = yaml.safe_dump({name: plain}, default_flow_style=None, width=1000, allow_unicode=True)
+        lines.append(indent + text.rstrip("\n"))
+    return lines

@@ -1,0 +1,40 @@
+"""The configurations that ship with the package, by name, and any other by its path."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from atofx.errors import ConfigError
+from atofx.train.config import TrainConfig, merged, read_yaml
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The names of the shipped recipes."""
+    folder = files("atofx.train") / "recipes"
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+
+
+def load_config(source: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+    """The configuration of a recipe's name or a YAML file's path (None: digits), with ``overrides`` on top.
+
+    An override of ``flops`` displaces the recipe's ``p`` and the other way round; nested mappings merge.
+
+    Raises:
+        ConfigError: no such recipe or file, an unknown key, or a value out of range.
+    """
+    name = "digits" if source is None else str(source)
+    if name in recipe_names():
+        with as_file(files("atofx.train") / "recipes" / f"{name}.yaml") as path:
+            values = read_yaml(path)
+    elif Path(name).suffix in {".yaml", ".yml"} or Path(name).exists():
+        values = read_yaml(name)
+    else:
+        near = difflib.get_close_matches(name, recipe_names(), n=1)
+        known = f"known: {', '.join(recipe_names())}, or the path of a .yaml file"
+        hint = f"did you mean {near[0]!r}?" if near else known
+        raise ConfigError(f"no recipe {name!r}; {hint}")
+    return TrainConfig.parse(merged(values, overrides or {}))
