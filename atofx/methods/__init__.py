@@ -1,0 +1,31 @@
+"""Methods that decide a mask: while a model trains (ATO), or in one look (``oneshot``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+
+from atofx.errors import ConfigError
+from atofx.methods.ato import ATO
+from atofx.methods.oneshot import oneshot
+from atofx.methods.protocol import Method
+from atofx.methods.schedule import Schedule
+from atofx.methods.subset import subset_indices
+from atofx.methods.targets import Targets, targets
+
+__all__ = ["ATO", "Method", "Schedule", "Targets", "by_name", "oneshot", "subset_indices", "targets"]
+
+_METHODS: Mapping[str, type[ATO]] = MappingProxyType({"ato": ATO})
+
+
+def by_name(name: str) -> type[ATO]:
+    """The training-time method called ``name``.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest.
+    """
+    if name.lower() in _METHODS:
+        return _METHODS[name.lower()]
+    near = get_close_matches(name.lower(), _METHODS, n=1, cutoff=0.0)
+    raise ConfigError(f"unknown method {name!r}; did you mean {near[0]!r}? There are: {', '.join(_METHODS)}")

@@ -1,0 +1,424 @@
+"""Auto-Train-Once: a controller network decides which units die while the model trains, and the model shrinks on its own.
+
+Source: *Auto-Train-Once: Controller Network Guided Automatic Network Pruning from Scratch* (CVPR 2024, arXiv 2403.14729) and its
+authors' code. Where paper and code differ, the code is followed and the docstring concerned says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch.nn import functional
+
+from atofx.errors import ConfigError, TargetError
+from atofx.ir.mask import Mask
+from atofx.methods import parallel
+from atofx.methods.calibrate import calibrate
+from atofx.methods.controller import Controller
+from atofx.methods.producers import Dropped, producer_axes
+from atofx.methods.projection import HalfSpace, Projection, Proximal
+from atofx.methods.protocol import BatchSource, StateValue, call, draw
+from atofx.methods.resource import REG_W, resource_loss, weight
+from atofx.methods.schedule import Schedule, plan
+from atofx.methods.selection import GroupFilter, UnitSpace, select, soft_flops
+from atofx.methods.targets import Targets, targets
+
+if TYPE_CHECKING:
+    from atofx.program import Program
+
+LossFn = Callable[[Any, Any], torch.Tensor]
+WEIGHT_DECAY = 1e-2
+
+
+class ATO:
+    """Auto-Train-Once beside any training loop. FLOPs are multiply-adds counted once.
+
+    ::
+
+        method = ATO(program, flops=0.5, total_steps=epochs * len(loader))
+        for x, y in loader:
+            criterion(model(x), y).backward(); optimizer.step(); optimizer.zero_grad()
+            method.step(lr=lr, batch=(x, y))
+        mask = method.mask()
+
+    Every ``every`` steps between T_start and T_end the controller takes one step on
+    ``task(gated model, soft gates) + 2 reg_w R(FLOPs of independent hard straight-through bits)`` (so in the authors' code; a
+    straight-through mask for both would be the paper's reading). Once an epoch a mask is drawn from it; from T_w on the
+    units it drops are projected towards zero after each optimizer step. At T_end the mask is frozen: units ranked by keep
+    probability, one offset found by bisection, so that the kept FLOPs are within 1 % of the target (the code freezes the last
+    random draw, which meets the target only roughly). At ``total_steps`` the dropped units become exactly zero.
+
+    Args:
+        program: the traced model; train the plain (ungated) model it was made from.
+        flops: kept fraction of the whole model's FLOPs; or
+        p: kept fraction of the prunable part, as in the published runs. The resource loss is measured on the same part.
+        total_steps: optimizer steps of the whole training.
+        steps_per_epoch: a mask is drawn once in so many steps; a hundredth of the training if not given.
+        groups: which prunable groups take part (see ``select``); all by default, coupled residual ones included.
+        every: model steps per controller step; None is 20, fewer in short trainings (``controller_pace``).
+        controller_lr: None is 1e-3, more in short trainings (``controller_lr``).
+        lmd: strength of the proximal step; 0 is 10 and later 1000.
+        projection: ``"proximal"``, ``"half-space"`` or an object of your own.
+        reg_w: weight of the resource loss; applied doubled.
+        schedule: the phases as fractions of training.
+        loss_fn: task loss of the controller, plain cross-entropy by default.
+        seed: initial weights and draws of the controller; the same on every process.
+
+    Raises:
+        ConfigError: a value is missing or out of range.
+        TargetError: no mask reaches the target.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        flops: float | None = None,
+        *,
+        p: float | None = None,
+        total_steps: int | None = None,
+        steps_per_epoch: int | None = None,
+        groups: GroupFilter = None,
+        every: int | None = None,
+        controller_lr: float | None = None,
+        lmd: float = 0.0,
+        projection: Literal["proximal", "half-space"] | Projection = "proximal",
+        reg_w: float = REG_W,
+        schedule: Schedule | None = None,
+        loss_fn: LossFn = functional.cross_entropy,
+        seed: int = 0,
+    ) -> None:
+        if total_steps is None:
+            raise ConfigError(
+                "ATO's phases are fractions of the training, so it must know how long that is: pass "
+                "total_steps=epochs * len(loader) (the number of optimizer steps)"
+            )
+        if lmd < 0 or reg_w < 0:
+            raise ConfigError(f"lmd={lmd} and reg_w={reg_w} must not be negative")
+        self.program = program
+        self.schedule = schedule or Schedule()
+        self.plan = plan(self.schedule, total_steps, every=every, steps_per_epoch=steps_per_epoch, lr=controller_lr)
+        self.targets: Targets = targets(program, flops=flops, p=p, groups=groups)
+        self._on_prunable = p is not None
+        self._space = UnitSpace(select(program, groups))
+        if not self._space.groups and self.targets.flops < 1:
+            raise TargetError(
+                f"no group of the model may be pruned, so flops={self.targets.flops:.4f} cannot be reached: the least is "
+                "1.0 (program.summary() says what is pinned and why)"
+            )
+        self.targets.require_reachable()
+        self.loss_fn = loss_fn
+        self.lmd = lmd
+        self.reg_w = reg_w
+        self.seed = seed
+        self._controller = Controller(self._space.sizes, seed=seed)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._optimizer = _adamw(self._controller, self.plan.lr)
+        self._projection = _projection(projection)
+        self._axes = producer_axes(self._space)
+        self._keep = torch.ones(self._space.total, dtype=torch.bool)
+        self._dropped: Dropped | None = None
+        self._gated: Any = None
+        self._step = 0
+        self._updates = 0
+        self._frozen = False
+        self._finished = False
+        self._logged: dict[str, float] = {}
+        self._present_flops = 1.0
+
+    @property
+    def target(self) -> float:
+        """Target as the kept fraction of the whole model's FLOPs."""
+        return self.targets.flops
+
+    @property
+    def p(self) -> float:
+        """Target as the kept fraction of the prunable part."""
+        return self.targets.p
+
+    @property
+    def least(self) -> float:
+        """The least kept fraction any mask reaches."""
+        return self.targets.least
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps seen."""
+        return self._step
+
+    @property
+    def controller_steps(self) -> int:
+        """Controller steps done."""
+        return self._updates
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the mask is final."""
+        return self._frozen
+
+    def due(self) -> bool:
+        """True if the coming :meth:`step` trains the controller and so uses its batch."""
+        return not self._frozen and bool(self._space.total) and self.plan.is_controller_step(self._step)
+
+    def step(self, *, lr: float, batch: BatchSource) -> None:
+        """After every optimizer step of the model: controller, mask, projection, as the schedule has it.
+
+        Args:
+            lr: the model's present learning rate; it scales the projection.
+            batch: ``(inputs, targets)`` or a function making one, called only when :meth:`due`. Feed a fixed 5 % of the
+                training set (``subset_indices``), or simply the present batch.
+        """
+        now = self._step
+        if not self._frozen and now >= self.plan.end:
+            self._freeze()
+        elif not self._frozen and self._space.total and self.plan.is_resample_step(now):
+            self._put_in_force(self._draw())
+        if self.due():
+            self._train_controller(batch)
+        if self._finished:
+            self._producers().zero_()
+        else:
+            lmd = self.plan.lmd(now, self.lmd)
+            if lmd > 0:
+                self._project(lmd, lr)
+        self._step = now + 1
+        if self._step == self.plan.total:
+            self.finish()
+
+    def mask(self) -> Mask:
+        """The frozen mask; before the freeze, the mask that would be frozen now. Meets the FLOPs target."""
+        return self._space.mask(self.program, self._keep) if self._frozen else self._calibrated()
+
+    def present_mask(self) -> Mask:
+        """The mask in force: all kept, then one drawn an epoch, then the frozen one."""
+        return self._space.mask(self.program, self._keep)
+
+    def finish(self, optimizer: torch.optim.Optimizer | None = None) -> Mask:
+        """Freeze the mask if it is not yet, and set every dropped unit's producers to exactly zero.
+
+        From now on the plain model computes what its compact version computes. Called by itself at ``total_steps``.
+        Further calls of :meth:`step` hold the zeros while the rest trains on.
+
+        Args:
+            optimizer: its momentum of dropped units is zeroed as well, so that it cannot move them again.
+        """
+        if not self._frozen:
+            self._freeze()
+        producers = self._producers()
+        producers.zero_()
+        if optimizer is not None:
+            producers.clear_momentum_(optimizer)
+        self._finished = True
+        return self.mask()
+
+    def metrics(self) -> dict[str, float]:
+        """``flops`` (kept fraction, present mask), ``dropped`` (units), ``frozen``, ``lambda``, and the controller's last step."""
+        return {
+            "flops": self._present_flops,
+            "dropped": float((~self._keep).sum()),
+            "frozen": float(self._frozen),
+            "lambda": self.plan.lmd(max(0, self._step - 1), self.lmd),
+            **self._logged,
+        }
+
+    def state_dict(self) -> dict[str, StateValue]:
+        """Flat: tensors and JSON scalars. Loading it continues bit for bit, draws included."""
+        state: dict[str, StateValue] = {
+            "step": self._step,
+            "updates": self._updates,
+            "frozen": self._frozen,
+            "finished": self._finished,
+            "present_flops": self._present_flops,
+            "total_steps": self.plan.total,
+            "flops": self.targets.flops,
+            "units": self._space.total,
+            "keep": self._keep.clone(),
+            "generator": self._generator.get_state(),
+        }
+        for name, tensor in self._controller.state_dict().items():
+            state[f"controller.{name}"] = tensor.clone()
+        for index, slots in self._optimizer.state_dict()["state"].items():
+            for slot, value in slots.items():
+                state[f"optimizer.{index}.{slot}"] = torch.as_tensor(value).clone()
+        for position, tensor in enumerate(self._projection.state()):
+            state[f"projection.{position}"] = tensor
+        for name, number in self._logged.items():
+            state[f"metrics.{name}"] = number
+        return state
+
+    def load_state_dict(self, state: Mapping[str, StateValue]) -> None:
+        """Continue from :meth:`state_dict`.
+
+        Raises:
+            ConfigError: the state was saved for another model, target or length of training.
+        """
+        mine = {"total_steps": self.plan.total, "flops": self.targets.flops, "units": self._space.total}
+        for name, value in mine.items():
+            if state.get(name) != value:
+                raise ConfigError(
+                    f"this state belongs to another run of ATO: {name} is {state.get(name)}, here {value}"
+                )
+        self._controller.load_state_dict(_tensors(state, "controller."))
+        slots: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in _tensors(state, "optimizer.").items():
+            index, slot = name.split(".", 1)
+            slots.setdefault(int(index), {})[slot] = tensor.clone()
+        self._optimizer.load_state_dict({"state": slots, "param_groups": self._optimizer.state_dict()["param_groups"]})
+        self._generator.set_state(_tensors(state, "generator")[""].cpu())
+        self._step = int(_scalar(state, "step"))
+        self._updates = int(_scalar(state, "updates"))
+        self._frozen = bool(_scalar(state, "frozen"))
+        self._finished = bool(_scalar(state, "finished"))
+        self._logged = {k.removeprefix("metrics."): _scalar(state, k) for k in state if k.startswith("metrics.")}
+        self._keep = _tensors(state, "keep")[""].cpu().bool()
+        self._present_flops = _scalar(state, "present_flops")
+        self._dropped = None
+        kept = _tensors(state, "projection.")
+        if kept:
+            self._projection.restore([kept[str(position)] for position in range(len(kept))])
+            self._dropped = Dropped(self.program, self._space, self._axes, self._keep)
+
+    def _train_controller(self, batch: BatchSource) -> None:
+        inputs, labels = draw(batch)
+        weights = list(self._controller.parameters())
+        device = self._device()
+        with torch.enable_grad():
+            with _no_autocast():
+                logits = self._controller()
+                gates = self._controller.soft(logits, self._generator)
+                bits = self._controller.hard(logits, self._generator)
+                kept = self._kept_fraction(bits)
+                resource = resource_loss(kept, self.p if self._on_prunable else self.target)
+                moved = self._space.split(gates.to(device))
+            with self._evaluating() as gated:
+                gated.set_mask(moved)
+                task = self.loss_fn(call(gated, inputs), labels)
+                gated.set_mask(None)
+            with _no_autocast():
+                loss = task.float().cpu() + weight(self.reg_w) * resource.float()
+                gradients = parallel.average(torch.autograd.grad(loss, weights), device)
+        for parameter, gradient in zip(weights, gradients, strict=True):
+            parameter.grad = gradient
+        decayed = self._step >= self.plan.decay
+        for options in self._optimizer.param_groups:
+            options["lr"] = self.plan.lr * (0.1 if decayed else 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._updates += 1
+        with torch.no_grad():
+            self._logged = {
+                "controller_loss": float(loss),
+                "controller_task": float(task),
+                "resource_loss": float(resource),
+                "sampled_flops": float(self._overall(kept)),
+                "keep_probability": float(self._controller.keep_probability(logits).mean()),
+            }
+
+    def _kept_fraction(self, bits: torch.Tensor) -> torch.Tensor:
+        """Kept fraction of the part the target was given for: the whole model, or its prunable part."""
+        flops = soft_flops(self.program, self._space, bits.double())
+        if not self._on_prunable:
+            return flops / self.targets.total
+        return (flops - (self.targets.total - self.targets.prunable)) / self.targets.prunable
+
+    def _overall(self, kept: torch.Tensor) -> torch.Tensor:
+        if not self._on_prunable:
+            return kept
+        return (self.targets.total - self.targets.prunable + kept * self.targets.prunable) / self.targets.total
+
+    @torch.no_grad()
+    def _draw(self) -> torch.Tensor:
+        """A random mask from the controller; its best unit is added to a group that would end empty."""
+        with _no_autocast():
+            logits = self._controller()
+            bits = self._controller.hard(logits, self._generator) >= 0.5
+        return self._space.rescue(bits, logits)
+
+    @torch.no_grad()
+    def _calibrated(self) -> Mask:
+        with _no_autocast():
+            logits = self._controller() if self._space.total else torch.zeros(0)
+        return calibrate(self.program, self._space.groups, self._space.split(logits), self.target).mask
+
+    def _freeze(self) -> None:
+        self._put_in_force(self._space.join(self._calibrated()).bool())
+        self._frozen = True
+
+    def _put_in_force(self, keep: torch.Tensor) -> None:
+        self._keep = parallel.agree(keep, self._device())
+        self._dropped = None
+        self._present_flops = int(self.program.flops(self.present_mask())) / self.targets.total
+
+    def _producers(self) -> Dropped:
+        if self._dropped is None:
+            self._dropped = Dropped(self.program, self._space, self._axes, self._keep)
+        return self._dropped
+
+    def _project(self, lmd: float, lr: float) -> None:
+        fresh = self._dropped is None
+        producers = self._producers()
+        if fresh:
+            self._projection.begin(producers)
+        if producers.count:
+            self._projection.step(producers, lmd=lmd, lr=lr)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[Any]:
+        """The gated model in eval mode (norms use running statistics); every module's own mode comes back."""
+        if self._gated is None:
+            self._gated = self.program.gated()
+        modes = [(module, module.training) for module in self._gated.modules()]
+        self._gated.eval()
+        try:
+            yield self._gated
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def _device(self) -> torch.device:
+        for axis in self._axes:
+            return self.program.tensor(axis.name).device
+        return torch.device("cpu")
+
+
+def _adamw(controller: Controller, lr: float) -> torch.optim.AdamW:
+    """AdamW with weight decay 1e-2 on the GRU's and the heads' weights, none on biases and the layer norm."""
+    decayed = [p for name, p in controller.named_parameters() if "weight" in name and not name.startswith("norm.")]
+    chosen = {id(p) for p in decayed}
+    plain = [p for p in controller.parameters() if id(p) not in chosen]
+    return torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}], lr=lr
+    )
+
+
+def _projection(choice: Literal["proximal", "half-space"] | Projection) -> Projection:
+    if choice == "proximal":
+        return Proximal()
+    if choice == "half-space":
+        return HalfSpace()
+    if isinstance(choice, str):
+        raise ConfigError(f"projection={choice!r} is unknown; it is 'proximal' (default) or 'half-space'")
+    return choice
+
+
+def _no_autocast() -> torch.autocast:
+    """The controller and the costs run on the CPU in full precision, whatever the loop uses for the model."""
+    return torch.autocast("cpu", enabled=False)
+
+
+def _tensors(state: Mapping[str, StateValue], prefix: str) -> dict[str, torch.Tensor]:
+    found = {
+        k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix) and isinstance(v, torch.Tensor)
+    }
+    if not found and prefix not in ("optimizer.", "projection."):
+        raise ConfigError(f"the state holds no tensor {prefix.rstrip('.')!r}; it was not saved by ATO.state_dict")
+    return found
+
+
+def _scalar(state: Mapping[str, StateValue], name: str) -> float:
+    value = state.get(name)
+    if not isinstance(value, (int, float)):
+        raise ConfigError(f"the state holds no number {name!r}; it was not saved by ATO.state_dict")
+    return float(value)

@@ -1,0 +1,78 @@
+"""One-shot pruning: rank the units of a trained model and cut to a FLOPs target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch.nn import functional
+
+from atofx.errors import ConfigError
+from atofx.ir.mask import Mask
+from atofx.methods.calibrate import TOLERANCE, calibrate
+from atofx.methods.criteria import Data
+from atofx.methods.criteria import criterion as find_criterion
+from atofx.methods.protocol import Batch
+from atofx.methods.selection import GroupFilter, UnitSpace, select
+from atofx.methods.targets import targets
+
+if TYPE_CHECKING:
+    from atofx.program import Program
+
+Scope = Literal["global", "uniform"]
+
+
+def oneshot(
+    program: Program,
+    flops: float = 0.5,
+    criterion: str = "l2",
+    *,
+    scope: Scope = "global",
+    batches: Iterable[Batch] = (),
+    loss_fn: Callable[[Any, Any], torch.Tensor] = functional.cross_entropy,
+    groups: GroupFilter = None,
+    round_to: int = 1,
+    tolerance: float = TOLERANCE,
+    seed: int = 0,
+) -> Mask:
+    """A mask keeping ``flops`` of the model's FLOPs (multiply-adds counted once) by one look at the weights.
+
+    Args:
+        program: the traced model.
+        flops: kept fraction of the whole model's FLOPs.
+        criterion: ``l1``, ``l2``, ``bn-scale``, ``taylor`` (needs ``batches``) or ``random``.
+        scope: ``"global"`` compares units of all groups (scores divided by their group's mean) with one threshold;
+            ``"uniform"`` keeps the same ratio of every group.
+        batches: ``(inputs, targets)`` pairs for criteria with gradients.
+        loss_fn: the loss they differentiate.
+        groups: which prunable groups may be pruned.
+        round_to: kept channels are a multiple of this in groups at least twice as wide.
+        tolerance: relative; a miss beyond it is warned about.
+        seed: for ``random``.
+
+    Raises:
+        TargetError: no mask reaches the target; the message says what the least is.
+        ConfigError: an argument is unknown or out of range.
+    """
+    if scope not in ("global", "uniform"):
+        raise ConfigError(f"scope={scope!r} is unknown; it is 'global' or 'uniform'")
+    find = find_criterion(criterion)
+    wanted = targets(program, flops=flops, groups=groups)
+    space = UnitSpace(select(program, groups))
+    scores = space.split(find(program, space, Data(batches, loss_fn, seed)))
+    comparable = {name: (_by_mean if scope == "global" else _by_rank)(score) for name, score in scores.items()}
+    return calibrate(program, space.groups, comparable, wanted.flops, tolerance=tolerance, round_to=round_to).mask
+
+
+def _by_mean(scores: torch.Tensor) -> torch.Tensor:
+    """Scores over their group's mean, so that groups of different width and scale compare."""
+    mean = scores.mean()
+    return scores / mean if float(mean) > 0 else scores
+
+
+def _by_rank(scores: torch.Tensor) -> torch.Tensor:
+    """1 - (rank + 1/2) / size: a common threshold then keeps the same ratio of every group."""
+    rank = torch.empty_like(scores)
+    rank[torch.argsort(scores, descending=True, stable=True)] = torch.arange(len(scores), dtype=scores.dtype)
+    return 1 - (rank + 0.5) / len(scores)
