@@ -22,7 +22,7 @@ from atofx.cli.nearest import did_you_mean
 from atofx.errors import ConfigError, FileError
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
-_TORCHVISION = "torchvision.models"
+_LARGE = 64  # pixels: above, a name that zoo and torchvision share means torchvision's, as in `atofx train`
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,9 @@ def load(
     arguments: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Loaded:
-    """Find ``name`` in the zoo, then in torchvision, then as ``package.module:factory``.
+    """Find ``name``: ``package.module:factory``, or in the zoo, or in torchvision (``zoo:NAME``, ``torchvision:NAME``).
+
+    Where both share a name, torchvision's is meant for images larger than 64 pixels and for pretrained weights.
 
     Args:
         name: the model.
@@ -76,15 +78,17 @@ def load(
     pretrained = weights == "pretrained"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        origin, build, default_shape = _find(name, keywords, pretrained=pretrained)
+        wanted = [parse_shape(text) for text in shapes or ()]
+        large = any(shape[-1] > _LARGE for shape in wanted)
+        origin, build, default_shape = _find(name, keywords, pretrained=pretrained, large=large)
         built = build()
         module, inputs = built if isinstance(built, tuple) else (built, None)
         if not isinstance(module, nn.Module):
             raise ConfigError(
                 f"{name} gave {type(module).__name__}, not a torch.nn.Module; a factory returns the model"
             )
-        if shapes:
-            tensors = tuple(torch.randn(parse_shape(text)) for text in shapes)
+        if wanted:
+            tensors = tuple(torch.randn(shape) for shape in wanted)
             inputs = tensors[0] if len(tensors) == 1 else tensors
         elif inputs is None and default_shape is not None:
             inputs = torch.randn(default_shape)
@@ -169,35 +173,44 @@ def _misfits(wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tenso
 
 
 def _find(
-    name: str, keywords: Mapping[str, Any], *, pretrained: bool
+    name: str, keywords: Mapping[str, Any], *, pretrained: bool, large: bool
 ) -> tuple[str, Callable[[], Any], tuple[int, ...] | None]:
     """Origin, factory without arguments left, and default input shape."""
     place, colon, attribute = name.partition(":")
-    if colon and place != _TORCHVISION:
+    if colon and place not in ("zoo", "torchvision"):
         if pretrained:
             raise ConfigError(f"`--weights pretrained` is for torchvision's models, not for {name}")
         factory = _import(place, attribute, name)
         _check_arguments(factory, keywords, name)
         return place, lambda: factory(**keywords), None
-    if not colon and name in zoo.names():
+    known = [] if place == "zoo" else _torchvision_names()
+    plain = attribute or name
+    in_zoo = plain in zoo.names() and place != "torchvision"
+    if in_zoo and not ((large or pretrained) and plain in known):
         if pretrained:
-            raise ConfigError(f"the zoo has no pretrained weights; {_TORCHVISION}:{name} may")
-        _check_arguments(zoo.build, {"name": name, **keywords}, name)
-        return "atofx.zoo", lambda: zoo.build(name, **keywords), (1, keywords.get("in_channels", 3), 32, 32)
-    return _find_torchvision(attribute or name, keywords, pretrained=pretrained)
+            raise ConfigError(f"the zoo has no pretrained weights for {plain}; train it with `atofx train`")
+        _check_arguments(zoo.build, {"name": plain, **keywords}, name)
+        return "atofx.zoo", lambda: zoo.build(plain, **keywords), (1, keywords.get("in_channels", 3), 32, 32)
+    if plain not in known:
+        known += zoo.names() if place != "torchvision" else ()
+        where = {"zoo": "atofx.zoo", "torchvision": "torchvision"}.get(place, "atofx.zoo or torchvision")
+        raise ConfigError(
+            f"no model {plain!r} in {where}{did_you_mean(plain, known)}; your own model is package.module:factory"
+        )
+    return _from_torchvision(plain, keywords, pretrained=pretrained)
 
 
-def _find_torchvision(
+def _torchvision_names() -> list[str]:
+    from torchvision import models  # takes a second: only when it is needed
+
+    return models.list_models()
+
+
+def _from_torchvision(
     name: str, keywords: Mapping[str, Any], *, pretrained: bool
 ) -> tuple[str, Callable[[], Any], tuple[int, ...]]:
     from torchvision import models
 
-    known = models.list_models()
-    if name not in known:
-        raise ConfigError(
-            f"no model {name!r} in atofx.zoo or torchvision{did_you_mean(name, [*zoo.names(), *known])}; "
-            "your own model is package.module:factory"
-        )
     if name in models.list_models(models.video):
         shape: tuple[int, ...] = (1, 3, 16, 112, 112)
     else:

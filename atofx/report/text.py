@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -127,3 +129,18 @@ def verify_text(report: VerifyReport, title: str) -> str:
             f"Largest relative error between compact and masked model, in float64: {report.error:.1e}.\n{verdict}",
         ]
     )
+
+
+def prune_text(result: Mapping[str, Any], title: str, out: Path) -> str:
+    """The page of ``atofx prune``: dense and compact side by side, and where the files are."""
+    rows = [
+        ("units", result["units"], result["units_kept"]),
+        ("FLOPs", result["flops_dense"], result["flops_compact"]),
+        ("parameters", result["params_dense"], result["params_compact"]),
+    ]
+    check = "The compact model computes" if result["ok"] else "WARNING: the compact model does NOT compute"
+    close = (
+        f"{check} what the big one computes without the dropped units "
+        f"(largest relative error in float64: {result['error']:.1e}).\nWritten to {out}."
+    )
+    return "\n\n".join([f"{title}, pruned by {result['criterion']}", comparison(rows), close])

@@ -19,7 +19,13 @@ def test_zoo_comes_first_and_says_so():
 
 def test_torchvision_by_name_and_by_place():
     assert tuple(models.load("mobilenet_v3_small").inputs.shape) == (1, 3, 224, 224)
-    assert models.load("torchvision.models:resnet18").title == "torchvision.models:resnet18 (torchvision)"
+    assert models.load("torchvision:resnet18").title == "torchvision:resnet18 (torchvision)"
+
+
+def test_a_shared_name_with_a_large_image_is_torchvisions():
+    assert models.load("resnet18", shapes=["1,3,64,64"]).origin == "atofx.zoo"
+    assert models.load("resnet18", shapes=["1,3,224,224"]).origin == "torchvision"
+    assert models.load("zoo:resnet18", shapes=["1,3,224,224"]).origin == "atofx.zoo"
 
 
 @pytest.mark.parametrize(("name", "shape"), [("inception_v3", (1, 3, 299, 299)), ("r3d_18", (1, 3, 16, 112, 112))])
@@ -60,9 +66,10 @@ def test_same_seed_same_weights_and_the_global_generator_is_left_alone():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnet21", {}, r"no model 'resnet21' in atofx.zoo or torchvision \(did you mean 'resnet20'\?\)"),
+        ("resnet200", {}, r"no model 'resnet200' in atofx.zoo or torchvision \(did you mean 'resnet20'\?\)"),
         ("mobilenet_v22", {}, "did you mean 'mobilenet_v2'"),
-        ("torchvision.models:resnet19", {}, "did you mean 'resnet1"),
+        ("torchvision:resnet20", {}, r"no model 'resnet20' in torchvision \(did you mean 'resnet"),
+        ("zoo:mobilenet_v2", {}, r"no model 'mobilenet_v2' in atofx.zoo \(did you mean 'mobilenetv2'\?\)"),
         ("no_such_package:net", {}, "no module 'no_such_package'"),
         ("tests.cli.nets:smal", {}, r"tests.cli.nets has no factory 'smal' \(did you mean 'small'\?\)"),
         ("tests.cli.nets:small", {}, "needs the shape of its input: add `--input-shape"),

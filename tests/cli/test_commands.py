@@ -1,0 +1,177 @@
+"""Every subcommand: what it prints for people and machines, and its exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import atofx
+from atofx.cli import models
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ("tests.cli.nets:small", "--input-shape", "1,3,8,8")
+
+
+def test_help_lists_the_subcommands_in_order(atofx_command):
+    text = atofx_command("--help").stdout
+    places = [text.index(f"\n  {name} ") for name in ("train", "inspect", "prune", "verify", "explain")]
+    assert places == sorted(places)
+
+
+def test_version(atofx_command):
+    assert atofx_command("--version").stdout == f"atofx {atofx.__version__}\n"
+
+
+def test_inspect_tells_groups_shares_and_pins(atofx_command):
+    result = atofx_command("inspect", *SMALL)
+    assert result.exit_code == 0, result.stderr
+    first = result.stdout.splitlines()[0]
+    assert first == (
+        "tests.cli.nets:small (tests.cli.nets): 9.22 k FLOPs (fused multiply-adds, counted once), 1.67 k parameters."
+    )
+    assert "1 prunable groups with 8 units." in result.stdout
+    assert "Pinned, so kept whole:" in result.stdout
+
+
+def test_inspect_as_json(atofx_command):
+    data = json.loads(atofx_command("inspect", *SMALL, "--json").stdout)
+    assert data["flops"] == 8 * 27 * 36 + 8 * 36 * 5
+    assert data["flops_unit"] == "fused multiply-adds"
+    (group,) = [group for group in data["groups"] if group["prunable"]]
+    assert group["units"] == 8
+    assert group["producers"] == ["0.weight[0]", "0.bias[0]"]
+    assert group["consumers"] == ["3.weight[1]"]
+    assert group["flops_share"] == 1.0
+    assert data["least_flops"] == data["flops"] // 8
+
+
+def test_inspect_lists_axes(atofx_command):
+    assert "  zeroed  0.weight[0]\n" in atofx_command("inspect", *SMALL, "--axes").stdout
+
+
+def test_explain(atofx_command):
+    result = atofx_command("explain", "tests.cli.nets:small", "0.weight", "--input-shape", "1,3,8,8")
+    assert result.exit_code == 0, result.stderr
+    assert "0.weight" in result.stdout
+    data = json.loads(
+        atofx_command("explain", "tests.cli.nets:small", "0.weight", "--input-shape", "1,3,8,8", "--json").stdout
+    )
+    assert data["parameter"] == "0.weight"
+    assert ("producer", 0, True) in {(g["role"], g["dim"], g["prunable"]) for g in data["groups"]}
+
+
+def test_verify_a_random_mask(atofx_command):
+    result = atofx_command("verify", *SMALL, "--keep", "0.5", "--seed", "1")
+    assert result.exit_code == 0, result.stderr
+    assert "4 of 8 units kept" in result.stdout
+    assert "The compact model computes the same function." in result.stdout
+
+
+def test_verify_as_json(atofx_command):
+    data = json.loads(atofx_command("verify", *SMALL, "--json").stdout)
+    assert data["ok"] is True
+    assert data["error"] <= 1e-9
+    assert data["flops_predicted"] == data["flops_counted"]
+    assert data["params_predicted"] == data["params_counted"]
+
+
+def test_prune_writes_a_folder_that_load_reads(atofx_command, tmp_path):
+    out = tmp_path / "deep" / "folder"
+    result = atofx_command("prune", "resnet20", "--flops", "0.5", "--criterion", "l2", "--out", str(out), "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "has random weights, so l2 ranks noise" in result.stderr
+    data = json.loads(result.stdout)
+    assert data == json.loads((out / "result.json").read_text())
+    assert data["ok"] is True
+    assert abs(data["flops_compact"] / data["flops_dense"] - 0.5) <= 0.01
+    module = atofx.load(out / "model.safetensors", lambda: models.load("resnet20").module)
+    assert sum(p.numel() for p in module.parameters()) == data["params_compact"]
+    again = atofx_command("verify", "resnet20", "--mask", str(out / "mask.json"), "--json")
+    assert json.loads(again.stdout)["flops_counted"] == data["flops_compact"]
+
+
+def test_prune_prints_before_and_after(atofx_command, tmp_path):
+    result = atofx_command("prune", *SMALL, "--criterion", "random", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
+    assert "dense  compact" in result.stdout
+    assert f"Written to {tmp_path}." in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("inspect", "resnet200"),
+            "atofx: no model 'resnet200' in atofx.zoo or torchvision (did you mean 'resnet20'?)",
+        ),
+        (("inspect", "tests.cli.nets:small"), "needs the shape of its input: add `--input-shape"),
+        (("verify", "resnet20", "--mask", "nowhere.json"), "atofx: cannot read the mask 'nowhere.json'"),
+        (("explain", "resnet20", "layer1.0.conv1.wight"), "(did you mean 'layer1.0.conv1.weight'?)"),
+        (("prune", "resnet20", "--flops", "1.5", "--out", "unused"), "flops=1.5 is not a kept fraction"),
+        (("train", "--config", "digit", "--print-config"), "did you mean 'digits'?"),
+        (("train", "--set", "ato.evry=5", "--print-config"), "unknown key 'evry' in 'ato'; did you mean 'every'?"),
+        (("train", "--set", "ato.every", "--print-config"), "--set 'ato.every' is not KEY=VALUE"),
+        (("train", "--epochs", "many", "--print-config"), "epochs"),
+    ],
+)
+def test_user_errors_are_one_message_and_exit_code_2(atofx_command, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    monkeypatch.chdir(tmp_path)
+    result = atofx_command(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.startswith("atofx: ")
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_mask_of_another_model(atofx_command, tmp_path):
+    file = tmp_path / "mask.json"
+    atofx.trace(models.load("resnet32").module, models.load("resnet32").inputs).full_mask().save(file)
+    result = atofx_command("verify", "resnet20", "--mask", str(file))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("atofx: ")
+    assert "group" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["not json", "{}", '{"format": "other", "groups": {}}'])
+def test_a_file_that_is_no_mask(atofx_command, tmp_path, text):
+    file = tmp_path / "mask.json"
+    file.write_text(text, encoding="utf-8")
+    result = atofx_command("verify", "resnet20", "--mask", str(file))
+    assert result.exit_code == 2
+    assert str(file) in result.stderr
+
+
+def test_a_shape_the_model_cannot_take(atofx_command):
+    result = atofx_command("inspect", "tests.cli.nets:small", "--input-shape", "1,4,8,8")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("atofx: ")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [[sys.executable, "-m", "atofx"], [sys.executable, "-c", "from atofx.cli import main; main()"]]
+)
+def test_as_a_program(command):
+    done = subprocess.run(
+        [*command, "inspect", "resnet20", "--json"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"] == "resnet20"
+    wrong = subprocess.run([*command, "inspect", "resnet200"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert wrong.stderr.splitlines()[-1].startswith("atofx: no model 'resnet200'")
+
+
+@pytest.mark.parametrize("library", ["typer", "rich", "pydantic", "yaml"])
+def test_without_the_train_extra(library):
+    code = f"import sys; sys.modules[{library!r}] = None; from atofx.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f'atofx: the command line needs the [train] extra ({library} is not installed): pip install "atofx[train]"\n'
+    )
