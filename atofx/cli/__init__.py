@@ -15,10 +15,11 @@ def main() -> None:
     try:
         from atofx.cli.app import app
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
+        library = (error.name or "").partition(".")[0]
+        if library not in _EXTRA:
             raise
         sys.stderr.write(
-            f"atofx: the command line needs the [train] extra ({error.name} is not installed): "
+            f"atofx: the command line needs the [train] extra ({library} is not installed): "
             'pip install "atofx[train]"\n'
         )
         raise SystemExit(2) from None

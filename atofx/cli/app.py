@@ -54,4 +54,4 @@ def _root(
 
 
 for command in (train, inspect, prune, verify, explain):
-    app.command()(command.run)
+    app.command(command.__name__.rpartition(".")[2])(command.run)

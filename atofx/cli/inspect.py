@@ -29,6 +29,3 @@ def run(
     view = overview(atofx.trace(loaded.module, loaded.inputs, strict=strict))
     data = {"model": loaded.name, "origin": loaded.origin, **view.to_dict()}
     output.emit(data, overview_text(view, loaded.title, axes=axes), as_json=as_json)
-
-
-run.__name__ = "inspect"

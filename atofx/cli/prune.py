@@ -50,12 +50,12 @@ def run(
     """
     _writable(out)
     loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
+    program = atofx.trace(loaded.module, loaded.inputs)
+    mask = oneshot(program, flops, criterion, scope=scope, groups=groups, round_to=round_to, seed=seed)
     if not loaded.trained and criterion != "random":
         output.warn(
             f"{model} has random weights, so {criterion} ranks noise; --weights FILE.safetensors loads trained ones"
         )
-    program = atofx.trace(loaded.module, loaded.inputs)
-    mask = oneshot(program, flops, criterion, scope=scope, groups=groups, round_to=round_to, seed=seed)
     result = {"model": loaded.name, "criterion": criterion, "scope": scope, **_measure(program, mask)}
     mask.save(out / MASK)
     atofx.save(program, mask, out / WEIGHTS)

@@ -62,4 +62,4 @@ def test_a_printed_configuration_can_be_read_back(atofx_command, tmp_path):
 def test_an_unknown_option_offers_the_nearest(atofx_command, option):
     result = atofx_command("train", *option)
     assert result.exit_code == 2
-    assert "No such option" in result.stderr
+    assert "no such option" in result.stderr.lower()
