@@ -1,7 +1,8 @@
-"""Auto-Train-Once: a controller network decides which units die while the model trains, and the model shrinks on its own.
+"""Auto-Train-Once: a controller network decides which units die while the model trains.
 
-Source: *Auto-Train-Once: Controller Network Guided Automatic Network Pruning from Scratch* (CVPR 2024, arXiv 2403.14729) and its
-authors' code. Where paper and code differ, the code is followed and the docstring concerned says so.
+Source: *Auto-Train-Once: Controller Network Guided Automatic Network Pruning from Scratch* (CVPR 2024, arXiv
+2403.14729) and its authors' code. Where paper and code differ, the code is followed and the docstring concerned says
+so.
 """
 
 from __future__ import annotations
@@ -45,11 +46,12 @@ class ATO:
         mask = method.mask()
 
     Every ``every`` steps between T_start and T_end the controller takes one step on
-    ``task(gated model, soft gates) + 2 reg_w R(FLOPs of independent hard straight-through bits)`` (so in the authors' code; a
-    straight-through mask for both would be the paper's reading). Once an epoch a mask is drawn from it; from T_w on the
-    units it drops are projected towards zero after each optimizer step. At T_end the mask is frozen: units ranked by keep
-    probability, one offset found by bisection, so that the kept FLOPs are within 1 % of the target (the code freezes the last
-    random draw, which meets the target only roughly). At ``total_steps`` the dropped units become exactly zero.
+    ``task(gated model, soft gates) + 2 reg_w R(FLOPs of independent hard straight-through bits)`` (so in the authors'
+    code; a straight-through mask for both would be the paper's reading). Once an epoch a mask is drawn from it; from
+    T_w on the units it drops are projected towards zero after each optimizer step. At T_end the mask is frozen: units
+    ranked by keep probability, one offset found by bisection, so that the kept FLOPs are within 1 % of the target (the
+    code freezes the last random draw, which meets the target only roughly). At ``total_steps`` the dropped units
+    become exactly zero.
 
     Args:
         program: the traced model; train the plain (ungated) model it was made from.
@@ -105,8 +107,8 @@ class ATO:
         self._space = UnitSpace(select(program, groups))
         if not self._space.groups and self.targets.flops < 1:
             raise TargetError(
-                f"no group of the model may be pruned, so flops={self.targets.flops:.4f} cannot be reached: the least is "
-                "1.0 (program.summary() says what is pinned and why)"
+                f"no group of the model may be pruned, so flops={self.targets.flops:.4f} cannot be reached: the least "
+                "is 1.0 (program.summary() says what is pinned and why)"
             )
         self.targets.require_reachable()
         self.loss_fn = loss_fn
@@ -214,8 +216,8 @@ class ATO:
         return self.mask()
 
     def metrics(self) -> dict[str, float]:
-        """``flops`` (kept fraction, present mask), ``dropped`` (units), ``frozen``, ``lambda``, and the controller's last step."""
-        return {
+        """``flops`` (kept fraction, present mask), ``dropped`` units, ``frozen``, ``lambda``, the controller's
+        losses.""" return {
             "flops": self._present_flops,
             "dropped": float((~self._keep).sum()),
             "frozen": float(self._frozen),
@@ -378,9 +380,8 @@ class ATO:
                 module.training = training
 
     def _device(self) -> torch.device:
-        for axis in self._axes:
-            return self.program.tensor(axis.name).device
-        return torch.device("cpu")
+        """Where the model is; gates go there, and processes communicate there."""
+        return self.program.tensor(self._axes[0].name).device if self._axes else torch.device("cpu")
 
 
 def _adamw(controller: Controller, lr: float) -> torch.optim.AdamW:

@@ -71,8 +71,9 @@ def calibrate(
     least = search.price(search.counts(0))
     if least > wanted * (1 + tolerance):
         raise TargetError(
-            f"cannot keep only {flops:.4f} of the FLOPs: the smallest mask still has {least} of {search.total} multiply-adds, "
-            f"{least / search.total:.4f} of all. Ask for flops >= {least / search.total:.4f}, or let more groups be pruned."
+            f"cannot keep only {flops:.4f} of the FLOPs: the smallest mask still has {least} of {search.total} "
+            f"multiply-adds, {least / search.total:.4f} of all. Ask for flops >= {least / search.total:.4f}, or let "
+            "more groups be pruned."
         )
     low, high = 0, len(search.order)
     while high - low > 1:
@@ -154,8 +155,8 @@ class _Search:
         flops = self.price(counts)
         if abs(flops - wanted) > tolerance * wanted:
             warnings.warn(
-                f"the nearest mask keeps {flops / self.total:.4f} of the FLOPs for a target of {wanted / self.total:.4f}: "
-                "a single unit more or less is worth more than the tolerance",
+                f"the nearest mask keeps {flops / self.total:.4f} of the FLOPs for a target of "
+                f"{wanted / self.total:.4f}: a single unit more or less is worth more than the tolerance",
                 stacklevel=3,
             )
         level = min(sum(counts), len(self.ranked) - 1)

@@ -34,10 +34,9 @@ class Controller(nn.Module):
         self.tau = tau
         self.offset = offset
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.random.default_generator.manual_seed(seed)
-            self.register_buffer(
-                "inputs", nn.init.orthogonal_(torch.empty(len(sizes), 1, INPUT_SIZE, dtype=torch.float32))
-            )
+            torch.default_generator.manual_seed(seed)
+            inputs = torch.empty(len(sizes), 1, INPUT_SIZE, dtype=torch.float32)
+            self.register_buffer("inputs", nn.init.orthogonal_(inputs))
             self.gru = nn.GRU(INPUT_SIZE, HIDDEN_SIZE, bidirectional=True, dtype=torch.float32)
             self.norm = nn.LayerNorm(2 * HIDDEN_SIZE, dtype=torch.float32)
             self.heads = nn.ModuleList(nn.Linear(2 * HIDDEN_SIZE, n, bias=False, dtype=torch.float32) for n in sizes)
@@ -49,7 +48,7 @@ class Controller(nn.Module):
         return torch.cat([head(feature).flatten() for head, feature in zip(self.heads, features, strict=True)])
 
     def soft(self, logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """y = sigmoid((o + g + b) / tau) with a single Gumbel draw g (not a logistic difference)."""
+        """Y = sigmoid((o + g + b) / tau) with a single Gumbel draw g (not a logistic difference)."""
         return torch.sigmoid((logits + gumbel(logits.shape, generator) + self.offset) / self.tau)
 
     def hard(self, logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -62,7 +61,7 @@ class Controller(nn.Module):
 
 
 def gumbel(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
-    """g = -ln(-ln(U + 1e-20) + 1e-20), U uniform on [0, 1)."""
+    """G = -ln(-ln(U + 1e-20) + 1e-20), U uniform on [0, 1)."""
     uniform = torch.rand(shape, generator=generator)
     return -torch.log(-torch.log(uniform + _TINY) + _TINY)
 

@@ -52,7 +52,7 @@ def l2(program: Program, space: UnitSpace, data: Data) -> torch.Tensor:
 
 
 def bn_scale(program: Program, space: UnitSpace, data: Data) -> torch.Tensor:
-    """Mean \\|gamma\\| of the unit's norms (Network Slimming, Liu et al. 2017).
+    """Mean absolute gamma of the unit's norms (Network Slimming, Liu et al. 2017).
 
     Raises:
         ConfigError: a group has no norm with a scale.
@@ -72,7 +72,9 @@ def bn_scale(program: Program, space: UnitSpace, data: Data) -> torch.Tensor:
 
 
 def taylor(program: Program, space: UnitSpace, data: Data) -> torch.Tensor:
-    """Squared first-order change of the loss, (sum over producers of w dL/dw)^2, mean over batches (Molchanov et al. 2019, eq. 8).
+    """Squared first-order change of the loss, (sum over producers of w dL/dw)^2, mean over batches.
+
+    Molchanov et al. 2019, equation 8.
 
     Raises:
         ConfigError: no batches were given.

@@ -46,8 +46,8 @@ def producer_axes(space: UnitSpace) -> tuple[Axis, ...]:
 class Dropped:
     """The producers of the dropped units, ready for per-unit norms and scalings; made once per mask.
 
-    A *coordinate* is one index along a producer axis (a filter, a bias entry, a norm's gamma). Norms and other sums range
-    over parameters; buffers that produce (the running mean of a norm without gamma and beta) are scaled along.
+    A *coordinate* is one index along a producer axis (a filter, a bias entry, a norm's gamma). Norms and other sums
+    range over parameters; buffers that produce (the running mean of a norm without gamma and beta) are scaled along.
 
     Args:
         program: the traced model; its live tensors are referred to, not copied.
@@ -102,7 +102,7 @@ class Dropped:
         return torch.segment_reduce(flat, "sum", lengths=self._lengths, unsafe=True)
 
     def spread(self, values: torch.Tensor, other: float) -> list[torch.Tensor]:
-        """One value per dropped unit as one broadcastable factor per tensor, with ``other`` on all other coordinates."""
+        """One value per dropped unit as one broadcastable factor per tensor, ``other`` on all other coordinates."""
         padded = torch.cat([values, values.new_full((1,), other)])
         parts = torch.split(padded[self._every], self._flat_size) if self.tensors else ()
         return [
@@ -118,7 +118,7 @@ class Dropped:
 
     @torch.no_grad()
     def zero_(self, tensors: Iterable[tuple[int, torch.Tensor]] | None = None) -> None:
-        """Set every dropped unit to exactly zero in place: the producers, or ``(position, tensor)`` shaped like them."""
+        """Set dropped units to exactly zero in place: their producers, or ``(position, tensor)`` shaped like them."""
         for position, tensor in enumerate(self.tensors) if tensors is None else tensors:
             index = (self.units[position] < self.count).nonzero().flatten().to(tensor.device)
             tensor.index_fill_(self.dims[position], index, 0)

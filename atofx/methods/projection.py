@@ -32,8 +32,9 @@ class Projection(Protocol):
 class Proximal:
     """Group proximal step (authors' code of ATO, ``project=gl``; the default).
 
-    ``x_g <- x_g / ||x_g|| * max(0, ||x_g|| - lambda * (n_l / N) * lr)`` with ``||x_g|| = sqrt(sum of squares + 1e-8)`` over the
-    unit's producer parameters, n_l dropped units in its group and N in all groups.
+    ``x_g <- x_g / ||x_g|| * max(0, ||x_g|| - lambda * (n_l / N) * lr)`` with
+    ``||x_g|| = sqrt(sum of squares + 1e-8)`` over the unit's producer parameters, n_l dropped units in its group and N
+    in all groups.
     """
 
     def begin(self, dropped: Dropped) -> None:
@@ -63,8 +64,8 @@ class HalfSpace:
       (l_min + l_max) / 2 if that reaches l_max;
     * trial x'' = x' - lr lambda_g x / ||x||; the unit becomes zero if <x'', x> < epsilon ||x||^2, else it is x''.
 
-    Zero units stay zero. The variant in ATO's own repository cannot run (undefined names, inverted mask); ``lmd``, ATO's
-    strength of the proximal step, is not part of it: only its being positive turns the projection on.
+    Zero units stay zero. The variant in ATO's own repository cannot run (undefined names, inverted mask); ``lmd``,
+    ATO's strength of the proximal step, is not part of it: only its being positive turns the projection on.
 
     Args:
         epsilon: ATO's code has 0.1; OTOv2's runs use 0.9 to 0.95.

@@ -10,7 +10,7 @@ import torch
 from atofx.ir.mask import Mask
 
 Batch: TypeAlias = tuple[Any, Any]
-"""``(inputs, targets)``; inputs are a tensor, a tuple of positional or a dict of keyword inputs, on the model's device."""
+"""``(inputs, targets)`` on the model's device; inputs are a tensor, a tuple (positional) or a dict (keyword)."""
 
 BatchSource: TypeAlias = Batch | Callable[[], Batch]
 """A batch, or a function that makes one; the function is called only when the method needs a batch."""

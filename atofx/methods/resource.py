@@ -18,6 +18,7 @@ def resource_loss(kept: torch.Tensor, target: float, *, margin: float = MARGIN) 
     Args:
         kept: kept fraction of the FLOPs, differentiable scalar.
         target: wanted fraction, of the same part of the model.
+        margin: half the width of the band without gradient.
     """
     if bool(kept > target):
         return torch.log(kept.clamp(min=target + margin) / target)
@@ -25,5 +26,5 @@ def resource_loss(kept: torch.Tensor, target: float, *, margin: float = MARGIN) 
 
 
 def weight(reg_w: float = REG_W) -> float:
-    """gamma = 2 * reg_w. The paper and the README name 4; the authors' training step doubles it, and so do we: 8."""
+    """Gamma = 2 * reg_w. The paper and the README name 4; the authors' training step doubles it, and so do we: 8."""
     return 2.0 * reg_w

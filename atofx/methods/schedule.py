@@ -112,7 +112,7 @@ def plan(
 
 
 def controller_pace(window: int, *, wanted: int = 100, most_often: int = 5) -> int:
-    """Model steps per controller step: 20 as published, fewer (down to 5) if ``window`` would hold under 100 of them."""
+    """Model steps per controller step: 20 as published, down to 5 where ``window`` would hold under 100 of them."""
     return min(EVERY, max(most_often, window // wanted))
 
 

@@ -10,8 +10,8 @@ from atofx.errors import ConfigError
 def subset_indices(size: int, *, fraction: float = 0.05, seed: int = 0) -> torch.Tensor:
     """Sorted indices of a random ``fraction`` of ``size`` samples, at least one; the same for the same seed.
 
-    ATO's controller learns on 5 % of the training set (1 / 20, as it takes one step in twenty); the model still trains on
-    all of it (authors' code).
+    ATO's controller learns on 5 % of the training set (1 / 20, as it takes one step in twenty); the model still trains
+    on all of it (authors' code).
     """
     if size < 1 or not 0 < fraction <= 1:
         raise ConfigError(f"a subset needs size >= 1 and a fraction in (0, 1], got size={size}, fraction={fraction}")

@@ -49,8 +49,8 @@ class Targets:
         """Raise TargetError if no mask comes down to the target."""
         if self.least_flops > self.wanted_flops * (1 + tolerance):
             raise TargetError(
-                f"cannot keep only {self.flops:.4f} of the FLOPs: with one unit left in every group the model still has "
-                f"{self.least_flops} of {self.total} multiply-adds, {self.least:.4f} of all. Ask for flops >= "
+                f"cannot keep only {self.flops:.4f} of the FLOPs: with one unit left in every group the model still "
+                f"has {self.least_flops} of {self.total} multiply-adds, {self.least:.4f} of all. Ask for flops >= "
                 f"{self.least:.4f}, or let more groups be pruned (program.summary() says what is pinned and why)."
             )
 
