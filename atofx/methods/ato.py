@@ -216,8 +216,8 @@ class ATO:
         return self.mask()
 
     def metrics(self) -> dict[str, float]:
-        """``flops`` (kept fraction, present mask), ``dropped`` units, ``frozen``, ``lambda``, the controller's
-        losses.""" return {
+        """Kept fraction (``flops``) and ``dropped`` units of the present mask, phase, and the controller's losses."""
+        return {
             "flops": self._present_flops,
             "dropped": float((~self._keep).sum()),
             "frozen": float(self._frozen),
