@@ -14,6 +14,7 @@ from atofx.train.config_errors import explain
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+_DOCUMENT_END = "..."  # what YAML writes after a lone scalar
 
 
 class _Options(BaseModel):
@@ -227,6 +228,6 @@ def _commented(options: BaseModel, indent: str = "") -> list[str]:
             lines += [f"{indent}{name}:", *_commented(value, indent + "  ")]
             continue
         plain = list(value) if isinstance(value, tuple) else value
-        text = yaml.safe_dump({name: plain}, default_flow_style=None, width=1000, allow_unicode=True)
-        lines.append(indent + text.rstrip("\n"))
+        text = yaml.safe_dump(plain, default_flow_style=True, width=1000, allow_unicode=True)
+        lines.append(f"{indent}{name}: {text.removesuffix(chr(10)).removesuffix(_DOCUMENT_END).strip()}")
     return lines

@@ -1,0 +1,234 @@
+"""The training loop: one network, one method beside it, resumable at any step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from atofx.methods import Method, subset_indices
+from atofx.train import checkpoint, rng
+from atofx.train.config import TrainConfig
+from atofx.train.controller_data import ControllerBatches
+from atofx.train.evaluation import logits_of, top1
+from atofx.train.images import DataSet
+from atofx.train.keys import generator_seed
+from atofx.train.loss import mixed
+from atofx.train.monitor import Monitor
+from atofx.train.optimizers import build_optimizer
+from atofx.train.plan import Shuffled
+from atofx.train.processes import Processes
+from atofx.train.rates import learning_rate
+from atofx.train.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from atofx.program import Program
+
+_TRAINING, _CONTROLLER = 0, 1  # the two data orders of a run
+_CONTROLLER_SHARE = 0.05  # of the training images: Wu et al., CVPR 2024, and their code
+_RECORD_EVERY = 20  # steps
+_DROPOUT = 5
+
+
+class Engine:
+    """Trains ``model`` in place, with ``method`` between the optimizer steps.
+
+    Everything that decides the outcome is either a pure function of the seed and the step (data order, augmentation,
+    mixup, learning rate) or in the checkpoint (weights, optimizer, method, global random states), so that on one CPU
+    process a resumed run ends with the very weights of an uninterrupted one. With several processes each takes its part of every
+    batch, ``batch_size`` being that of all together: they differ from one process by batch statistics of the parts
+    (and rounding), and all hold equal weights and masks.
+
+    Args:
+        config: options.
+        data: training and test images.
+        model: on its device; the unwrapped network.
+        program: the trace of ``model``; None with ``method`` None only.
+        method: what prunes; None is dense training.
+        processes: those of the run.
+        folder: of checkpoints and records.
+        console: where lines and bars go.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: DataSet,
+        model: nn.Module,
+        program: Program | None,
+        method: Method | None,
+        processes: Processes,
+        folder: RunFolder,
+        console: Console,
+    ) -> None:
+        self._config = config
+        self._data = data
+        self._model = model
+        self._program = program
+        self._method = method
+        self._processes = processes
+        self._folder = folder
+        self._console = console
+        self._order = training_order(config, data, processes)
+        subset = subset_indices(len(data.train), fraction=_controller_share(config, data), seed=config.seed)
+        controller_order = Shuffled(subset.numpy(), config.batch_size, config.seed, _CONTROLLER, processes.share)
+        self._controller_batches = ControllerBatches(data.train, controller_order)
+        self._wrapped = processes.wrap(model)
+        self._optimizer = build_optimizer(config, model)
+        self._step = 0
+        self._best = -1.0
+        self._seconds = 0.0
+        self._earlier = 0.0
+        self._sums = torch.zeros(3, dtype=torch.float64, device=processes.device)  # loss, correct, seen
+
+    @property
+    def earlier_seconds(self) -> float:
+        """Time that earlier, interrupted calls of this run had spent training."""
+        return self._earlier
+
+    def fit(self) -> None:
+        """Train to the end, from the last checkpoint if the configuration resumes and there is one."""
+        self._seed()
+        if self._config.resume and self._folder.last.exists():
+            self._restore(checkpoint.load(self._folder.last, self._processes.device))
+        per_epoch = self._order.steps_per_epoch
+        folder = self._folder if self._processes.is_main else None
+        with Monitor(folder, self._console, self._config.method, self._config.epochs, per_epoch, self._step) as monitor:
+            while self._step < self._config.epochs * per_epoch:
+                self._train_epoch(self._step // per_epoch, monitor)
+        if self._method is not None:
+            self._method.finish(self._optimizer)
+
+    def _train_epoch(self, epoch: int, monitor: Monitor) -> None:
+        per_epoch = self._order.steps_per_epoch
+        start = self._step - epoch * per_epoch
+        began, before = time.perf_counter(), self._seconds
+        self._model.train()
+        self._wrapped.train()
+        for images, labels in self._data.train.batches(self._order.epoch(epoch, start)):
+            self._train_step(images, labels)
+            self._step += 1
+            self._seconds = before + time.perf_counter() - began
+            done = self._step - epoch * per_epoch
+            is_due = self._step % _RECORD_EVERY == 0
+            monitor.advance(self._step, self._numbers() if is_due and not monitor.is_silent else None)
+            if self._config.checkpoint_every and self._step % self._config.checkpoint_every == 0 and done < per_epoch:
+                self._save(self._folder.last)
+        speed = (per_epoch - start) * self._config.batch_size / (time.perf_counter() - began)
+        self._sums = self._processes.sum(self._sums)
+        numbers = {**self._numbers(), "images_per_second": speed}
+        self._sums = torch.zeros_like(self._sums)
+        is_last = epoch + 1 == self._config.epochs
+        is_best = False
+        if is_last or (epoch + 1) % self._config.eval_every == 0:
+            is_best = self._evaluate(numbers)
+        self._seconds = before + time.perf_counter() - began
+        self._save(self._folder.last)
+        if is_best:
+            self._save(self._folder.best)
+        monitor.epoch(epoch + 1, self._step, numbers)
+
+    def _train_step(self, images: Tensor, labels: Tensor) -> None:
+        config = self._config
+        rate = learning_rate(config, self._step, self._order.steps_per_epoch)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        if config.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        batch = mixed(images, labels, config.mixup, config.seed, self._step)
+        with self._autocast():
+            logits = logits_of(self._wrapped(batch.images))
+        loss = batch.loss(logits, config.label_smoothing)
+        self._processes.accelerator.backward(loss)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._processes.average_buffers(self._model)
+        if self._method is not None:
+            with self._autocast():
+                self._method.step(lr=rate, batch=self._controller_batches)
+        with torch.no_grad():
+            correct = (logits.argmax(1) == labels).sum()
+            count = torch.full_like(correct, len(labels))
+            self._sums += torch.stack([loss.detach() * len(labels), correct, count]).double()
+
+    def _numbers(self) -> dict[str, float]:
+        loss, correct, count = self._sums.tolist()
+        rate = self._optimizer.param_groups[0]["lr"]
+        numbers = {"loss": loss / max(1.0, count), "accuracy": 100 * correct / max(1.0, count), "lr": rate}
+        if self._method is not None:
+            numbers.update(self._method.metrics())
+        return numbers
+
+    def _evaluate(self, numbers: dict[str, float]) -> bool:
+        """Add the test accuracy: of the plain network until the mask is frozen, then with dropped units at zero."""
+        model, name = self._model, "top1"
+        is_frozen = self._method is None or bool(self._method.metrics()["frozen"])
+        if self._method is not None and is_frozen:
+            assert self._program is not None
+            model, name = self._program.zeroed(self._method.mask()), "masked_top1"
+        size = self._config.eval_batch_size
+        numbers[name] = top1(model, self._data.test, size, self._processes, self._autocast())
+        if not is_frozen or numbers[name] <= self._best:
+            return False
+        self._best = numbers[name]
+        return True
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        is_on = self._config.precision == "bf16"
+        return torch.autocast(self._processes.device.type, dtype=torch.bfloat16, enabled=is_on)
+
+    def _save(self, path: Path) -> None:
+        sums = self._processes.sum(self._sums)
+        if self._processes.is_main:
+            checkpoint.save(self._state(sums), path)
+        self._processes.wait()
+
+    def _state(self, sums: Tensor) -> dict[str, Any]:
+        return {
+            "step": self._step,
+            "best": self._best,
+            "seconds": self._seconds,
+            "sums": sums,
+            "controller_batches": self._controller_batches.taken,
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "method": None if self._method is None else self._method.state_dict(),
+            "rng": rng.capture(),
+        }
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self._step = state["step"]
+        self._best = state["best"]
+        self._seconds = self._earlier = state["seconds"]
+        # Kept on one process only: they are added up over processes at the end of the epoch.
+        self._sums = state["sums"] if self._processes.is_main else torch.zeros_like(self._sums)
+        self._controller_batches.resume(state["controller_batches"])
+        self._model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._method is not None:
+            self._method.load_state_dict(state["method"])
+        if self._processes.is_main:
+            rng.restore(state["rng"])
+        else:
+            self._seed()
+
+    def _seed(self) -> None:
+        """The global generators (dropout draws from them) differ between processes."""
+        rng.seed_all(generator_seed(self._config.seed, _DROPOUT, self._processes.share.rank, self._step) % 2**32)
+
+
+def training_order(config: TrainConfig, data: DataSet, processes: Processes) -> Shuffled:
+    """The order of the training images."""
+    everything = torch.arange(len(data.train)).numpy()
+    return Shuffled(everything, config.batch_size, config.seed, _TRAINING, processes.share)
+
+
+def _controller_share(config: TrainConfig, data: DataSet) -> float:
+    """5 % of the training images, or what one batch needs."""
+    return min(1.0, max(_CONTROLLER_SHARE, config.batch_size / len(data.train)))

@@ -1,0 +1,46 @@
+"""Cross-entropy with label smoothing and mixup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from atofx.train.keys import generator_seed
+
+_MIXUP = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Mixed:
+    """A batch blended with a permutation of itself: images, both labels, and the share of the first.
+
+    Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; one coefficient a batch.
+    """
+
+    images: Tensor
+    labels: Tensor
+    others: Tensor
+    share: float
+
+    def loss(self, logits: Tensor, label_smoothing: float) -> Tensor:
+        """Mean cross-entropy, in float32."""
+        logits = logits.float()
+        first = F.cross_entropy(logits, self.labels, label_smoothing=label_smoothing)
+        if self.share == 1.0:
+            return first
+        second = F.cross_entropy(logits, self.others, label_smoothing=label_smoothing)
+        return self.share * first + (1 - self.share) * second
+
+
+def mixed(images: Tensor, labels: Tensor, alpha: float, seed: int, step: int) -> Mixed:
+    """The batch with mixup of Beta(alpha, alpha); as it is for ``alpha`` 0. A pure function of seed and step."""
+    if alpha == 0:
+        return Mixed(images, labels, labels, 1.0)
+    rng = np.random.default_rng(generator_seed(seed, _MIXUP, step))
+    share = float(rng.beta(alpha, alpha))
+    order = torch.from_numpy(rng.permutation(len(labels))).to(labels.device)
+    return Mixed(share * images + (1 - share) * images[order], labels, labels[order], share)

@@ -1,0 +1,141 @@
+"""What a run shows and records: progress bars, one line an epoch, JSON lines, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import TracebackType
+from typing import IO, TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch.utils.tensorboard import SummaryWriter
+
+from atofx.train.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Monitor:
+    """Speaks and writes on the main process only; a silent one does nothing.
+
+    Args:
+        folder: where the records go; None is silent.
+        console: where the lines go.
+        title: of the progress bar.
+        epochs: of the run.
+        steps_per_epoch: of the run.
+        start: the step training begins with; records of later steps (of a run that was killed) are discarded.
+    """
+
+    def __init__(
+        self, folder: RunFolder | None, console: Console, title: str, epochs: int, steps_per_epoch: int, start: int
+    ) -> None:
+        self._console = console
+        self._title = title
+        self._epochs = epochs
+        self._total = epochs * steps_per_epoch
+        self._start = start
+        self._folder = folder
+        self._file: IO[str] | None = None
+        self._board: SummaryWriter | None = None
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+
+    def __enter__(self) -> Self:
+        """Open the files and start the bars."""
+        if self._folder is not None:
+            _discard_after(self._folder, self._start)
+            self._file = self._folder.metrics.open("a", encoding="utf-8")
+            self._board = SummaryWriter(str(self._folder.tensorboard), purge_step=self._start)
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
+            self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
+            self._task = self._progress.add_task(self._title, total=self._total, completed=self._start, numbers="")
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close everything."""
+        if self._progress is not None:
+            self._progress.stop()
+        if self._file is not None:
+            self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nobody listens."""
+        return self._folder is None
+
+    def advance(self, step: int, values: Mapping[str, float] | None = None) -> None:
+        """Move the bar to ``step`` steps done; with ``values``, show and record them."""
+        if self._progress is None:
+            return
+        if values is None:
+            self._progress.update(self._task, completed=step)
+            return
+        self._progress.update(self._task, completed=step, numbers=_phrase(values))
+        self._record("step", step, values)
+
+    def epoch(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        """Print and record the end of an epoch."""
+        if self._progress is None:
+            return
+        self._console.print(f"{self._title} epoch {epoch}/{self._epochs}  {_phrase(values)}", highlight=False)
+        self._record("epoch", step, {"epoch": epoch, **values})
+
+    def _record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        assert self._file is not None
+        assert self._board is not None
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(f"{kind}/{name}", value, step)
+
+
+def _discard_after(folder: RunFolder, step: int) -> None:
+    """Drop records beyond ``step``, and a last line that a kill cut short."""
+    if not folder.metrics.exists():
+        return
+    kept = []
+    for line in folder.metrics.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if record["step"] <= step:
+            kept.append(line + "\n")
+    folder.metrics.write_text("".join(kept), encoding="utf-8")
+
+
+_FORMATS = (
+    ("loss", "loss {:.3f}"),
+    ("accuracy", "accuracy {:.1f} %"),
+    ("flops", "FLOPs {:.1%}"),
+    ("top1", "test top-1 {:.2f} %"),
+    ("masked_top1", "masked test top-1 {:.2f} %"),
+    ("images_per_second", "{:.0f} images/s"),
+)
+
+
+def _phrase(values: Mapping[str, float]) -> str:
+    return "  ".join(text.format(values[name]) for name, text in _FORMATS if name in values)

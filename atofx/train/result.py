@@ -1,0 +1,80 @@
+"""What a run ends with: numbers for machines and a table for people."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The outcome of a run. FLOPs are fused multiply-adds counted once, for one image.
+
+    Attributes:
+        dense_top1: percent, of the dense baseline; None if none was trained.
+        masked_top1: percent, of the trained network with the dropped units at zero.
+        compact_top1: percent, of the compact model.
+        flops_dense: of the dense network.
+        flops_compact: of the compact model.
+        params_dense: parameters of the dense network.
+        params_compact: parameters of the compact model.
+        latency_dense_ms: median time of a forward pass of ``latency_batch`` images, dense.
+        latency_compact_ms: the same, compact.
+        latency_batch: images per timed forward pass.
+        agreement: percent of test images to which masked and compact model give the same class; less than 100 is
+            an error.
+        flops_target: kept fraction of the whole model that was asked for.
+        p_target: the same as a fraction of the prunable part.
+        seconds: wall time of the run, interruptions not counted.
+        folder: where everything is.
+    """
+
+    dense_top1: float | None
+    masked_top1: float
+    compact_top1: float
+    flops_dense: int
+    flops_compact: int
+    params_dense: int
+    params_compact: int
+    latency_dense_ms: float
+    latency_compact_ms: float
+    latency_batch: int
+    agreement: float
+    flops_target: float
+    p_target: float
+    seconds: float
+    folder: str
+
+    def save(self, path: Path) -> None:
+        """Write JSON, at once or not at all."""
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+    def table(self) -> Table:
+        """Dense, masked and compact side by side."""
+        table = Table(title="top-1 on the test images; FLOPs are multiply-adds of one image, counted once")
+        table.add_column("")
+        for heading in ("top-1", "FLOPs", "parameters", f"latency, batch {self.latency_batch}"):
+            table.add_column(heading, justify="right")
+        dense = "-" if self.dense_top1 is None else f"{self.dense_top1:.2f} %"
+        flops, params = _millions(self.flops_dense), _millions(self.params_dense)
+        latency = f"{self.latency_dense_ms:.2f} ms"
+        table.add_row("dense", dense, flops, params, latency)
+        table.add_row("masked", f"{self.masked_top1:.2f} %", flops, params, latency)
+        table.add_row(
+            "compact",
+            f"{self.compact_top1:.2f} %",
+            f"{_millions(self.flops_compact)} ({self.flops_compact / self.flops_dense:.1%})",
+            f"{_millions(self.params_compact)} ({self.params_compact / self.params_dense:.1%})",
+            f"{self.latency_compact_ms:.2f} ms ({self.latency_dense_ms / self.latency_compact_ms:.2f} x faster)",
+        )
+        return table
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.3f} M" if count < 1e7 else f"{count / 1e6:.1f} M"

@@ -1,0 +1,178 @@
+"""A run from its configuration to its result: data, model, baseline, training, comparison, files."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+import atofx
+from atofx.errors import ConfigError
+from atofx.train import rng
+from atofx.train.build_method import build_method, check_method, target_of
+from atofx.train.config import TrainConfig
+from atofx.train.data import load_data
+from atofx.train.engine import Engine, training_order
+from atofx.train.evaluation import compare, logits_of, top1
+from atofx.train.latency import latencies_ms
+from atofx.train.models import resolve_model
+from atofx.train.processes import Processes
+from atofx.train.result import RunResult
+from atofx.train.run_folder import RunFolder, choose, prepare
+
+if TYPE_CHECKING:
+    from atofx.ir.mask import Mask
+    from atofx.program import Program
+
+
+def execute(config: TrainConfig) -> RunResult:
+    """What :func:`atofx.train.run` does."""
+    check_method(config.method)
+    processes = Processes.present()
+    with rng.isolated():
+        return _Run(config, processes, Console(quiet=not processes.is_main)).execute()
+
+
+class _Run:
+    """The steps of one run and what they share."""
+
+    def __init__(self, config: TrainConfig, processes: Processes, console: Console) -> None:
+        count = processes.share.processes
+        if config.batch_size % count or config.eval_batch_size % count:
+            raise ConfigError(
+                f"batch_size {config.batch_size} and eval_batch_size {config.eval_batch_size} are those of all "
+                f"{count} processes together and must be multiples of {count}"
+            )
+        self._began = time.perf_counter()
+        self._earlier = 0.0
+        self._config = config
+        self._processes = processes
+        self._console = console
+        self._data = load_data(config, processes.device)
+        if len(self._data.train) < count:
+            raise ConfigError(f"{len(self._data.train)} training images cannot be shared by {count} processes")
+
+    def execute(self) -> RunResult:
+        """All of it."""
+        config = self._config
+        model = self._model()
+        program = atofx.trace(model, self._noise(1))
+        self._describe(program)
+        steps = training_order(config, self._data, self._processes).steps_per_epoch
+        method = build_method(config, program, steps)
+        folder = RunFolder(Path(self._processes.agree(str(choose(config)))))
+        self._prepare(folder, config)
+        dense_top1 = self._baseline(folder) if config.baseline and method is not None else None
+        self._say(f"Training in {folder.path}")
+        self._fit(Engine(config, self._data, model, program, method, self._processes, folder, self._console))
+        mask = program.full_mask() if method is None else method.mask()
+        result = self._compare(program, mask, dense_top1, folder)
+        self._processes.wait()
+        self._console.print(result.table())
+        self._say(f"Everything is in {folder.path}")
+        return result
+
+    def _model(self) -> nn.Module:
+        config, data = self._config, self._data
+        rng.seed_all(config.seed)
+        model = resolve_model(config.model, len(data.classes), data.channels, data.image_size)
+        model.to(self._processes.device)
+        if config.channels_last:
+            model.to(memory_format=torch.channels_last)
+        training = model.training
+        with torch.no_grad():
+            logits = logits_of(model.eval()(self._noise(1)))
+        model.train(training)
+        if logits.shape[1] != len(data.classes):
+            raise ConfigError(
+                f"{config.model} scores {logits.shape[1]} classes, {data.name} has {len(data.classes)}; "
+                "let the factory take num_classes"
+            )
+        return model
+
+    def _noise(self, count: int) -> Tensor:
+        size = self._data.image_size
+        shape = (count, self._data.channels, size, size)
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self._processes.device)
+        return images.contiguous(memory_format=torch.channels_last) if self._config.channels_last else images
+
+    def _describe(self, program: Program) -> None:
+        config, data = self._config, self._data
+        self._say(
+            f"{config.model}: {program.params():,} parameters, {program.flops():,} FLOPs (multiply-adds of one image, "
+            f"counted once); {data.name}: {len(data.train):,} training and {len(data.test):,} test images of "
+            f"{data.channels} x {data.image_size} x {data.image_size}, {len(data.classes)} classes; "
+            f"{self._processes.share.processes} x {self._processes.device.type}, {config.precision}, seed {config.seed}"
+        )
+        if config.method != "none":
+            target = target_of(config, program)
+            self._say(
+                f"Target: {target.flops:.1%} of all FLOPs, which is p = {target.p:.3f} of the prunable ones; "
+                f"the least possible is {target.least:.1%}"
+            )
+
+    def _prepare(self, folder: RunFolder, config: TrainConfig) -> None:
+        """The main process makes the folder; if it cannot, all of them stop."""
+        trouble = ""
+        if self._processes.is_main:
+            try:
+                prepare(folder, config)
+            except ConfigError as error:
+                trouble = str(error)
+        trouble = self._processes.agree(trouble)
+        if trouble:
+            raise ConfigError(trouble)
+
+    def _baseline(self, folder: RunFolder) -> float:
+        """Top-1 of the dense network after the same training; it starts from the same weights."""
+        config = self._config.updated(method="none", baseline=False, out=str(folder.baseline.path))
+        self._prepare(folder.baseline, config)
+        self._say(f"Training the dense baseline in {folder.baseline.path}")
+        model = self._model()
+        self._fit(Engine(config, self._data, model, None, None, self._processes, folder.baseline, self._console))
+        return top1(model, self._data.test, config.eval_batch_size, self._processes)
+
+    def _fit(self, engine: Engine) -> None:
+        engine.fit()
+        self._earlier += engine.earlier_seconds
+
+    def _compare(self, program: Program, mask: Mask, dense_top1: float | None, folder: RunFolder) -> RunResult:
+        config = self._config
+        masked, compact = program.zeroed(mask), program.compact(mask)
+        masked_top1, compact_top1 = compare(masked, compact, self._data.test, config.eval_batch_size, self._processes)
+        if self._processes.is_main:
+            mask.save(folder.mask)
+            atofx.save(program, mask, folder.compact)
+            timed = latencies_ms([program.module, compact], self._noise(config.latency_batch))
+        else:
+            timed = [0.0, 0.0]
+        dense_ms, compact_ms = json.loads(self._processes.agree(json.dumps(timed)))
+        target = target_of(config, program) if config.method != "none" else None
+        result = RunResult(
+            dense_top1=masked_top1 if config.method == "none" else dense_top1,
+            masked_top1=masked_top1,
+            compact_top1=compact_top1,
+            flops_dense=program.flops(),
+            flops_compact=program.flops(mask),
+            params_dense=program.params(),
+            params_compact=program.params(mask),
+            latency_dense_ms=dense_ms,
+            latency_compact_ms=compact_ms,
+            latency_batch=config.latency_batch,
+            agreement=100.0,
+            flops_target=target.flops if target else 1.0,
+            p_target=target.p if target else 1.0,
+            seconds=self._earlier + time.perf_counter() - self._began,
+            folder=str(folder.path),
+        )
+        if self._processes.is_main:
+            result.save(folder.result)
+        return result
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False)
