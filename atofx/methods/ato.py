@@ -311,10 +311,10 @@ class ATO:
         self._updates += 1
         with torch.no_grad():
             self._logged = {
-                "controller_loss": float(loss),
-                "controller_task": float(task),
-                "resource_loss": float(resource),
-                "sampled_flops": float(self._overall(kept)),
+                "controller_loss": float(loss.detach()),
+                "controller_task": float(task.detach()),
+                "resource_loss": float(resource.detach()),
+                "sampled_flops": float(self._overall(kept.detach())),
                 "keep_probability": float(self._controller.keep_probability(logits).mean()),
             }
 

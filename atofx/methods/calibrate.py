@@ -51,7 +51,7 @@ def calibrate(
 
     Every unit is compared with one common offset, found by bisection; each candidate mask is priced exactly by
     ``program.flops``. Every group keeps at least its best unit. Where one unit more or less jumps across the target
-    (narrow models), single next-best units are added group by group until the target is met.
+    (narrow models), single units of other groups are added or dropped, next in rank first, until the target is met.
 
     Args:
         program: the traced model.
@@ -85,8 +85,8 @@ def calibrate(
     near = min((high, low), key=lambda level: abs(search.price(search.counts(level)) - wanted))
     if abs(search.price(search.counts(near)) - wanted) <= tolerance * wanted:
         return search.answer(search.counts(near), wanted, tolerance)
-    refined = search.refine(search.counts(low), wanted, tolerance)
-    best = min((search.counts(high), refined), key=lambda counts: abs(search.price(counts) - wanted))
+    refined = [search.refine(search.counts(level), wanted, tolerance) for level in (high, low)]
+    best = min(refined, key=lambda counts: abs(search.price(counts) - wanted))
     return search.answer(best, wanted, tolerance)
 
 
@@ -134,22 +134,30 @@ class _Search:
         return self._prices[key]
 
     def refine(self, counts: list[int], wanted: float, tolerance: float) -> list[int]:
-        """Add next-best units, best first, that do not lead above the target, until it is met or nothing fits."""
-        counts = list(counts)
-        open_groups = list(range(len(self.groups)))
-        while open_groups and self.price(counts) < wanted * (1 - tolerance):
-            nearest = max(open_groups, key=lambda group: self._next_score(group, counts[group]))
+        """Nearer to the target by single units: add the best dropped ones, or drop the worst kept ones.
+
+        A group whose next unit would jump across the target is left as it is; ends when no group is left.
+        """
+        add = self.price(counts) < wanted
+        candidates = list(range(len(self.groups)))
+        while candidates and abs(self.price(counts) - wanted) > tolerance * wanted:
+            group = max(candidates, key=lambda g: self._eagerness(g, counts[g], add=add))
             trial = list(counts)
-            trial[nearest] = min(self.groups[nearest].size, counts[nearest] + self.steps[nearest])
-            if trial == counts or self.price(trial) > wanted * (1 + tolerance):
-                open_groups.remove(nearest)
-            else:
+            trial[group] += self.steps[group] if add else -self.steps[group]
+            inside = self.steps[group] <= trial[group] <= self.groups[group].size
+            bound = wanted * (1 + tolerance) if add else wanted * (1 - tolerance)
+            if inside and (self.price(trial) <= bound) == add:
                 counts = trial
+            else:
+                candidates.remove(group)
         return counts
 
-    def _next_score(self, group: int, count: int) -> float:
-        best = self.best[group]
-        return float(self.scores[self.space.offsets[group] + best[count]]) if count < len(best) else float("-inf")
+    def _eagerness(self, group: int, count: int, *, add: bool) -> float:
+        """Score of the group's next unit to add, or minus that of the next to drop."""
+        best, offset = self.best[group], self.space.offsets[group]
+        if add:
+            return float(self.scores[offset + best[count]]) if count < len(best) else float("-inf")
+        return -float(self.scores[offset + best[count - 1]])
 
     def answer(self, counts: Sequence[int], wanted: float, tolerance: float) -> Calibrated:
         flops = self.price(counts)
