@@ -1,0 +1,1 @@
+"""Plain data: values with their lineage, groups, masks, analyses."""

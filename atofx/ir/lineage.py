@@ -1,0 +1,86 @@
+"""What the lineage pass hands on: the ids, how they are coupled, what is pinned and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+
+from atofx.ir.values import Layer
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Why some channels cannot be removed.
+
+    Attributes:
+        ids: the channel ids concerned.
+        node: name of the graph node where it happened ("" if nowhere in particular).
+        op: readable name of the operation.
+        reason: one sentence a user can act on.
+        unknown_op: True if no record describes the operation.
+    """
+
+    ids: torch.Tensor = field(repr=False)
+    node: str
+    op: str
+    reason: str
+    unknown_op: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class LeafAxis:
+    """One axis of a parameter, buffer or constant: ids ``start .. start + size - 1``."""
+
+    name: str
+    dim: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
+class GatePoint:
+    """A place where a gate belongs: ``user`` mixes the channels of ``value`` that ``layer`` labels."""
+
+    user: fx.Node
+    value: fx.Node
+    layer: Layer
+
+
+@dataclass(frozen=True, eq=False)
+class CostFactor:
+    """``share`` (numerator, denominator) of a node's dense FLOPs scales with the kept part of each of these id vectors."""
+
+    node: fx.Node
+    extents: tuple[torch.Tensor, ...]
+    share: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Lineage:
+    """Result of the lineage pass.
+
+    Attributes:
+        values: node -> value (a :class:`~atofx.ir.values.TensorValue`, a plain Python value, or nested containers of them).
+        leaves: every labelled axis of parameters, buffers and constants, by (name, dim).
+        edges: int64 (2, E): pairs of ids that are one unit.
+        pins: why ids cannot be removed.
+        produced, consumed: bool per id: how axes of leaves are used.
+        gate_points: where gates belong.
+        costs: how each node's FLOPs scale.
+        modes: granularity decisions taken, by node name (for explanation).
+        tensor_names: canonical name of every parameter and buffer, by any of its names.
+    """
+
+    values: dict[fx.Node, Any]
+    leaves: dict[tuple[str, int], LeafAxis]
+    num_ids: int
+    edges: torch.Tensor
+    pins: tuple[Pin, ...]
+    produced: torch.Tensor
+    consumed: torch.Tensor
+    gate_points: tuple[GatePoint, ...]
+    costs: tuple[CostFactor, ...]
+    tensor_names: dict[str, str]

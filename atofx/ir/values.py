@@ -1,0 +1,69 @@
+"""Abstract values: a tensor's shape together with the channels its coordinates belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+
+#: The id of a coordinate that belongs to no channel: it is always kept.
+NONE = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One independent labelling of a tensor's elements with channel ids.
+
+    A tensor carries several layers when several of its dimensions are channels (a weight matrix has two). An element
+    disappears when the unit of any of its layers does.
+
+    Attributes:
+        ids: int64, as many dimensions as the tensor; size 1 along every dimension the id does not vary with.
+        nonzero: bool, the shape of ``ids``; True where the element is *not* zero although its unit's producers are.
+    """
+
+    ids: torch.Tensor
+    nonzero: torch.Tensor
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The dimensions along which the id varies."""
+        return tuple(d for d, size in enumerate(self.ids.shape) if size > 1)
+
+    def with_nonzero(self, value: bool | torch.Tensor) -> Layer:
+        """The same ids with another zero fact."""
+        if isinstance(value, bool):
+            value = torch.full_like(self.ids, value, dtype=torch.bool)
+        return replace(self, nonzero=value.expand(self.ids.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class TensorValue:
+    """What the analysis knows of one tensor in the graph.
+
+    Attributes:
+        meta: tensor on the meta device: shape, dtype and (for aliasing) storage.
+        layers: labellings; no two vary along the same dimension.
+        moved_leaf: the tensor is a parameter, buffer or constant that was only moved so far (no arithmetic).
+    """
+
+    meta: torch.Tensor
+    layers: tuple[Layer, ...] = field(default=())
+    moved_leaf: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape at the example input."""
+        return tuple(self.meta.shape)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return self.meta.dim()
+
+    def layer_on(self, dim: int) -> Layer | None:
+        """The layer that varies along ``dim``, if any."""
+        for layer in self.layers:
+            if layer.ids.shape[dim] > 1:
+                return layer
+        return None

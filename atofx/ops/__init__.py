@@ -1,0 +1,27 @@
+"""One record per operation. Importing this package enters all built-in records into the registry."""
+
+from atofx.ops import (
+    contraction,
+    convolution,
+    embedding,
+    factories,
+    indexing,
+    joining,
+    movement,
+    normalization,
+    padding,
+    pointwise,
+    pooling,
+    recurrent,
+    reduction,
+    scalars,
+)
+from atofx.ops.composite import COMPOSITES
+from atofx.ops.registry import REGISTRY, OpRecord, register_op
+
+FAMILIES = (
+    scalars, movement, indexing, joining, padding, pointwise, reduction, contraction, convolution, normalization, pooling,
+    embedding, recurrent, factories,
+)  # fmt: skip
+
+__all__ = ["COMPOSITES", "FAMILIES", "REGISTRY", "OpRecord", "register_op"]

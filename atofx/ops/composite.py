@@ -1,0 +1,112 @@
+"""Composite modules and functions, spelled in basic operations while tracing so that their insides can be pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+Composite = Callable[..., Any]
+
+
+class Composites:
+    """How composite modules are written in basic operations; :meth:`module` answers None for what is not covered."""
+
+    def module(self, module: nn.Module) -> Composite | None:
+        """The open form of a module: called as ``f(module, *args, **kwargs)``."""
+        if type(module).forward is nn.MultiheadAttention.forward and isinstance(module, nn.MultiheadAttention):
+            plain = module.bias_k is None and not module.add_zero_attn
+            return multihead_attention if plain else None
+        return None
+
+    def function(self, function: Any) -> Composite | None:
+        """The open form of a function."""
+        return None
+
+
+COMPOSITES = Composites()
+
+
+def multihead_attention(
+    m: nn.MultiheadAttention,
+    query: Any,
+    key: Any,
+    value: Any,
+    key_padding_mask: Any = None,
+    need_weights: bool = True,
+    attn_mask: Any = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Any, Any]:
+    """nn.MultiheadAttention as projections, scaled dot product attention and an output projection.
+
+    Heads appear as a dimension of their own, so that whole heads are units. The attention weights are a separate branch that
+    disappears when nobody reads them.
+    """
+    batched = query.dim() == 3
+    q, k, v = _projected(m, query, key, value)
+    if not batched:
+        q, k, v = q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0)
+    elif not m.batch_first:
+        q, k, v = q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1)
+    heads, width = m.num_heads, m.head_dim
+    length = q.size(1)
+    q, k, v = (t.reshape(t.size(0), t.size(1), heads, width).transpose(1, 2) for t in (q, k, v))
+    mask = _merged_mask(q, key_padding_mask, attn_mask, heads, batched=batched)
+    dropout = m.dropout * m.training if m.dropout else 0.0
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+    out = out.transpose(1, 2).reshape(q.size(0), length, heads * width)
+    if not batched:
+        out = out.squeeze(0)
+    elif not m.batch_first:
+        out = out.transpose(0, 1)
+    result = m.out_proj(out)
+    return result, _weights(q, k, mask, width, average=average_attn_weights, batched=batched) if need_weights else None
+
+
+def _projected(m: nn.MultiheadAttention, query: Any, key: Any, value: Any) -> Any:
+    bias = m.in_proj_bias
+    if m._qkv_same_embed_dim and query is key and key is value:
+        return F.linear(query, m.in_proj_weight, bias).chunk(3, -1)
+    if m._qkv_same_embed_dim:
+        weights = m.in_proj_weight.chunk(3, 0)
+    else:
+        weights = (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight)
+    biases = (None, None, None) if bias is None else bias.chunk(3, 0)
+    return tuple(F.linear(x, weights[i], biases[i]) for i, x in enumerate((query, key, value)))
+
+
+def _merged_mask(q: Any, key_padding_mask: Any, attn_mask: Any, heads: int, *, batched: bool) -> Any:
+    """One additive mask (N, heads or 1, L, S), or None. In boolean masks True forbids attention."""
+    mask = None
+    if attn_mask is not None:
+        mask = _additive(attn_mask, q)
+        if attn_mask.dim() == 3:
+            mask = mask.reshape(-1, heads, mask.size(1), mask.size(2))
+    if key_padding_mask is not None:
+        padding = _additive(key_padding_mask, q)
+        if not batched:
+            padding = padding.unsqueeze(0)
+        padding = padding.unsqueeze(1).unsqueeze(1)
+        mask = padding if mask is None else mask + padding
+    return mask
+
+
+def _additive(mask: Any, like: Any) -> Any:
+    dtype = mask.node.meta["val"].dtype if hasattr(mask, "node") else mask.dtype
+    if dtype == torch.bool:
+        return torch.zeros_like(mask, dtype=like.node.meta["val"].dtype).masked_fill(mask, float("-inf"))
+    return mask
+
+
+def _weights(q: Any, k: Any, mask: Any, width: int, *, average: bool, batched: bool) -> Any:
+    scores = torch.matmul(q, k.transpose(-2, -1)) * width**-0.5
+    if mask is not None:
+        scores = scores + mask
+    weights = torch.softmax(scores, -1)
+    if average:
+        weights = weights.mean(1)
+    return weights if batched else weights.squeeze(0)

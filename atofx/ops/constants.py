@@ -1,0 +1,90 @@
+"""Real values of tensors that depend on no input and no parameter: index buffers, arange, …"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from atofx.ops.inplace import mutated_argument
+
+_LIMIT = 1 << 22
+_RANDOM = frozenset(
+    {
+        "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "multinomial",
+        "normal", "poisson", "dropout", "empty", "empty_like", "new_empty", "empty_strided",
+    }
+)  # fmt: skip
+
+
+def constant_value(argument: Any, _ctx: Any = None) -> torch.Tensor | None:
+    """The value of a node (or literal) if it is a constant, else None."""
+    if isinstance(argument, torch.Tensor):
+        return argument
+    if isinstance(argument, (list, tuple)):
+        return torch.tensor(argument)
+    if not isinstance(argument, fx.Node):
+        return None
+    cache = argument.meta
+    if "atofx.constant" not in cache:
+        cache["atofx.constant"] = _evaluate(argument)
+    value = cache["atofx.constant"]
+    return value if isinstance(value, torch.Tensor) else None
+
+
+def _evaluate(node: fx.Node) -> Any:
+    value = node.meta.get("val")
+    if isinstance(value, torch.Tensor) and value.numel() > _LIMIT:
+        return None
+    if not isinstance(value, (torch.Tensor, tuple, list)):
+        return value  # sizes and numbers, as they are at the example input
+    if node.op == "get_attr":
+        owner: Any = node.graph.owning_module
+        for part in str(node.target).split("."):
+            owner = getattr(owner, part)
+        return None if isinstance(owner, nn.Parameter) else owner
+    if node.op not in ("call_function", "call_method"):
+        return None
+    if getattr(node.target, "__name__", node.target) in _RANDOM or mutated_argument(node, None) is not None:
+        return None
+    if any(mutated_argument(user, None) is node for user in node.users):
+        return None
+    if node.op == "call_function" and node.target is getattr:
+        return value
+    if isinstance(value, (tuple, list)) and not any(isinstance(v, torch.Tensor) for v in value):
+        return value
+    args = fx.node.map_arg((node.args, dict(node.kwargs)), _lookup)
+    if _missing((node.args, dict(node.kwargs)), args):
+        return None
+    positional, keywords = args
+    keywords = {k: ("cpu" if isinstance(v, torch.device) and v.type == "meta" else v) for k, v in keywords.items()}
+    try:
+        if node.op == "call_function":
+            return node.target(*positional, **keywords)  # type: ignore[operator]
+        return getattr(positional[0], str(node.target))(*positional[1:], **keywords)
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        return None
+
+
+def _lookup(node: fx.Node) -> Any:
+    value = node.meta.get("val")
+    if isinstance(value, torch.Tensor):
+        return constant_value(node)
+    return value
+
+
+def _missing(original: Any, resolved: Any) -> bool:
+    """Whether a tensor node had no constant value."""
+    if isinstance(original, fx.Node):
+        return isinstance(original.meta.get("val"), torch.Tensor) and resolved is None
+    if isinstance(original, (tuple, list)):
+        return any(_missing(o, r) for o, r in zip(original, resolved, strict=True))
+    if isinstance(original, dict):
+        return any(_missing(original[k], resolved[k]) for k in original)
+    if isinstance(original, slice):
+        return any(
+            _missing(o, r)
+            for o, r in zip((original.start, original.stop, original.step), (resolved.start, resolved.stop, resolved.step), strict=True)
+        )
+    return False

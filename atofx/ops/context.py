@@ -1,0 +1,227 @@
+"""The state of one lineage run: hands out ids, collects couplings, pins, gate points and cost factors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from atofx.ir.lineage import CostFactor, GatePoint, LeafAxis, Pin
+from atofx.ir.values import NONE, Layer, TensorValue
+from atofx.ops.layers import align, align_layer, fresh_layer
+
+
+class LineageContext:
+    """What an op's lineage function may do. One instance lives for one run of the lineage pass.
+
+    Attributes:
+        node: the graph node being interpreted.
+        module: the leaf module it calls, if it calls one.
+        out: the node's result on the meta device (a tensor, or nested containers of tensors).
+    """
+
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.node: fx.Node
+        self.module: nn.Module | None = None
+        self.out: Any = None
+        self.op_name = ""
+        self._tensors = tensors
+        self._canonical: dict[int, str] = {}
+        self.tensor_names = {name: self._canonical.setdefault(id(t), name) for name, t in tensors.items()}
+        self.leaves: dict[tuple[str, int], LeafAxis] = {}
+        self.num_ids = 0
+        self._left: list[torch.Tensor] = []
+        self._right: list[torch.Tensor] = []
+        self.pins: list[Pin] = []
+        self._produced: list[torch.Tensor] = []
+        self._consumed: list[torch.Tensor] = []
+        self.gate_points: list[GatePoint] = []
+        self.costs: list[CostFactor] = []
+
+    # ---------------------------------------------------------------- ids
+
+    def fresh(self, size: int, dim: int, ndim: int, *, nonzero: bool = False) -> Layer:
+        """A layer of ``size`` new ids along ``dim``."""
+        layer = fresh_layer(self.num_ids, size, dim, ndim, nonzero=nonzero)
+        self.num_ids += size
+        return layer
+
+    def leaf(self, name: str, dims: Sequence[int] | None = None) -> TensorValue:
+        """The value of a parameter or buffer: one layer per dimension longer than 1 (of ``dims``, all if None)."""
+        canonical = self.tensor_names[name]
+        tensor = self._tensors[canonical]
+        layers = []
+        for dim in range(tensor.dim()) if dims is None else dims:
+            size = tensor.shape[dim]
+            if size <= 1:
+                continue
+            axis = self.leaves.get((canonical, dim))
+            if axis is None:
+                axis = self.leaves[canonical, dim] = LeafAxis(canonical, dim, self.num_ids, size)
+                self.num_ids += size
+            layers.append(fresh_layer(axis.start, size, dim, tensor.dim()))
+        meta = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
+        return TensorValue(meta, tuple(layers), moved_leaf=True)
+
+    def module_leaf(self, attribute: str, dims: Sequence[int] | None = None) -> TensorValue | None:
+        """The value of the called module's parameter or buffer, None if it has none."""
+        if self.module is None or getattr(self.module, attribute, None) is None:
+            return None
+        return self.leaf(f"{self.node.target}.{attribute}", dims)
+
+    def constant(self, meta: torch.Tensor, *, nonzero: bool) -> TensorValue:
+        """A constant created in the graph: every long dimension gets ids that join whatever they meet."""
+        layers = [
+            self.fresh(size, dim, meta.dim(), nonzero=nonzero) for dim, size in enumerate(meta.shape) if 1 < size <= 65536
+        ]
+        return TensorValue(meta, tuple(layers), moved_leaf=True)
+
+    # ---------------------------------------------------------------- couplings
+
+    def unify(self, a: torch.Tensor, b: torch.Tensor, why: str) -> None:
+        """Couple ids element by element (broadcasting); an id that meets NONE is pinned, with ``why`` as the reason."""
+        a, b = torch.broadcast_tensors(a, b)
+        a, b = a.reshape(-1), b.reshape(-1)
+        known = (a >= 0) & (b >= 0)
+        if not bool(known.all()):
+            lonely = torch.cat([a[(a >= 0) & (b < 0)], b[(b >= 0) & (a < 0)]])
+            if lonely.numel():
+                self.pin_ids(lonely, why)
+            a, b = a[known], b[known]
+        self._left.append(a)
+        self._right.append(b)
+
+    def tie(self, layer: Layer, dims: Iterable[int]) -> Layer:
+        """Couple all ids that differ only along ``dims``; the result varies along the other dimensions."""
+        ids, nonzero = layer.ids, layer.nonzero
+        for dim in dims:
+            if ids.shape[dim] == 1:
+                continue
+            first = ids.narrow(dim, 0, 1)
+            self.unify(ids, first, "is coupled to coordinates that are always kept")
+            ids = torch.where((ids < 0).any(dim, keepdim=True), NONE, first)
+            nonzero = nonzero.any(dim, keepdim=True)
+        return Layer(ids, nonzero)
+
+    def confine(self, value: TensorValue, dims: Iterable[int], why: str) -> TensorValue:
+        """Make every layer vary along exactly one of ``dims``: tie the rest, pin layers that vary along none of them."""
+        allowed = {d % value.ndim for d in dims}
+        layers = []
+        for layer in value.layers:
+            inside = [d for d in layer.dims if d in allowed]
+            if not inside:
+                self.pin(layer, why)
+                continue
+            best = max(inside, key=lambda d: layer.ids.shape[d])
+            layers.append(self.tie(layer, [d for d in layer.dims if d != best]))
+        return self.value(value.meta, layers, moved_leaf=value.moved_leaf)
+
+    # ---------------------------------------------------------------- pins
+
+    def pin_ids(self, ids: torch.Tensor, reason: str, *, unknown_op: bool = False) -> None:
+        """Say that these ids can never be removed, and why."""
+        ids = ids.reshape(-1)
+        ids = ids[ids >= 0]
+        if ids.numel():
+            self.pins.append(Pin(ids, self.node.name, self.op_name, reason, unknown_op))
+
+    def pin(self, layer: Layer, reason: str) -> None:
+        """:meth:`pin_ids` for a layer."""
+        self.pin_ids(layer.ids, reason)
+
+    def pin_value(self, value: Any, reason: str, *, unknown_op: bool = False) -> None:
+        """Pin every id in a (nested) value."""
+        for tensor in tensors_in(value):
+            for layer in tensor.layers:
+                self.pin_ids(layer.ids, reason, unknown_op=unknown_op)
+
+    # ---------------------------------------------------------------- roles, gates, cost
+
+    def mark_produced(self, ids: torch.Tensor) -> None:
+        """These coordinates of leaves make values zero when they are zero."""
+        self._produced.append(ids.reshape(-1))
+
+    def mark_consumed(self, ids: torch.Tensor) -> None:
+        """These coordinates of leaves are only cut."""
+        self._consumed.append(ids.reshape(-1))
+
+    def require_zero(self, layer: Layer, ids: torch.Tensor | None = None) -> None:
+        """Pin the ids whose elements are consumed although they would not be zero."""
+        bad = layer.ids[layer.nonzero] if ids is None else ids
+        if bad.numel():
+            self.pin_ids(
+                bad,
+                "the value is not zero where its channel is removed (for example a sigmoid, or an added constant), "
+                "yet the operation mixes it with other channels; use an activation with f(0) = 0 before it",
+            )
+
+    def gate(self, value: fx.Node, layer: Layer) -> None:
+        """This node mixes the channels of ``value`` that ``layer`` labels: a gate belongs before it."""
+        self.gate_points.append(GatePoint(self.node, value, layer))
+
+    def cost(self, extents: Iterable[torch.Tensor], *, share: tuple[int, int] = (1, 1)) -> None:
+        """``share`` of this node's FLOPs scale with the number of kept ids in each of these vectors."""
+        self.costs.append(CostFactor(self.node, tuple(e.reshape(-1) for e in extents if e.numel() > 1), share))
+
+    # ---------------------------------------------------------------- values
+
+    def value(self, meta: torch.Tensor, layers: Iterable[Layer], *, moved_leaf: bool = False) -> TensorValue:
+        """Build a value: layers that label everything with one id are pinned, layers that share a dimension are merged."""
+        kept: list[Layer] = []
+        for layer in layers:
+            layer = align_layer(layer, meta.dim())
+            if not layer.dims:
+                self.pin(layer, "a single channel is used on its own, it cannot be removed from a tensor of one channel")
+                continue
+            if bool((layer.ids < 0).all()):
+                continue
+            clash = next((k for k in kept if set(k.dims) & set(layer.dims)), None)
+            if clash is not None:
+                kept.remove(clash)
+                layer = self.merge(clash, layer, "meets coordinates that are always kept")
+                layer = layer.with_nonzero(layer.nonzero | clash.nonzero)
+            kept.append(layer)
+        return TensorValue(meta, tuple(kept), moved_leaf)
+
+    def merge(self, a: Layer, b: Layer, why: str) -> Layer:
+        """Unify two layers; the result has the ids of ``a`` (of ``b`` where ``a`` has none) and the zero facts of ``a``."""
+        self.unify(a.ids, b.ids, why)
+        ids_a, ids_b = torch.broadcast_tensors(a.ids, b.ids)
+        ids = torch.where(ids_a >= 0, ids_a, ids_b)
+        return Layer(ids, a.nonzero.expand(ids.shape))
+
+    @property
+    def edges(self) -> torch.Tensor:
+        """All couplings so far, (2, E)."""
+        if not self._left:
+            return torch.empty(2, 0, dtype=torch.long)
+        return torch.stack([torch.cat(self._left), torch.cat(self._right)])
+
+    def flags(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(produced, consumed), bool per id."""
+        result = []
+        for marks in (self._produced, self._consumed):
+            flag = torch.zeros(self.num_ids, dtype=torch.bool)
+            if marks:
+                ids = torch.cat(marks)
+                flag[ids[ids >= 0]] = True
+            result.append(flag)
+        return result[0], result[1]
+
+
+def tensors_in(value: Any) -> list[TensorValue]:
+    """All tensor values in nested containers."""
+    if isinstance(value, TensorValue):
+        return [value]
+    if isinstance(value, dict):
+        return [t for v in value.values() for t in tensors_in(v)]
+    if isinstance(value, (tuple, list)):
+        return [t for v in value for t in tensors_in(v)]
+    if isinstance(value, slice):
+        return tensors_in((value.start, value.stop, value.step))
+    return []
+
+
+__all__ = ["LineageContext", "align", "tensors_in"]

@@ -1,0 +1,317 @@
+"""Sums of products: linear, matmul, bmm, einsum, bilinear, scaled dot product attention. One function handles them all."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from atofx.ir.values import Layer, TensorValue
+from atofx.ops.context import LineageContext
+from atofx.ops.pointwise import meet
+from atofx.ops.registry import REGISTRY, OpRecord
+from atofx.ops.resize import Resizer
+
+
+def contract(
+    ctx: LineageContext,
+    operands: Sequence[TensorValue],
+    nodes: Sequence[fx.Node | None],
+    labels: Sequence[str],
+    result: str,
+    *,
+    cost_share: tuple[int, int] = (1, 1),
+) -> list[Layer]:
+    """Layers of an einsum-like product summed over every label that is not in ``result``.
+
+    Args:
+        ctx: the run.
+        operands: the factors.
+        nodes: the graph nodes they come from (None for a module's own tensors), where gates can be placed.
+        labels: per operand, one letter per dimension.
+        result: the letters of the result.
+        cost_share: (numerator, denominator): the part of the node's FLOPs this product stands for.
+    """
+    letters = list(result) + sorted({c for text in labels for c in text} - set(result))
+    merged: list[tuple[Tensor, list[tuple[int, Layer]]]] = []
+    for i, (operand, text) in enumerate(zip(operands, labels, strict=True)):
+        for layer in operand.layers:
+            spread = _spread(layer, text, letters)
+            ids, parts = spread.ids, [(i, spread)]
+            for other in [m for m in merged if any(x > 1 and y > 1 for x, y in zip(m[0].shape, ids.shape, strict=True))]:
+                merged.remove(other)
+                ctx.unify(other[0], ids, "is multiplied with coordinates that are always kept")
+                a, b = torch.broadcast_tensors(other[0], ids)
+                ids, parts = torch.where(a >= 0, a, b), other[1] + parts
+            merged.append((ids, parts))
+    out_layers = []
+    extents = []
+    for ids, parts in merged:
+        varying = [letters[d] for d, size in enumerate(ids.shape) if size > 1]
+        members = {i for i, _ in parts}
+        for i, (operand, text) in enumerate(zip(operands, labels, strict=True)):
+            if i not in members and any(c in text and operand.shape[text.index(c)] > 1 for c in varying):
+                ctx.pin_ids(ids, "is multiplied with a tensor whose coordinates are always kept")
+        summed = [c for c in varying if c not in result]
+        zero = torch.zeros_like(ids, dtype=torch.bool)
+        for _, layer in parts:
+            zero |= ~layer.nonzero
+        if summed and len(summed) == len(varying):
+            extents.append(ids)
+            _consume(ctx, ids, parts, zero, operands, nodes, labels, letters)
+            continue
+        layer = Layer(ids, ~zero)
+        if summed:
+            layer = ctx.tie(layer, [letters.index(c) for c in summed])
+        for i, part in parts:
+            if operands[i].moved_leaf:
+                ctx.mark_produced(part.ids)
+        extents.append(layer.ids)
+        keep = [letters.index(c) for c in result]
+        shape = [layer.ids.shape[d] for d in keep]
+        out_layers.append(Layer(layer.ids.reshape(shape), layer.nonzero.reshape(shape)))
+    ctx.cost(extents, share=cost_share)
+    return out_layers
+
+
+def _spread(layer: Layer, text: str, letters: Sequence[str]) -> Layer:
+    """Arrange a layer's dimensions in the common order of letters."""
+    order = [text.index(c) for c in letters if c in text]
+    shape = iter([layer.ids.shape[d] for d in order])
+    full = [next(shape) if c in text else 1 for c in letters]
+    return Layer(layer.ids.permute(order).reshape(full), layer.nonzero.permute(order).reshape(full))
+
+
+def _consume(
+    ctx: LineageContext,
+    ids: Tensor,
+    parts: Sequence[tuple[int, Layer]],
+    zero: Tensor,
+    operands: Sequence[TensorValue],
+    nodes: Sequence[fx.Node | None],
+    labels: Sequence[str],
+    letters: Sequence[str],
+) -> None:
+    """A label is summed away: some factor must be zero where the unit is dropped; a gate goes before an activation."""
+    bad = ids[~zero.expand(ids.shape)]
+    if bad.numel():
+        ctx.require_zero(Layer(ids, ~zero), bad)
+    activations = [(i, layer) for i, layer in parts if not operands[i].moved_leaf]
+    for i, layer in parts:
+        if operands[i].moved_leaf:
+            clean_elsewhere = all(bool((~other.nonzero).all()) for j, other in activations) and bool(activations)
+            (ctx.mark_consumed if clean_elsewhere else ctx.mark_produced)(layer.ids)
+    for i, layer in activations:
+        node = nodes[i]
+        if node is not None:
+            order = [letters.index(c) for c in labels[i]]
+            shape = [layer.ids.shape[d] for d in order]
+            natural = [letters.index(c) for c in letters if c in labels[i]]
+            compact = layer.ids.reshape([layer.ids.shape[d] for d in natural])
+            permutation = [natural.index(d) for d in order]
+            ordered = compact.permute(permutation).reshape(shape)
+            ctx.gate(node, Layer(ordered, torch.zeros_like(ordered, dtype=torch.bool)))
+            break
+
+
+def add_bias(ctx: LineageContext, meta: Tensor, layers: list[Layer], bias: TensorValue | None, dim: int) -> TensorValue:
+    """Add a bias vector along ``dim`` (None adds nothing)."""
+    product = TensorValue(meta, tuple(layers))
+    if bias is None:
+        return ctx.value(meta, layers)
+    shape = [1] * meta.dim()
+    shape[dim] = bias.shape[0] if bias.ndim else 1
+    spread = tuple(Layer(y.ids.reshape(shape), y.nonzero.reshape(shape)) for y in bias.layers)
+    vector = TensorValue(torch.empty(shape, device="meta"), spread, bias.moved_leaf)
+    return ctx.value(meta, meet(ctx, [product, vector], tuple(meta.shape), lambda zeros: all(zeros)))
+
+
+def _node(ctx: LineageContext, position: int, *names: str) -> fx.Node | None:
+    argument = ctx.node.args[position] if len(ctx.node.args) > position else None
+    for name in names:
+        argument = ctx.node.kwargs.get(name, argument)
+    return argument if isinstance(argument, fx.Node) else None
+
+
+def linear(ctx: LineageContext, input: TensorValue, weight: TensorValue, bias: TensorValue | None = None) -> TensorValue:
+    """y = x Wᵀ + b over the last dimension."""
+    batch = _letters(input.ndim - 1)
+    in_labels, out_labels = batch + "Z", batch + ("Y" if weight.ndim == 2 else "")
+    layers = contract(ctx, [input, weight], [_node(ctx, 0, "input"), _node(ctx, 1, "weight")], [in_labels, "YZ"[2 - weight.ndim :]], out_labels)
+    return add_bias(ctx, ctx.out, layers, bias, -1)
+
+
+def _letters(count: int) -> str:
+    return "abcdefghijklmnopqrstuvw"[:count]
+
+
+def matmul(ctx: LineageContext, a: TensorValue, b: TensorValue, **kwargs: Any) -> TensorValue:
+    """matmul, bmm, mm, mv, dot, @."""
+    batch_a, batch_b = max(a.ndim - 2, 0), max(b.ndim - 2, 0)
+    batch = _letters(max(batch_a, batch_b))
+    labels_a = batch[len(batch) - batch_a :] + ("YZ" if a.ndim > 1 else "Z")
+    labels_b = batch[len(batch) - batch_b :] + ("ZX" if b.ndim > 1 else "Z")
+    result = batch + ("Y" if a.ndim > 1 else "") + ("X" if b.ndim > 1 else "")
+    layers = contract(ctx, [a, b], [_node(ctx, 0, "input"), _node(ctx, 1, "other", "mat2")], [labels_a, labels_b], result)
+    return ctx.value(ctx.out, layers)
+
+
+def addmm(ctx: LineageContext, input: TensorValue, a: TensorValue, b: TensorValue, **kwargs: Any) -> TensorValue:
+    """input + a @ b (addmm, baddbmm, addmv)."""
+    batch = _letters(max(a.ndim - 2, 0))
+    labels_b = batch + ("ZX" if b.ndim > 1 else "Z")
+    result = batch + "Y" + ("X" if b.ndim > 1 else "")
+    layers = contract(ctx, [a, b], [_node(ctx, 1, "mat1"), _node(ctx, 2, "mat2")], [batch + "YZ", labels_b], result)
+    product = TensorValue(ctx.out, tuple(layers))
+    return ctx.value(ctx.out, meet(ctx, [product, input], tuple(ctx.out.shape), lambda zeros: all(zeros)))
+
+
+def einsum(ctx: LineageContext, equation: str, *operands: Any) -> TensorValue:
+    """torch.einsum with letters and an optional ellipsis."""
+    tensors: Sequence[TensorValue] = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
+    arguments = ctx.node.args[1:]
+    if len(arguments) == 1 and isinstance(arguments[0], (list, tuple)):
+        arguments = tuple(arguments[0])
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    spare = "αβγδεζηθ"
+    widest = max(t.ndim - len(term.replace("...", "")) for t, term in zip(tensors, terms, strict=True))
+    labels = []
+    for tensor, term in zip(tensors, terms, strict=True):
+        width = tensor.ndim - len(term.replace("...", ""))
+        labels.append(term.replace("...", spare[widest - width : widest]))
+    if arrow:
+        result = right.replace("...", spare[:widest])
+    else:
+        text = "".join(terms).replace("...", "")
+        result = spare[:widest] + "".join(sorted(c for c in set(text) if text.count(c) == 1))
+    if any(len(set(text)) != len(text) for text in [*labels, result]):
+        ctx.pin_value(list(tensors), "einsum takes a diagonal of it")
+        return TensorValue(ctx.out)
+    nodes = [a if isinstance(a, fx.Node) else None for a in arguments]
+    return ctx.value(ctx.out, contract(ctx, tensors, nodes, labels, result))
+
+
+def bilinear(
+    ctx: LineageContext, input1: TensorValue, input2: TensorValue, weight: TensorValue, bias: TensorValue | None = None
+) -> TensorValue:
+    """y_o = x1 W_o x2 + b_o."""
+    batch = _letters(input1.ndim - 1)
+    nodes = [_node(ctx, 0, "input1"), _node(ctx, 1, "input2"), _node(ctx, 2, "weight")]
+    layers = contract(ctx, [input1, input2, weight], nodes, [batch + "I", batch + "J", "OIJ"], batch + "O")
+    return add_bias(ctx, ctx.out, layers, bias, -1)
+
+
+def attention(
+    ctx: LineageContext,
+    query: TensorValue,
+    key: TensorValue,
+    value: TensorValue,
+    attn_mask: TensorValue | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> TensorValue:
+    """softmax(q kᵀ · scale + mask) v, as two contractions; whole heads are the units."""
+    if enable_gqa and query.shape[-3] != key.shape[-3]:
+        ctx.pin_value((query, key, value, attn_mask), "grouped-query attention shares key heads between query heads")
+        return TensorValue(ctx.out)
+    ndim = max(t.ndim for t in (query, key, value))
+    batch = _letters(ndim - 2)
+
+    def labels(t: TensorValue, tail: str) -> str:
+        return batch[len(batch) - (t.ndim - 2) :] + tail
+
+    nodes = [_node(ctx, 0, "query"), _node(ctx, 1, "key")]
+    width, value_width = query.shape[-1], value.shape[-1]
+    total = width + value_width
+    scores = contract(
+        ctx, [query, key], nodes, [labels(query, "LD"), labels(key, "SD")], batch + "LS", cost_share=(width, total)
+    )
+    shape = (*torch.broadcast_shapes(query.shape[:-2], key.shape[:-2]), query.shape[-2], key.shape[-2])
+    meta = torch.empty(shape, device="meta")
+    layers = []
+    for layer in scores:
+        if layer.ids.shape[-1] > 1:
+            if len(layer.dims) == 1:
+                ctx.pin(layer, "attention's softmax runs over it")
+                continue
+            layer = ctx.tie(layer, [layer.ids.dim() - 1])
+        layers.append(layer.with_nonzero(True))
+    weights = TensorValue(meta, tuple(layers))
+    if attn_mask is not None:
+        weights = TensorValue(meta, tuple(meet(ctx, [weights, attn_mask], shape, lambda zeros: False)))
+        softmaxed = []
+        for layer in weights.layers:
+            if layer.ids.shape[-1] > 1:
+                ctx.pin(layer, "attention's softmax runs over it")
+            else:
+                softmaxed.append(layer)
+        weights = TensorValue(meta, tuple(softmaxed))
+    out = contract(
+        ctx,
+        [weights, value],
+        [None, _node(ctx, 2, "value")],
+        [batch + "LS", labels(value, "SV")],
+        batch + "LV",
+        cost_share=(value_width, total),
+    )
+    return ctx.value(ctx.out, out)
+
+
+def resize_attention(resizer: Resizer, node: fx.Node) -> Any:
+    """The default scale is 1/sqrt of the *original* head dimension."""
+    query = node.args[0] if node.args else node.kwargs["query"]
+    assert isinstance(query, fx.Node)
+    new = resizer.copy(node)
+    if resizer.keep(query)[-1] is not None and node.kwargs.get("scale") is None:
+        size = resizer.lineage.values[query].shape[-1]
+        new.kwargs = {**new.kwargs, "scale": size**-0.5}
+    return new
+
+
+def configure_linear(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
+    """nn.Linear: sizes follow the weight."""
+    module.out_features, module.in_features = module.weight.shape  # type: ignore[assignment,union-attr,misc]
+
+
+def configure_bilinear(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
+    """nn.Bilinear."""
+    module.out_features, module.in1_features, module.in2_features = module.weight.shape  # type: ignore[assignment,union-attr,misc]
+
+
+_LINEAR = OpRecord("linear", linear)
+REGISTRY.add(_LINEAR, functions=[F.linear])
+REGISTRY.add(
+    _LINEAR,
+    modules=[nn.Linear],
+    bind=lambda ctx, m, input: ((input, ctx.module_leaf("weight"), ctx.module_leaf("bias")), {}),
+    configure=configure_linear,
+    tensors=("weight",),
+)
+_BILINEAR = OpRecord("bilinear", bilinear)
+REGISTRY.add(_BILINEAR, functions=[F.bilinear, torch.bilinear])
+REGISTRY.add(
+    _BILINEAR,
+    modules=[nn.Bilinear],
+    bind=lambda ctx, m, a, b: ((a, b, ctx.module_leaf("weight"), ctx.module_leaf("bias")), {}),
+    configure=configure_bilinear,
+    tensors=("weight",),
+)
+_MATMUL = OpRecord("matmul", matmul)
+_matmul_names = ["matmul", "bmm", "mm", "mv", "dot"]
+REGISTRY.add(
+    _MATMUL,
+    functions=[*(getattr(torch, n) for n in _matmul_names), torch.linalg.matmul, operator.matmul],
+    methods=[*_matmul_names, "__matmul__"],
+)
+REGISTRY.add(OpRecord("addmm", addmm), functions=[torch.addmm, torch.baddbmm, torch.addmv], methods=["addmm", "baddbmm", "addmv"])
+REGISTRY.add(OpRecord("einsum", einsum), functions=[torch.einsum, torch.functional.einsum])
+REGISTRY.add(
+    OpRecord("scaled dot product attention", attention, resize_attention), functions=[F.scaled_dot_product_attention]
+)

@@ -1,0 +1,241 @@
+"""Convolutions and transposed convolutions in one, two and three dimensions, with any number of groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from atofx.ir.values import Layer, TensorValue
+from atofx.ops.context import LineageContext
+from atofx.ops.contraction import _node, add_bias, contract
+from atofx.ops.registry import REGISTRY, OpRecord
+from atofx.ops.resize import Resizer
+
+
+def convolution(spatial: int, *, transposed: bool) -> Callable[..., TensorValue]:
+    """The lineage function of conv{spatial}d or conv_transpose{spatial}d."""
+
+    def lineage(
+        ctx: LineageContext,
+        input: TensorValue,
+        weight: TensorValue,
+        bias: TensorValue | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        *rest: Any,
+        **kwargs: Any,
+    ) -> TensorValue:
+        groups = _groups(rest, kwargs, transposed=transposed)
+        channel = input.ndim - 1 - spatial
+        why = "a convolution mixes it along its spatial dimensions"
+        x = ctx.confine(input, range(channel + 1), why)
+        w = ctx.confine(weight, (0, 1), "kernel dimensions are not channels") if not weight.moved_leaf else _channel_axes(weight)
+        if groups == 1:
+            layers = _dense(ctx, x, w, channel, transposed=transposed)
+        else:
+            layers = _grouped(ctx, x, w, channel, groups, transposed=transposed)
+        return add_bias(ctx, ctx.out, layers, bias, channel)
+
+    return lineage
+
+
+def _groups(rest: tuple[Any, ...], kwargs: dict[str, Any], *, transposed: bool) -> int:
+    """conv(…, stride, padding, dilation, groups); conv_transpose(…, stride, padding, output_padding, groups, dilation)."""
+    return int(kwargs.get("groups", rest[1] if len(rest) > 1 else 1))
+
+
+def _channel_axes(weight: TensorValue) -> TensorValue:
+    """The weight with the layers of its kernel dimensions left out."""
+    return TensorValue(weight.meta, tuple(y for y in weight.layers if set(y.dims) & {0, 1}), moved_leaf=weight.moved_leaf)
+
+
+def _dense(ctx: LineageContext, x: TensorValue, w: TensorValue, channel: int, *, transposed: bool) -> list[Layer]:
+    spatial = "pqrstu"[: x.ndim - 1 - channel]
+    kernel = "klmnop"[: w.ndim - 2].upper()
+    batch = "N" * channel
+    in_labels = batch + "C" + spatial
+    out_labels = batch + "O" + spatial
+    weight_labels = ("CO" if transposed else "OC") + kernel
+    pooled = TensorValue(_flat_spatial(x.meta, channel), x.layers)
+    return contract(ctx, [pooled, w], [_node(ctx, 0, "input"), _node(ctx, 1, "weight")], [in_labels, weight_labels], out_labels)
+
+
+def _flat_spatial(meta: Tensor, channel: int) -> Tensor:
+    """The input's shape with spatial sizes 1: layers never vary along them."""
+    return torch.empty([size if d <= channel else 1 for d, size in enumerate(meta.shape)], device="meta")
+
+
+def _grouped(
+    ctx: LineageContext, x: TensorValue, w: TensorValue, channel: int, groups: int, *, transposed: bool
+) -> list[Layer]:
+    """Whole groups are units where there are at least as many as channels in one; else one index in every group is."""
+    width = x.shape[channel] // groups
+    out_width = (w.shape[1] if transposed else w.shape[0] // groups)
+    x_layer = x.layer_on(channel)
+    w_in, w_out = (0, 1) if transposed else (1, 0)
+    fan_in, fan_out = w.layer_on(w_in), w.layer_on(w_out)
+    for layer in (fan_in, fan_out):
+        if layer is not None and len(layer.dims) > 1:
+            ctx.pin(layer, "a weight computed in the graph couples both of its channel axes")
+    batch_layers = [y for y in x.layers if y is not x_layer]
+    ids_in = torch.full((groups, width), -1) if x_layer is None else x_layer.ids.reshape(groups, width)
+    if groups >= width:
+        unit = _whole_groups(ctx, ids_in, fan_in, fan_out, groups, out_width, w, transposed=transposed)
+        ids_out = unit[:, None].expand(groups, out_width).reshape(-1) if transposed or fan_out is None else fan_out.ids.reshape(-1)
+        ctx.cost([fan_out.ids if fan_out is not None and not transposed else unit])
+        rows = fan_in if transposed else fan_out
+        nonzero = torch.full_like(ids_out, rows is None or bool(rows.nonzero.any()), dtype=torch.bool)
+    else:
+        ids_out = _index_in_group(ctx, x_layer, ids_in, fan_in, fan_out, groups, width, out_width, w, transposed=transposed)
+        ctx.cost([e for e in (fan_in.ids if fan_in is not None else None, fan_out.ids if fan_out is not None else None) if e is not None])
+        nonzero = ids_out < 0
+    shape = [1] * x.ndim
+    shape[channel] = ids_out.numel()
+    return [*batch_layers, Layer(ids_out.reshape(shape), nonzero.reshape(shape))]
+
+
+def _whole_groups(
+    ctx: LineageContext,
+    ids_in: Tensor,
+    fan_in: Layer | None,
+    fan_out: Layer | None,
+    groups: int,
+    out_width: int,
+    w: TensorValue,
+    *,
+    transposed: bool,
+) -> Tensor:
+    """Tie every group's inputs and outputs into one unit; the weight's per-group axis stays whole. Returns (groups,) ids."""
+    why = "a grouped convolution reads it together with channels that are always kept"
+    unit = ids_in[:, 0]
+    ctx.unify(ids_in, unit[:, None], why)
+    rows = fan_in if transposed else fan_out
+    if rows is not None:
+        row_ids = rows.ids.reshape(groups, -1)
+        ctx.unify(row_ids, unit[:, None], why)
+        ctx.mark_produced(row_ids)
+        unit = torch.where(unit >= 0, unit, row_ids[:, 0])
+    inner = fan_out if transposed else fan_in
+    if inner is not None:
+        ctx.pin(inner, "whole groups of a grouped convolution are removed, the channels inside one stay")
+    return unit
+
+
+def _index_in_group(
+    ctx: LineageContext,
+    x_layer: Layer | None,
+    ids_in: Tensor,
+    fan_in: Layer | None,
+    fan_out: Layer | None,
+    groups: int,
+    width: int,
+    out_width: int,
+    w: TensorValue,
+    *,
+    transposed: bool,
+) -> Tensor:
+    """Tie the same index of every group: each group keeps equally many inputs, and equally many outputs."""
+    why = "a grouped convolution reads it together with channels that are always kept"
+    ctx.unify(ids_in, ids_in[:1], why)
+    if fan_in is not None:
+        weight_in = fan_in.ids.reshape(groups, width) if transposed else fan_in.ids.reshape(1, width)
+        ctx.unify(weight_in, ids_in[:1], why)
+        ctx.mark_consumed(weight_in) if w.moved_leaf else ctx.pin(fan_in, "a computed weight of a grouped convolution")
+    else:
+        ctx.pin_ids(ids_in, "a grouped convolution with one channel a group reads it")
+    if x_layer is not None:
+        ctx.require_zero(x_layer)
+        source = _node(ctx, 0, "input")
+        if source is not None:
+            ctx.gate(source, x_layer)
+    if fan_out is None:
+        return torch.full((groups * out_width,), -1)
+    ctx.mark_produced(fan_out.ids)
+    if transposed:
+        return fan_out.ids.reshape(1, out_width).expand(groups, out_width).reshape(-1)
+    rows = fan_out.ids.reshape(groups, out_width)
+    ctx.unify(rows, rows[:1], why)
+    return rows.reshape(-1)
+
+
+# ---------------------------------------------------------------------- resize
+
+
+def configure_conv(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
+    """nn.Conv*: channel counts and groups follow the sliced weight and the cut input."""
+    kept_in = _channels(resizer, node, module.weight.dim() - 2)  # type: ignore[union-attr,operator]
+    transposed = bool(module.transposed)
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    if transposed:
+        groups = _kept_groups(resizer, node, int(module.groups), weight.dim() - 2)  # type: ignore[arg-type]
+        module.out_channels = weight.shape[1] * groups
+    else:
+        groups = kept_in // weight.shape[1]
+        module.out_channels = weight.shape[0]
+    module.in_channels = kept_in
+    module.groups = groups
+
+
+def resize_conv(transposed: bool) -> Callable[[Resizer, fx.Node], Any]:
+    """F.conv*: the number of groups is the only literal that depends on channels."""
+
+    def resize(resizer: Resizer, node: fx.Node) -> Any:
+        new = resizer.copy(node)
+        position = 6
+        groups = node.kwargs.get("groups", node.args[position] if len(node.args) > position else 1)
+        groups = resizer.original(groups)
+        if groups == 1:
+            return new
+        weight = node.kwargs.get("weight", node.args[1] if len(node.args) > 1 else None)
+        assert isinstance(weight, fx.Node)
+        spatial = len(resizer.shape(weight)) - 2
+        if transposed:
+            kept = _kept_groups(resizer, node, groups, spatial)
+        else:
+            kept = _channels(resizer, node, spatial) // resizer.shape(weight)[1]
+        if len(node.args) > position:
+            new.args = (*new.args[:position], kept, *new.args[position + 1 :])
+        else:
+            new.kwargs = {**new.kwargs, "groups": kept}
+        return new
+
+    return resize
+
+
+def _channels(resizer: Resizer, node: fx.Node, spatial: int) -> int:
+    source = node.args[0] if node.args else node.kwargs["input"]
+    assert isinstance(source, fx.Node)
+    shape = resizer.shape(source)
+    return shape[len(shape) - 1 - spatial]
+
+
+def _kept_groups(resizer: Resizer, node: fx.Node, groups: int, spatial: int) -> int:
+    """A transposed convolution keeps all its groups unless whole groups go: then every kept group has its full width."""
+    source = node.args[0] if node.args else node.kwargs["input"]
+    assert isinstance(source, fx.Node)
+    shape = resizer.lineage.values[source].shape
+    width = shape[len(shape) - 1 - spatial] // groups
+    return _channels(resizer, node, spatial) // width if groups >= width else groups
+
+
+def _bind(ctx: LineageContext, module: nn.Module, x: TensorValue, output_size: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return (x, ctx.module_leaf("weight", (0, 1)), ctx.module_leaf("bias")), {"groups": module.groups}
+
+
+_KINDS: tuple[tuple[int, bool, type[nn.Module], tuple[Any, ...]], ...] = (
+    (1, False, nn.Conv1d, (F.conv1d, torch.conv1d)),
+    (2, False, nn.Conv2d, (F.conv2d, torch.conv2d)),
+    (3, False, nn.Conv3d, (F.conv3d, torch.conv3d)),
+    (1, True, nn.ConvTranspose1d, (F.conv_transpose1d, torch.conv_transpose1d)),
+    (2, True, nn.ConvTranspose2d, (F.conv_transpose2d, torch.conv_transpose2d)),
+    (3, True, nn.ConvTranspose3d, (F.conv_transpose3d, torch.conv_transpose3d)),
+)
+for _spatial, _transposed, _module, _functions in _KINDS:
+    _record = OpRecord(_module.__name__, convolution(_spatial, transposed=_transposed), resize_conv(_transposed))
+    REGISTRY.add(_record, functions=_functions)
+    REGISTRY.add(_record, modules=[_module], bind=_bind, configure=configure_conv, tensors=("weight",))

@@ -1,0 +1,50 @@
+"""Evaluate one graph node on concrete arguments: shapes on the meta device, constants for real."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+
+def meta_call(node: fx.Node, args: Any, kwargs: Any, module: nn.Module | None = None) -> Any:
+    """Run a node's target. Tensors among the arguments are on the meta device; a module must be a meta twin."""
+    if node.op == "call_function":
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    assert module is not None
+    return module.forward(*args, **kwargs)
+
+
+def as_meta(tensor: torch.Tensor) -> torch.Tensor:
+    """An empty tensor of the same layout on the meta device."""
+    return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def meta_twin(module: nn.Module) -> nn.Module:
+    """A copy of a module in eval mode with its tensors on the meta device; the module itself is not touched."""
+    own_lists = any(isinstance(v, (list, tuple)) and v and isinstance(v[0], torch.Tensor) for v in vars(module).values())
+    if module._modules or own_lists:
+        memo = {id(t): as_meta(t) for t in [*module.parameters(), *module.buffers()]}
+        return copy.deepcopy(module, memo).eval()  # type: ignore[arg-type]
+    twin = copy.copy(module)
+    vars(twin)["_parameters"] = {k: p if p is None else as_meta(p) for k, p in module._parameters.items()}
+    vars(twin)["_buffers"] = {k: b if b is None else as_meta(b) for k, b in module._buffers.items()}
+    vars(twin)["training"] = False
+    return twin
+
+
+def is_literal(value: Any) -> bool:
+    """Whether no graph node and no tensor is nested in a value."""
+    if isinstance(value, (fx.Node, torch.Tensor)):
+        return False
+    if isinstance(value, (tuple, list)):
+        return all(is_literal(v) for v in value)
+    if isinstance(value, dict):
+        return all(is_literal(v) for v in value.values())
+    if isinstance(value, slice):
+        return all(is_literal(v) for v in (value.start, value.stop, value.step))
+    return True

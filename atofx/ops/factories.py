@@ -1,0 +1,64 @@
+"""Tensors made inside forward: zeros, ones, full, arange, eye, … Their extents join whatever they meet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from atofx.ir.values import TensorValue
+from atofx.ops.context import LineageContext, tensors_in
+from atofx.ops.movement import emit_sizes
+from atofx.ops.registry import REGISTRY, OpRecord
+from atofx.ops.resize import Resizer
+
+
+def filled(ctx: LineageContext, *args: Any, **kwargs: Any) -> TensorValue:
+    """zeros, ones, full, empty, rand, new_zeros, …: any size can be cut."""
+    name = getattr(ctx.node.target, "__name__", str(ctx.node.target))
+    fill = kwargs.get("fill_value", args[-1] if name.endswith("full") else None)
+    zero = name.endswith("zeros") or (name.endswith("full") and isinstance(fill, (int, float)) and fill == 0)
+    return ctx.constant(ctx.out, nonzero=not zero)
+
+
+def sequence(ctx: LineageContext, *args: Any, **kwargs: Any) -> TensorValue:
+    """arange, linspace, eye, tensor(…): values differ, so the finished tensor is cut."""
+    ctx.pin_value([t for t in tensors_in((args, kwargs)) if t.ndim], "its values make a new tensor")
+    return ctx.constant(ctx.out, nonzero=True)
+
+
+def resize_filled(resizer: Resizer, node: fx.Node) -> Any:
+    """Sizes at their kept values."""
+    if not resizer.is_resized(node):
+        return resizer.copy(node)
+    name = getattr(node.target, "__name__", str(node.target))
+    skip = 1 if node.op == "call_method" else 0
+    head, sizes = node.args[:skip], list(node.args[skip:])
+    tail: list[Any] = []
+    if name.endswith("full") and sizes and "fill_value" not in node.kwargs:
+        tail = [sizes.pop()]
+    kwargs = dict(node.kwargs)
+    if not sizes:
+        sizes = [kwargs.pop("size")]
+    wanted = resizer.shape(node)
+    new_sizes = tuple(emit_sizes(resizer, tuple(sizes), wanted))
+    args = (*resizer.number(head), new_sizes, *resizer.number(tuple(tail)))
+    return resizer.call(node, args, resizer.number(kwargs))
+
+
+def resize_sequence(resizer: Resizer, node: fx.Node) -> Any:
+    """Cut the finished tensor."""
+    return resizer.select(node, resizer.copy(node), resizer.keep(node))
+
+
+_filled = ["zeros", "ones", "full", "empty", "rand", "randn", "randint"]
+_sequences = ["arange", "linspace", "logspace", "eye", "tensor", "tril_indices", "triu_indices", "as_tensor", "hann_window"]
+_new = ["new_zeros", "new_ones", "new_full", "new_empty"]
+REGISTRY.add(OpRecord("filled tensor", filled, resize_filled), functions=[getattr(torch, n) for n in _filled if n != "randint"], methods=_new)
+REGISTRY.add(
+    OpRecord("constant sequence", sequence, resize_sequence),
+    functions=[*(getattr(torch, n) for n in _sequences), torch.randint, torch.randperm],
+    methods=["new_tensor"],
+)
+

@@ -1,0 +1,306 @@
+"""Slices, integer and constant tensor indices: getitem, narrow, select, index_select, setitem."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from atofx.ir.values import TensorValue
+from atofx.ops.constants import constant_value
+from atofx.ops.context import LineageContext, tensors_in
+from atofx.ops.layers import align, run_on_ids
+from atofx.ops.movement import movement
+from atofx.ops.registry import REGISTRY, OpRecord
+from atofx.ops.resize import Resizer
+
+
+def getitem(ctx: LineageContext, x: Any, index: Any) -> Any:
+    """``x[index]`` on tensors and on Python containers."""
+    if not isinstance(x, TensorValue):
+        return x[index]
+    real = _real_index(ctx, x, index, ctx.node.args[1])
+    layers = [run_on_ids(layer, x.shape, lambda t: t[real]) for layer in _usable(ctx, x, index)]
+    return ctx.value(ctx.out, layers, moved_leaf=x.moved_leaf)
+
+
+def setitem(ctx: LineageContext, x: TensorValue, index: Any, value: Any) -> None:
+    """``x[index] = value``: the written region takes part like an operand."""
+    real = _real_index(ctx, x, index, ctx.node.args[1])
+    region = torch.empty(x.shape, device="meta")[real]
+    layers = [run_on_ids(layer, x.shape, lambda t: t[real]) for layer in x.layers]
+    if isinstance(value, TensorValue):
+        shape = torch.broadcast_shapes(region.shape, value.shape)
+        for layer in value.layers:
+            ids = align(layer.ids, len(shape))
+            partners = [part for part in layers if set(_varying(part.ids)) & set(_varying(ids))]
+            for part in partners:
+                ctx.unify(part.ids, ids, "is written over coordinates that are always kept")
+            if not partners:
+                ctx.pin(layer, "is written into a tensor whose coordinates are always kept")
+        for part in layers:
+            extent = any(value.ndim + d - len(shape) >= 0 and value.shape[d - len(shape)] > 1 for d in _varying(part.ids))
+            met = any(set(_varying(part.ids)) & set(_varying(align(v.ids, len(shape)))) for v in value.layers)
+            if extent and not met:
+                ctx.pin(part, "is overwritten by values whose coordinates are always kept")
+    zero_written = not isinstance(value, TensorValue) and isinstance(value, (int, float)) and value == 0
+    for layer in x.layers:
+        clean = isinstance(value, TensorValue) and not any(bool(v.nonzero.any()) for v in value.layers) and bool(value.layers)
+        if not zero_written and not clean:
+            ctx.require_zero(layer, layer.ids)
+
+
+def _varying(ids: Tensor) -> list[int]:
+    return [d for d, size in enumerate(ids.shape) if size > 1]
+
+
+def _real_index(ctx: LineageContext, x: TensorValue, index: Any, argument: Any) -> Any:
+    """The index with tensors replaced by their constant values, or by zeros of their shape where they depend on data."""
+    if isinstance(index, tuple):
+        return tuple(_real_index(ctx, x, i, a) for i, a in zip(index, argument, strict=True))
+    if isinstance(index, list):
+        return [_real_index(ctx, x, i, a) for i, a in zip(index, argument, strict=True)]
+    if isinstance(index, TensorValue):
+        constant = constant_value(argument, ctx)
+        if constant is not None:
+            return constant
+        return torch.zeros(index.shape, dtype=index.meta.dtype)
+    return index
+
+
+def _usable(ctx: LineageContext, x: TensorValue, index: Any) -> list[Any]:
+    """The layers an index moves; those that vary along a dimension indexed by data are pinned."""
+    entries, dims = expand_index(index, x.ndim)
+    tensor_dims = [d for entry, d in zip(entries, dims, strict=True) if d is not None and isinstance(entry, (TensorValue, list))]
+    constant = all(
+        constant_value(a, ctx) is not None
+        for a in _index_nodes(ctx.node.args[1])
+    )
+    usable = []
+    for layer in x.layers:
+        hit = [d for d in layer.dims if d in tensor_dims]
+        if hit and (not constant or len(tensor_dims) > 1):
+            ctx.pin(layer, "is indexed by a tensor that depends on the data" if not constant else "is indexed by several tensors")
+        else:
+            usable.append(layer)
+    for tensor in tensors_in(index):
+        for layer in tensor.layers:
+            if not tensor.moved_leaf:
+                ctx.pin(layer, "is used as an index")
+    return usable
+
+
+def _index_nodes(argument: Any) -> list[fx.Node]:
+    nodes: list[fx.Node] = []
+    fx.node.map_arg(argument, lambda n: nodes.append(n) if n.meta.get("val") is not None and isinstance(n.meta["val"], Tensor) else None)
+    return nodes
+
+
+def expand_index(index: Any, ndim: int) -> tuple[list[Any], list[int | None]]:
+    """An index as a full list of entries, and for each the source dimension it indexes (None for a new axis)."""
+    entries = list(index) if isinstance(index, tuple) else [index]
+    used = sum(0 if e is None or e is Ellipsis else _width(e) for e in entries)
+    filler = [slice(None)] * (ndim - used)
+    place = next((i for i, e in enumerate(entries) if e is Ellipsis), None)
+    entries = entries + filler if place is None else entries[:place] + filler + entries[place + 1 :]
+    dims: list[int | None] = []
+    dim = 0
+    for entry in entries:
+        if entry is None:
+            dims.append(None)
+        else:
+            dims.append(dim)
+            dim += _width(entry)
+    return entries, dims
+
+
+def _width(entry: Any) -> int:
+    if isinstance(entry, (TensorValue, Tensor)):
+        dtype = entry.meta.dtype if isinstance(entry, TensorValue) else entry.dtype
+        return entry.ndim if dtype == torch.bool else 1
+    return 1
+
+
+# ---------------------------------------------------------------------- resize
+
+
+def resize_getitem(resizer: Resizer, node: fx.Node) -> Any:
+    """``x[index]``: indices along cut dimensions are renumbered."""
+    source, index = node.args[0], node.args[1]
+    assert isinstance(source, fx.Node)
+    if not isinstance(resizer.lineage.values[source], TensorValue):
+        return resizer.call(node, resizer.number(node.args))
+    if not resizer.is_resized(source) and not (
+        isinstance(resizer.lineage.values[node], TensorValue) and resizer.is_resized(node)
+    ):
+        return resizer.copy(node)
+    entries, selections = renumber(resizer, node, source, index)
+    result = resizer.new(source)
+    for dim, positions in selections:
+        result = resizer.function(torch.index_select, result, dim, resizer.index_buffer(node, positions))
+    if all(e == slice(None) for e in entries if not isinstance(e, fx.Node)) and not any(isinstance(e, fx.Node) for e in entries):
+        return result
+    return resizer.function(operator.getitem, result, tuple(entries))
+
+
+def resize_setitem(resizer: Resizer, node: fx.Node) -> Any:
+    """``x[index] = value``."""
+    source, index, value = node.args
+    assert isinstance(source, fx.Node)
+    if not resizer.is_resized(source):
+        return resizer.copy(node)
+    entries, selections = renumber(resizer, node, source, index)
+    for dim, positions in selections:
+        place = _entry_at(entries, index, dim, len(resizer.shape(source)))
+        entries[place] = resizer.index_buffer(node, positions)
+    return resizer.call(node, (resizer.new(source), tuple(entries), resizer.number(value)))
+
+
+def _entry_at(entries: list[Any], index: Any, dim: int, ndim: int) -> int:
+    _, dims = expand_index(index, ndim)
+    return dims.index(dim)
+
+
+def renumber(resizer: Resizer, node: fx.Node, source: fx.Node, index: Any) -> tuple[list[Any], list[tuple[int, Tensor]]]:
+    """(index entries at kept positions, index selections to apply first: (dimension, positions)).
+
+    For every cut dimension, the kept result coordinates are looked up among the kept source coordinates.
+    """
+    value = resizer.lineage.values[source]
+    concrete = resizer.original(index)
+    entries, dims = expand_index(concrete, value.ndim)
+    arguments, _ = _expand_arguments(index, len(entries))
+    keep_in = resizer.keep(source)
+    result: list[Any] = []
+    selections: list[tuple[int, Tensor]] = []
+    for entry, argument, dim in zip(entries, arguments, dims, strict=True):
+        if dim is None or keep_in[dim] is None:
+            result.append(resizer.number(argument) if dim is None or not isinstance(entry, slice) else _slice(resizer, argument))
+            continue
+        kept = keep_in[dim]
+        assert kept is not None
+        position = torch.full((value.shape[dim],), -1, dtype=torch.long)
+        position[kept] = torch.arange(kept.numel())
+        if isinstance(entry, int):
+            result.append(int(position[entry]))
+            continue
+        picked = torch.arange(value.shape[dim])[_constant_entry(resizer, entry, argument)]
+        target = position[picked.reshape(-1)]
+        target = target[target >= 0]
+        if isinstance(entry, slice) and (bounds := _as_slice(target, kept.numel())) is not None:
+            result.append(bounds)
+        else:
+            result.append(slice(None))
+            selections.append((dim, target))
+    return result, selections
+
+
+def _slice(resizer: Resizer, argument: Any) -> Any:
+    return resizer.number(argument)
+
+
+def _constant_entry(resizer: Resizer, entry: Any, argument: Any) -> Any:
+    if isinstance(entry, TensorValue):
+        constant = constant_value(argument, None)
+        assert constant is not None
+        return constant
+    return entry
+
+
+def _expand_arguments(index: Any, length: int) -> tuple[list[Any], None]:
+    arguments = list(index) if isinstance(index, tuple) else [index]
+    filler = [slice(None)] * (length - sum(a is not Ellipsis for a in arguments))
+    place = next((i for i, a in enumerate(arguments) if a is Ellipsis), None)
+    if place is None:
+        return arguments + filler, None
+    return arguments[:place] + filler + arguments[place + 1 :], None
+
+
+def _as_slice(positions: Tensor, size: int) -> slice | None:
+    """A slice that picks exactly these positions, if there is one."""
+    if positions.numel() == 0:
+        return slice(0, 0)
+    if positions.numel() == 1:
+        return slice(int(positions[0]), int(positions[0]) + 1)
+    steps = positions.diff()
+    step = int(steps[0])
+    if step < 1 or not bool((steps == step).all()):
+        return None
+    if step == 1 and int(positions[0]) == 0 and int(positions[-1]) == size - 1:
+        return slice(None)
+    return slice(int(positions[0]), int(positions[-1]) + 1, step if step != 1 else None)
+
+
+def _resize_along(pick: Callable[[Resizer, fx.Node], Tensor | int]) -> Callable[[Resizer, fx.Node], Any]:
+    def resize(resizer: Resizer, node: fx.Node) -> Any:
+        source, dim = node.args[0], _named(node, 1, "dim")
+        assert isinstance(source, fx.Node)
+        if not resizer.is_resized(source):
+            return resizer.copy(node)
+        value = resizer.lineage.values[source]
+        dim = resizer.original(dim) % value.ndim
+        kept = resizer.keep(source)[dim]
+        if kept is None:
+            return resizer.copy(node)
+        picked = pick(resizer, node)
+        position = torch.full((value.shape[dim],), -1, dtype=torch.long)
+        position[kept] = torch.arange(kept.numel())
+        if isinstance(picked, int):
+            return resizer.function(torch.select, resizer.new(source), dim, int(position[picked]))
+        target = position[picked]
+        target = target[target >= 0]
+        bounds = _as_slice(target, kept.numel())
+        if bounds is not None and bounds.step is None and bounds.start is not None:
+            return resizer.function(torch.narrow, resizer.new(source), dim, bounds.start, bounds.stop - bounds.start)
+        return resizer.function(torch.index_select, resizer.new(source), dim, resizer.index_buffer(node, target))
+
+    return resize
+
+
+def _named(node: fx.Node, position: int, name: str) -> Any:
+    return node.args[position] if len(node.args) > position else node.kwargs.get(name)
+
+
+def _pick_narrow(resizer: Resizer, node: fx.Node) -> Tensor:
+    start, length = resizer.original((_named(node, 2, "start"), _named(node, 3, "length")))
+    size = resizer.lineage.values[node.args[0]].shape[resizer.original(_named(node, 1, "dim"))]  # type: ignore[index]
+    return torch.arange(size).narrow(0, start, length)
+
+
+def _pick_select(resizer: Resizer, node: fx.Node) -> int:
+    return int(resizer.original(_named(node, 2, "index")))
+
+
+def _pick_index(resizer: Resizer, node: fx.Node) -> Tensor:
+    constant = constant_value(_named(node, 2, "index"), None)
+    assert constant is not None
+    return constant.reshape(-1)
+
+
+def index_select(ctx: LineageContext, x: TensorValue, dim: int, index: TensorValue) -> TensorValue:
+    """index_select with a constant index moves ids; an index that depends on data pins the dimension."""
+    argument = _named(ctx.node, 2, "index")
+    constant = constant_value(argument, ctx)
+    axis = dim % x.ndim
+    layers = []
+    for layer in x.layers:
+        if axis in layer.dims and constant is None:
+            ctx.pin(layer, "is indexed by a tensor that depends on the data")
+            continue
+        real = constant if constant is not None else torch.zeros(index.shape, dtype=torch.long)
+        layers.append(run_on_ids(layer, x.shape, lambda t, r=real: t.index_select(axis, r)))  # type: ignore[misc]
+    return ctx.value(ctx.out, layers, moved_leaf=x.moved_leaf)
+
+
+REGISTRY.add(OpRecord("getitem", getitem, resize_getitem), functions=[operator.getitem], methods=["__getitem__"])
+REGISTRY.add(OpRecord("setitem", setitem, resize_setitem), functions=[operator.setitem])
+REGISTRY.add(OpRecord("narrow", movement, _resize_along(_pick_narrow)), functions=[torch.narrow], methods=["narrow"])
+REGISTRY.add(OpRecord("select", movement, _resize_along(_pick_select)), functions=[torch.select], methods=["select"])
+REGISTRY.add(
+    OpRecord("index_select", index_select, _resize_along(_pick_index)),
+    functions=[torch.index_select],
+    methods=["index_select"],
+)

@@ -1,0 +1,34 @@
+"""Which graph nodes change one of their arguments in place."""
+
+from __future__ import annotations
+
+import operator
+
+from torch import fx, nn
+
+_IN_PLACE_FUNCTIONS = frozenset(
+    {
+        operator.setitem, operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv,
+        operator.imod, operator.ipow, operator.iand, operator.ior, operator.ixor, operator.imatmul,
+    }
+)  # fmt: skip
+
+
+def mutated_argument(node: fx.Node, module: nn.Module | None) -> fx.Node | None:
+    """The node whose tensor this node changes, None if it changes none."""
+    target = node.args[0] if node.args else node.kwargs.get("input")
+    if not isinstance(target, fx.Node):
+        return None
+    if node.op == "call_module":
+        return target if getattr(module, "inplace", False) is True else None
+    if node.op not in ("call_function", "call_method"):
+        return None
+    if node.kwargs.get("inplace") is True or isinstance(node.kwargs.get("out"), fx.Node):
+        return target
+    if node.op == "call_method":
+        name = str(node.target)
+        return target if name.endswith("_") and not name.endswith("__") else None
+    if node.target in _IN_PLACE_FUNCTIONS:
+        return target
+    name = getattr(node.target, "__name__", "")
+    return target if name.endswith("_") and not name.endswith("__") else None

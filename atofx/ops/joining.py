@@ -1,0 +1,167 @@
+"""cat, stack, split, chunk, unbind and their relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from atofx.ir.values import NONE, Layer, TensorValue
+from atofx.ops.context import LineageContext
+from atofx.ops.layers import run_on_ids
+from atofx.ops.registry import REGISTRY, OpRecord
+from atofx.ops.resize import Resizer
+
+
+def cat(ctx: LineageContext, tensors: Sequence[TensorValue], dim: int = 0, **kwargs: Any) -> TensorValue:
+    """Concatenation: ids follow along ``dim``; along other dimensions the operands' ids meet."""
+    dim = kwargs.get("axis", dim)
+    tensors = [t for t in tensors if t.shape != (0,)]
+    ndim = tensors[0].ndim
+    dim %= ndim
+    return ctx.value(ctx.out, _joined(ctx, tensors, dim), moved_leaf=all(t.moved_leaf for t in tensors))
+
+
+def stack(ctx: LineageContext, tensors: Sequence[TensorValue], dim: int = 0) -> TensorValue:
+    """Stack: every operand gets a new dimension of size 1, then they are concatenated."""
+    dim %= tensors[0].ndim + 1
+    widened = [
+        TensorValue(
+            t.meta.unsqueeze(dim), tuple(Layer(y.ids.unsqueeze(dim), y.nonzero.unsqueeze(dim)) for y in t.layers), t.moved_leaf
+        )
+        for t in tensors
+    ]
+    return ctx.value(ctx.out, _joined(ctx, widened, dim), moved_leaf=all(t.moved_leaf for t in tensors))
+
+
+def _joined(ctx: LineageContext, tensors: Sequence[TensorValue], dim: int) -> list[Layer]:
+    """Layers of the concatenation along ``dim``.
+
+    Layers are matched across operands by a dimension they share; one that varies only along other dimensions must meet a
+    partner in every operand (else it is pinned).
+    """
+    slots: list[list[Layer | None]] = []
+    for i, tensor in enumerate(tensors):
+        for layer in tensor.layers:
+            varies = set(layer.dims) | ({dim} if _is_along(layer, tensor, dim) else set())
+            slot = next(
+                (s for s in slots if s[i] is None and any(_shares(s[j], tensors[j], varies, dim) for j in range(i))),
+                None,
+            )
+            if slot is None:
+                slot = [None] * len(tensors)
+                slots.append(slot)
+            slot[i] = layer
+    return [_concatenate(ctx, slot, tensors, dim) for slot in slots]
+
+
+def _is_along(layer: Layer, tensor: TensorValue, dim: int) -> bool:
+    return layer.ids.shape[dim] > 1
+
+
+def _shares(layer: Layer | None, tensor: TensorValue, varies: set[int], dim: int) -> bool:
+    return layer is not None and bool(set(layer.dims) & varies)
+
+
+def _concatenate(ctx: LineageContext, slot: Sequence[Layer | None], tensors: Sequence[TensorValue], dim: int) -> Layer:
+    ndim = tensors[0].ndim
+    present = [layer for layer in slot if layer is not None]
+    others = sorted({d for layer in present for d in layer.dims if d != dim})
+    shape = [1] * ndim
+    for d in others:
+        shape[d] = tensors[0].shape[d]
+    reference: Tensor | None = None
+    for layer in present:
+        if not others or layer.ids.shape[dim] > 1:
+            continue
+        reference = layer.ids if reference is None else reference
+        ctx.unify(reference, layer.ids, "is concatenated with coordinates that are always kept")
+    pieces, facts = [], []
+    for layer, tensor in zip(slot, tensors, strict=True):
+        piece_shape = list(shape)
+        piece_shape[dim] = tensor.shape[dim]
+        if layer is None:
+            pieces.append(torch.full(piece_shape, NONE))
+            facts.append(torch.ones(piece_shape, dtype=torch.bool))
+        else:
+            pieces.append(layer.ids.expand(piece_shape))
+            facts.append(layer.nonzero.expand(piece_shape))
+    ids, nonzero = torch.cat(pieces, dim), torch.cat(facts, dim)
+    if others and all(layer is None or layer.ids.shape[dim] == 1 for layer in slot):
+        if any(layer is None for layer in slot):
+            ctx.pin_ids(ids, "is concatenated with a tensor whose coordinates along that dimension are always kept")
+        assert reference is not None
+        return Layer(reference, nonzero.any(dim, keepdim=True))
+    return Layer(ids, nonzero)
+
+
+def split(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> tuple[TensorValue, ...]:
+    """split, chunk, tensor_split, …: pieces are slices along one dimension."""
+    dim = _split_dim(ctx.node, x.ndim)
+    pieces = []
+    start = 0
+    for meta in ctx.out:
+        length = meta.shape[dim]
+        begin = start
+        layers = [run_on_ids(y, x.shape, lambda t, b=begin, n=length: t.narrow(dim, b, n)) for y in x.layers]  # type: ignore[misc]
+        pieces.append(ctx.value(meta, layers, moved_leaf=x.moved_leaf))
+        start += length
+    return tuple(pieces)
+
+
+def unbind(ctx: LineageContext, x: TensorValue, dim: int = 0) -> tuple[TensorValue, ...]:
+    """unbind: one slice per coordinate."""
+    return tuple(
+        ctx.value(
+            meta,
+            [run_on_ids(y, x.shape, lambda t, k=i: t.select(dim, k)) for y in x.layers],  # type: ignore[misc]
+            moved_leaf=x.moved_leaf,
+        )
+        for i, meta in enumerate(ctx.out)
+    )
+
+
+def meshgrid(ctx: LineageContext, *args: Any, **kwargs: Any) -> Any:
+    """meshgrid of coordinates that are always kept."""
+    ctx.pin_value(args, "is spread over a grid")
+    return [TensorValue(meta) for meta in ctx.out]
+
+
+_FIXED_DIM = {"hsplit": 1, "vsplit": 0, "dsplit": 2}
+
+
+def _split_dim(node: fx.Node, ndim: int) -> int:
+    name = getattr(node.target, "__name__", str(node.target))
+    if name in _FIXED_DIM:
+        return 0 if name == "hsplit" and ndim == 1 else _FIXED_DIM[name]
+    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+    if isinstance(dim, fx.Node):
+        dim = dim.meta["val"]
+    assert isinstance(dim, int)
+    return dim % ndim
+
+
+def resize_split(resizer: Resizer, node: fx.Node) -> Any:
+    """Pieces at their kept sizes."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    value = resizer.lineage.values[source]
+    dim = _split_dim(node, value.ndim)
+    if resizer.keep(source)[dim] is None:
+        return resizer.copy(node)
+    sizes = [resizer.shape_of(piece)[dim] for piece in resizer.lineage.values[node]]
+    return resizer.function(torch.split, resizer.new(source), sizes, dim)
+
+
+_CAT = OpRecord("cat", cat)
+REGISTRY.add(_CAT, functions=[torch.cat, torch.concat, torch.concatenate])
+REGISTRY.add(OpRecord("stack", stack), functions=[torch.stack])
+REGISTRY.add(
+    OpRecord("split", split, resize_split),
+    functions=[torch.split, torch.chunk, torch.tensor_split, torch.split_with_sizes, torch.hsplit, torch.vsplit, torch.dsplit],
+    methods=["split", "chunk", "tensor_split", "split_with_sizes", "hsplit", "vsplit", "dsplit"],
+)
+REGISTRY.add(OpRecord("unbind", unbind), functions=[torch.unbind], methods=["unbind"])
+REGISTRY.add(OpRecord("meshgrid", meshgrid), functions=[torch.meshgrid])

@@ -1,0 +1,280 @@
+"""Element-by-element operations: operands' ids meet; whether zeros stay zero is found by evaluating the function."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from atofx.ir.values import Layer, TensorValue
+from atofx.ops.context import LineageContext, tensors_in
+from atofx.ops.evaluate import meta_call
+from atofx.ops.layers import align_layer
+from atofx.ops.registry import REGISTRY, OpRecord
+
+#: Values an operand that is not zero is probed with.
+_PROBES = (-3.7, -1.0, -0.31, 0.23, 1.0, 2.9)
+
+
+def pointwise(ctx: LineageContext, *args: Any, **kwargs: Any) -> Any:
+    """Any function applied element by element, with broadcasting."""
+    operands = tensors_in((args, kwargs))
+    if not operands:
+        return ctx.out
+    if not isinstance(ctx.out, Tensor):
+        ctx.pin_value((args, kwargs), "reaches an element-wise operation with several results")
+        return _plain(ctx.out)
+    layers = meet(ctx, operands, tuple(ctx.out.shape), lambda zeros: _is_zero(ctx, args, kwargs, operands, zeros))
+    return ctx.value(ctx.out, layers)
+
+
+def meet(
+    ctx: LineageContext,
+    operands: Sequence[TensorValue],
+    shape: tuple[int, ...],
+    is_zero: Callable[[tuple[bool, ...]], bool],
+) -> list[Layer]:
+    """Layers of an element-wise result.
+
+    Args:
+        ctx: the run.
+        operands: the tensors that meet.
+        shape: the broadcast shape.
+        is_zero: whether the result is zero where exactly these operands are zero.
+    """
+    ndim = len(shape)
+    merged: list[tuple[Tensor, list[tuple[int, Layer]]]] = []
+    for i, operand in enumerate(operands):
+        for layer in operand.layers:
+            layer = align_layer(layer, ndim)
+            if operand.moved_leaf:
+                ctx.mark_produced(layer.ids)
+            ids, parts = layer.ids, [(i, layer)]
+            for other in [m for m in merged if _share_dim(m[0], ids)]:
+                merged.remove(other)
+                ctx.unify(other[0], ids, "meets coordinates that are always kept")
+                ids = _combine(other[0], ids)
+                parts = other[1] + parts
+            merged.append((ids, parts))
+    result = []
+    for ids, parts in merged:
+        dims = [d for d, size in enumerate(ids.shape) if size > 1]
+        members = {i for i, _ in parts}
+        for i, operand in enumerate(operands):
+            if i not in members and _has_extent(operand, dims, ndim):
+                ctx.pin_ids(ids, "meets a tensor whose coordinates are always kept")
+        result.append(Layer(ids, _nonzero(ids, parts, len(operands), is_zero)))
+    return result
+
+
+def _share_dim(a: Tensor, b: Tensor) -> bool:
+    return any(x > 1 and y > 1 for x, y in zip(a.shape, b.shape, strict=True))
+
+
+def _combine(a: Tensor, b: Tensor) -> Tensor:
+    a, b = torch.broadcast_tensors(a, b)
+    return torch.where(a >= 0, a, b)
+
+
+def _has_extent(operand: TensorValue, dims: Sequence[int], ndim: int) -> bool:
+    offset = ndim - operand.ndim
+    return any(d >= offset and operand.shape[d - offset] > 1 for d in dims)
+
+
+def _nonzero(
+    ids: Tensor, parts: Sequence[tuple[int, Layer]], count: int, is_zero: Callable[[tuple[bool, ...]], bool]
+) -> Tensor:
+    """Evaluate ``is_zero`` for every combination of operands' zero facts that occurs."""
+    zero = torch.zeros(count, *ids.shape, dtype=torch.bool)
+    for i, layer in parts:
+        zero[i] |= ~layer.nonzero
+    flat = zero.reshape(count, -1)
+    if bool((flat == flat[:, :1]).all()):
+        return torch.full_like(ids, not is_zero(tuple(flat[:, 0].tolist())), dtype=torch.bool)
+    patterns, inverse = torch.unique(flat, dim=1, return_inverse=True)
+    verdict = torch.tensor([not is_zero(tuple(column.tolist())) for column in patterns.T])
+    return verdict[inverse].reshape(ids.shape)
+
+
+def _is_zero(ctx: LineageContext, args: Any, kwargs: Any, operands: Sequence[TensorValue], zeros: tuple[bool, ...]) -> bool:
+    """Whether the node's function gives 0 when these operands are 0 and the others are anything."""
+    if not any(zeros):
+        return False
+    probes = torch.tensor(_PROBES, dtype=torch.float64)
+    stand_ins: dict[int, Tensor] = {}
+    for i, operand in enumerate(operands):
+        values = torch.zeros_like(probes) if zeros[i] else probes.roll(i)
+        dtype = operand.meta.dtype
+        if dtype == torch.bool:
+            values = torch.zeros_like(probes, dtype=torch.bool) if zeros[i] else torch.arange(len(probes)) % 2 == 0
+        stand_ins[id(operand)] = values if dtype.is_floating_point or dtype == torch.bool else values.to(dtype)
+
+    def swap(a: Any) -> Any:
+        if isinstance(a, TensorValue):
+            return stand_ins[id(a)]
+        if isinstance(a, (tuple, list)):
+            return type(a)(swap(v) for v in a)
+        return a
+
+    try:
+        result = meta_call(ctx.node, swap(tuple(args)), {k: swap(v) for k, v in kwargs.items()}, ctx.module)
+    except (RuntimeError, TypeError, ValueError, NotImplementedError):
+        return False
+    return isinstance(result, Tensor) and bool((result == 0).all())
+
+
+def per_channel_unary(ctx: LineageContext, module: nn.Module, x: TensorValue) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """PReLU: a weight per channel (dimension 1)."""
+    weight = ctx.module_leaf("weight")
+    return (x, weight), {}
+
+
+def prelu(ctx: LineageContext, x: TensorValue, weight: TensorValue) -> TensorValue:
+    """PReLU maps 0 to 0; its weight lies along dimension 1."""
+    if weight.meta.numel() > 1:
+        weight = along_dim(weight, 1 if x.ndim > 1 else 0, x.ndim)
+        layers = meet(ctx, [x, weight], x.shape, lambda zeros: zeros[0])
+    else:
+        layers = list(x.layers)
+    return ctx.value(ctx.out, layers)
+
+
+def along_dim(vector: TensorValue, dim: int, ndim: int) -> TensorValue:
+    """View a one-dimensional value along ``dim`` of an ``ndim``-dimensional tensor."""
+    shape = [1] * ndim
+    shape[dim] = vector.shape[0]
+    layers = tuple(Layer(y.ids.reshape(shape), y.nonzero.reshape(shape)) for y in vector.layers)
+    return TensorValue(vector.meta.reshape(shape), layers, vector.moved_leaf)
+
+
+def glu(ctx: LineageContext, x: TensorValue, dim: int = -1) -> TensorValue:
+    """a * sigmoid(b) of the two halves along ``dim``."""
+    axis = dim % x.ndim
+    half = x.shape[axis] // 2
+    parts = []
+    for start in (0, half):
+        layers = []
+        for layer in x.layers:
+            ids, nonzero = layer.ids, layer.nonzero
+            if ids.shape[axis] > 1:
+                ids, nonzero = ids.narrow(axis, start, half), nonzero.narrow(axis, start, half)
+            layers.append(Layer(ids, nonzero))
+        parts.append(ctx.value(x.meta.narrow(axis, start, half), layers))
+    return ctx.value(ctx.out, meet(ctx, parts, tuple(ctx.out.shape), lambda zeros: zeros[0]))
+
+
+def dropout(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
+    """Dropout and stochastic depth scale every element or set it to zero."""
+    return TensorValue(ctx.out, x.layers)
+
+
+def same(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
+    """contiguous, clone, to, detach: the same elements."""
+    return TensorValue(ctx.out, x.layers, x.moved_leaf)
+
+
+def identity_module(ctx: LineageContext, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """nn.Identity passes anything on."""
+    return x
+
+
+def type_as(ctx: LineageContext, x: TensorValue, other: TensorValue) -> TensorValue:
+    """type_as: the same elements."""
+    return TensorValue(ctx.out, x.layers, x.moved_leaf)
+
+
+def filled_like(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
+    """zeros_like, ones_like, full_like, …: the same shape, a constant everywhere."""
+    name = getattr(ctx.node.target, "__name__", str(ctx.node.target))
+    zero = name == "zeros_like" or (name == "full_like" and args[:1] == (0,))
+    return TensorValue(ctx.out, tuple(layer.with_nonzero(not zero) for layer in x.layers))
+
+
+def _plain(out: Any) -> Any:
+    if isinstance(out, Tensor):
+        return TensorValue(out)
+    if isinstance(out, (tuple, list)):
+        return type(out)(_plain(v) for v in out) if not hasattr(out, "_fields") else tuple(_plain(v) for v in out)
+    return out
+
+
+# ---------------------------------------------------------------------- records
+
+_NAMES = """
+abs absolute acos arccos acosh add addcdiv addcmul angle asin asinh atan arctan atan2 arctan2 atanh bitwise_and bitwise_or
+bitwise_xor bitwise_not ceil celu clamp clamp_max clamp_min clip conj copysign cos cosh deg2rad digamma div divide elu eq erf
+erfc erfinv exp exp2 expm1 fix float_power floor floor_divide fmax fmin fmod frac ge greater greater_equal gt hardshrink
+heaviside hypot i0 igamma igammac isclose isfinite isinf isnan ldexp le lerp less less_equal lgamma log log10 log1p log2
+logaddexp logaddexp2 logical_and logical_not logical_or logical_xor logit lt masked_fill max maximum min minimum mul multiply
+mvlgamma nan_to_num ne neg negative nextafter not_equal polygamma pow positive rad2deg real reciprocal relu remainder round
+rrelu rsqrt rsub selu sgn sigmoid sign signbit sin sinc sinh softplus sqrt square sub subtract tan tanh threshold true_divide
+trunc where xlogy
+""".split()
+_AMBIGUOUS = {"max", "min"}  # reductions unless called with two tensors; they have records of their own
+_FUNCTIONAL = """
+celu elu gelu hardshrink hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu relu6 rrelu selu sigmoid silu softplus
+softshrink softsign tanh tanhshrink threshold relu_ elu_ celu_ selu_ leaky_relu_ rrelu_ hardtanh_ threshold_
+""".split()
+_MODULES = [
+    nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.LogSigmoid, nn.Mish,
+    nn.ReLU, nn.ReLU6, nn.RReLU, nn.SELU, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink,
+    nn.Threshold,
+]  # fmt: skip
+_OPERATORS = [
+    operator.abs, operator.add, operator.and_, operator.eq, operator.floordiv, operator.ge, operator.gt, operator.iadd,
+    operator.iand, operator.ifloordiv, operator.imod, operator.imul, operator.invert, operator.ior, operator.ipow,
+    operator.isub, operator.itruediv, operator.ixor, operator.le, operator.lt, operator.mod, operator.mul, operator.ne,
+    operator.neg, operator.not_, operator.or_, operator.pos, operator.pow, operator.sub, operator.truediv, operator.xor,
+]  # fmt: skip
+_NUMBERS = [math.ceil, math.exp, math.floor, math.log, math.log2, math.pow, math.prod, math.sqrt, math.trunc, float, int, round]
+
+POINTWISE = OpRecord("pointwise", pointwise)
+_names = [name for name in _NAMES if name not in _AMBIGUOUS]
+REGISTRY.add(
+    POINTWISE,
+    functions=[
+        *(getattr(torch, name) for name in _names if hasattr(torch, name)),
+        *(getattr(torch, f"{name}_") for name in _names if hasattr(torch, f"{name}_")),
+        *(getattr(F, name) for name in _FUNCTIONAL if hasattr(F, name)),
+        *(getattr(torch.special, name) for name in ("expit", "erf", "erfc", "expm1", "exp2", "log1p", "logit", "sinc")),
+        *_OPERATORS,
+        *_NUMBERS,
+    ],
+    methods=[*_names, *(f"{name}_" for name in _names), "masked_fill_", "__add__", "__mul__", "copy_"],
+    modules=_MODULES,
+)
+REGISTRY.add(OpRecord("prelu", prelu), functions=[torch.prelu, F.prelu], methods=["prelu"])
+REGISTRY.add(OpRecord("prelu", prelu), modules=[nn.PReLU], bind=per_channel_unary, tensors=("weight",))
+REGISTRY.add(OpRecord("glu", glu), functions=[F.glu])
+REGISTRY.add(
+    OpRecord("glu", glu), modules=[nn.GLU], bind=lambda ctx, m, x: ((x, m.dim), {})
+)
+REGISTRY.add(
+    OpRecord("dropout", dropout),
+    functions=[
+        F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, torch.dropout, torch.dropout_, torch.feature_dropout,
+        "torchvision.ops.stochastic_depth.stochastic_depth", "torchvision.ops.drop_block.drop_block2d",
+        "torchvision.ops.drop_block.drop_block3d",
+    ],
+    modules=[nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d],
+)  # fmt: skip
+REGISTRY.add(
+    OpRecord("same elements", same),
+    functions=[torch.clone, torch.detach, torch.real, torch._assert, torch.fake_quantize_per_tensor_affine],
+    methods=[
+        "contiguous", "clone", "detach", "detach_", "to", "float", "double", "half", "bfloat16", "cuda", "cpu", "type",
+        "requires_grad_", "int", "long", "bool", "real",
+    ],
+)  # fmt: skip
+REGISTRY.add(OpRecord("type_as", type_as), methods=["type_as"])
+REGISTRY.add(OpRecord("identity", identity_module), modules=[nn.Identity])
+REGISTRY.add(
+    OpRecord("filled like", filled_like),
+    functions=[torch.zeros_like, torch.ones_like, torch.full_like, torch.empty_like, torch.rand_like, torch.randn_like],
+    methods=["zeros_like", "ones_like"],
+)

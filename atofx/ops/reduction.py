@@ -1,0 +1,194 @@
+"""Reductions and other operations that mix the elements along some dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from atofx.ir.values import Layer, TensorValue
+from atofx.ops.context import LineageContext, tensors_in
+from atofx.ops.movement import _argument
+from atofx.ops.pointwise import pointwise
+from atofx.ops.registry import REGISTRY, OpRecord
+from atofx.ops.resize import Resizer
+
+
+def mix(
+    ctx: LineageContext, x: TensorValue, dims: Sequence[int], *, additive: bool, zero_at_zero: bool, reason: str
+) -> list[Layer]:
+    """The layers of ``x`` after its elements along ``dims`` were mixed (dimensions still in place).
+
+    A layer along mixed and other dimensions is tied along the mixed ones (whole heads, whole groups): mixing then happens
+    inside a unit. A layer along mixed dimensions only is consumed: exact for a sum, because zeros add nothing; pinned else.
+    """
+    mixed = {d % x.ndim for d in dims} if x.ndim else set()
+    result = []
+    for layer in x.layers:
+        inside = [d for d in layer.dims if d in mixed]
+        if not inside:
+            result.append(layer if zero_at_zero else layer.with_nonzero(True))
+        elif len(inside) < len(layer.dims):
+            tied = ctx.tie(layer, inside)
+            result.append(tied if zero_at_zero else tied.with_nonzero(True))
+        elif additive and not x.moved_leaf:
+            ctx.require_zero(layer)
+            source = _source_node(ctx.node)
+            if source is not None:
+                ctx.gate(source, layer)
+        else:
+            ctx.pin(layer, reason)
+        if x.moved_leaf:
+            ctx.mark_produced(layer.ids)
+    return result
+
+
+def _source_node(node: fx.Node) -> fx.Node | None:
+    source = node.args[0] if node.args else next(iter(node.kwargs.values()))
+    return source if isinstance(source, fx.Node) else None
+
+
+def _drop_dims(layer: Layer, dims: set[int], *, keepdim: bool) -> Layer:
+    if keepdim:
+        return layer
+    ids, nonzero = layer.ids, layer.nonzero
+    for dim in sorted(dims, reverse=True):
+        ids, nonzero = ids.squeeze(dim), nonzero.squeeze(dim)
+    return Layer(ids, nonzero)
+
+
+def reduction(*, additive: bool, zero_at_zero: bool) -> Callable[..., Any]:
+    """A lineage function for ``f(x, dim, keepdim)``."""
+
+    def lineage(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> Any:
+        if len(tensors_in((args, kwargs))) > 0:
+            return pointwise(ctx, x, *args, **kwargs)  # torch.max(a, b)
+        dims, keepdim = _dims(ctx, x, args, kwargs)
+        layers = mix(
+            ctx, x, sorted(dims), additive=additive, zero_at_zero=zero_at_zero,
+            reason=f"{ctx.op_name} over channels depends on how many there are; apply it to a dimension that is not pruned",
+        )  # fmt: skip
+        final = [_drop_dims(layer, dims, keepdim=keepdim) for layer in layers]
+        return _same_layers(ctx, ctx.out, final)
+
+    return lineage
+
+
+def _same_layers(ctx: LineageContext, out: Any, layers: list[Layer]) -> Any:
+    """Give every tensor of a (tuple) result these layers; only the first keeps its zero facts."""
+    if isinstance(out, Tensor):
+        return ctx.value(out, layers)
+    return tuple(
+        ctx.value(o, layers if i == 0 else [layer.with_nonzero(True) for layer in layers]) for i, o in enumerate(out)
+    )
+
+
+def _dims(ctx: LineageContext, x: TensorValue, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[set[int], bool]:
+    """(reduced dimensions, whether they stay with size 1), read off the call and the result's shape."""
+    dim = kwargs.get("dim", kwargs.get("axis"))
+    name = getattr(ctx.node.target, "__name__", str(ctx.node.target))
+    if dim is None and args:
+        dim = args[1] if name == "norm" and len(args) > 1 else None if name == "norm" else args[0]
+        if isinstance(dim, bool) or dim == ():  # var(x, unbiased)
+            dim = None
+    out = ctx.out if isinstance(ctx.out, Tensor) else ctx.out[0]
+    if dim is None or dim == []:
+        return set(range(x.ndim)), out.dim() == x.ndim
+    dims = {d % x.ndim for d in ([dim] if isinstance(dim, int) else dim)}
+    return dims, out.dim() == x.ndim
+
+
+def along(*, zero_at_zero: bool) -> Callable[..., Any]:
+    """A lineage function for ``f(x, dim)`` of unchanged shape that mixes along ``dim`` (softmax, cumsum, sort)."""
+
+    def lineage(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> Any:
+        dim = kwargs.get("dim", next((a for a in args if isinstance(a, int) and not isinstance(a, bool)), None))
+        if dim is None:
+            dim = -1 if x.ndim not in (0, 1, 3) else 0
+        layers = mix(
+            ctx, x, [dim], additive=False, zero_at_zero=zero_at_zero,
+            reason=f"{ctx.op_name} over channels would change when channels are removed",
+        )  # fmt: skip
+        return _same_layers(ctx, ctx.out, layers)
+
+    return lineage
+
+
+def normalize(ctx: LineageContext, x: TensorValue, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> TensorValue:
+    """F.normalize: divides by a norm, to which zeros add nothing."""
+    return TensorValue(ctx.out, tuple(_kept_through(ctx, x, [dim])))
+
+
+def _kept_through(ctx: LineageContext, x: TensorValue, dims: Sequence[int]) -> list[Layer]:
+    """Mixing by a sum that is then spread back over the same elements: ids stay."""
+    mixed = {d % x.ndim for d in dims}
+    result = []
+    for layer in x.layers:
+        inside = [d for d in layer.dims if d in mixed]
+        if inside and len(inside) == len(layer.dims):
+            if x.moved_leaf:
+                ctx.pin(layer, "a parameter is normalised over this axis")
+            ctx.require_zero(layer)
+            source = _source_node(ctx.node)
+            if source is not None and not x.moved_leaf:
+                ctx.gate(source, layer)
+        elif inside:
+            ctx.tie(layer, inside)
+        if x.moved_leaf:
+            ctx.mark_produced(layer.ids)
+        result.append(layer)
+    return result
+
+
+def resize_mean(resizer: Resizer, node: fx.Node) -> Any:
+    """A mean over cut channels keeps the original count as its divisor."""
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    value = resizer.lineage.values[source]
+    dim = _argument(node, 1, "dim")
+    dims = range(value.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
+    ratio = 1.0
+    for d in dims:
+        kept = resizer.keep(source)[d % value.ndim]
+        if kept is not None and isinstance(resizer.lineage.values[node], TensorValue):
+            ratio *= kept.numel() / value.shape[d % value.ndim]
+    mean = resizer.copy(node)
+    return mean if ratio == 1.0 else resizer.function(torch.mul, mean, ratio)
+
+
+_SUM = OpRecord("sum", reduction(additive=True, zero_at_zero=True))
+_NORM = OpRecord("norm", reduction(additive=True, zero_at_zero=True))
+_MEAN = OpRecord("mean", reduction(additive=True, zero_at_zero=True), resize_mean)
+_ZERO = OpRecord("reduction", reduction(additive=False, zero_at_zero=True))
+_OTHER = OpRecord("reduction", reduction(additive=False, zero_at_zero=False))
+REGISTRY.add(_SUM, functions=[torch.sum, torch.nansum, torch.count_nonzero], methods=["sum", "nansum", "count_nonzero"])
+REGISTRY.add(_MEAN, functions=[torch.mean], methods=["mean"])
+REGISTRY.add(_NORM, functions=[torch.norm], methods=["norm"])
+_zero = ["amax", "amin", "std", "var", "prod", "max", "min", "median", "any", "all"]
+_other = ["argmax", "argmin", "logsumexp", "var_mean", "std_mean", "mode", "aminmax"]
+REGISTRY.add(_ZERO, functions=[getattr(torch, n) for n in _zero], methods=_zero)
+REGISTRY.add(_OTHER, functions=[getattr(torch, n) for n in _other], methods=[n for n in _other if hasattr(Tensor, n)])
+
+_SOFTMAX = OpRecord("softmax", along(zero_at_zero=False))
+REGISTRY.add(
+    _SOFTMAX,
+    functions=[F.softmax, torch.softmax, F.log_softmax, torch.log_softmax, F.softmin, F.gumbel_softmax],
+    methods=["softmax", "log_softmax"],
+)
+REGISTRY.add(
+    _SOFTMAX,
+    modules=[nn.Softmax, nn.LogSoftmax, nn.Softmin],
+    bind=lambda ctx, m, x: ((x,), {"dim": m.dim} if m.dim is not None else {}),
+)
+REGISTRY.add(OpRecord("softmax", along(zero_at_zero=False)), modules=[nn.Softmax2d], bind=lambda ctx, m, x: ((x,), {"dim": -3}))
+_scan = ["cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "sort", "argsort", "msort"]
+REGISTRY.add(
+    OpRecord("scan", along(zero_at_zero=False)),
+    functions=[getattr(torch, n) for n in _scan],
+    methods=[n for n in _scan if hasattr(Tensor, n)],
+)
+REGISTRY.add(OpRecord("normalize", normalize), functions=[F.normalize])
+

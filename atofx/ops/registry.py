@@ -1,0 +1,165 @@
+"""One record per operation: how channel ids move through it and how a call is resized.
+
+``register_op`` is the public way to add a record; the families in this package use the same function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import fx, nn
+
+if TYPE_CHECKING:
+    from atofx.ops.context import LineageContext
+    from atofx.ops.resize import Resizer
+
+#: ``lineage(ctx, *args, **kwargs)``: the operation's own arguments, tensors as TensorValue. Returns the result's value.
+LineageFunction = Callable[..., Any]
+#: ``resize(resizer, node)``: emits the node's counterpart into the compact graph and returns it.
+ResizeFunction = Callable[["Resizer", fx.Node], Any]
+#: ``bind(ctx, module, *args, **kwargs)`` -> (args, kwargs) of the functional spelling.
+BindFunction = Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]
+#: ``configure(module, resizer, node)``: sets the copied module's size attributes after its tensors were sliced.
+ConfigureFunction = Callable[[nn.Module, "Resizer", fx.Node], None]
+
+
+@dataclass(frozen=True)
+class OpRecord:
+    """Everything atofx knows of one operation.
+
+    Attributes:
+        name: readable name.
+        lineage: how ids move (see :data:`LineageFunction`).
+        resize: how a functional call is emitted in the compact graph; None copies it, keeping its numbers.
+    """
+
+    name: str
+    lineage: LineageFunction
+    resize: ResizeFunction | None = None
+
+
+@dataclass(frozen=True)
+class ModuleRecord:
+    """How a leaf module type spells an operation.
+
+    Attributes:
+        op: the operation.
+        bind: turns a module call into the functional call.
+        configure: sets size attributes (``out_channels``, ``groups``, …) of the resized copy; None if it has none.
+        tensors: names of parameters that must be plain (a re-parametrised module is traced through instead).
+    """
+
+    op: OpRecord
+    bind: BindFunction
+    configure: ConfigureFunction | None = None
+    tensors: tuple[str, ...] = ()
+
+
+class Registry:
+    """Operation records by function, method name and module type."""
+
+    def __init__(self) -> None:
+        self._functions: dict[Any, OpRecord] = {}
+        self._methods: dict[str, OpRecord] = {}
+        self._modules: dict[type[nn.Module], ModuleRecord] = {}
+
+    def add(
+        self,
+        record: OpRecord,
+        *,
+        functions: Iterable[Any] = (),
+        methods: Iterable[str] = (),
+        modules: Iterable[type[nn.Module]] = (),
+        bind: BindFunction | None = None,
+        configure: ConfigureFunction | None = None,
+        tensors: tuple[str, ...] = (),
+    ) -> OpRecord:
+        """Enter a record under all its spellings; a later entry for the same spelling replaces the earlier one."""
+        for function in functions:
+            self._functions[function] = record
+        for method in methods:
+            self._methods[method] = record
+        for module in modules:
+            self._modules[module] = ModuleRecord(record, bind or _plain_bind, configure, tensors)
+        return record
+
+    def function(self, function: Any) -> OpRecord | None:
+        """The record of a function, if there is one."""
+        try:
+            record = self._functions.get(function)
+        except TypeError:  # an unhashable callable has no record
+            return None
+        if record is None:  # functions of packages that are heavy to import are entered by their qualified name
+            record = self._functions.get(f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}")
+        return record
+
+    def method(self, name: str) -> OpRecord | None:
+        """The record of a tensor method."""
+        return self._methods.get(name)
+
+    def module(self, module: nn.Module) -> ModuleRecord | None:
+        """The record of a module's type, or of the base whose ``forward`` it inherits unchanged."""
+        for base in type(module).__mro__:
+            record = self._modules.get(base)
+            if record is None:
+                continue
+            if type(module).forward is not base.forward:
+                return None
+            if any(name not in module._parameters for name in record.tensors):
+                return None
+            return record
+        return None
+
+    def of(self, node: fx.Node, module: nn.Module | None) -> OpRecord | None:
+        """The record that describes a graph node."""
+        if node.op == "call_function":
+            return self.function(node.target)
+        if node.op == "call_method":
+            return self.method(str(node.target))
+        if node.op == "call_module" and module is not None:
+            record = self.module(module)
+            return record.op if record else None
+        return None
+
+
+#: The records of all built-in operations and of those users register.
+REGISTRY = Registry()
+
+
+def register_op(
+    name: str,
+    lineage: LineageFunction,
+    *,
+    functions: Iterable[Any] = (),
+    methods: Iterable[str] = (),
+    modules: Iterable[type[nn.Module]] = (),
+    resize: ResizeFunction | None = None,
+    bind: BindFunction | None = None,
+    configure: ConfigureFunction | None = None,
+) -> OpRecord:
+    """Tell atofx how channels move through an operation it does not know.
+
+    Args:
+        name: readable name, used in messages.
+        lineage: ``lineage(ctx, *args, **kwargs)`` receives the call's own arguments, tensors as
+            :class:`~atofx.ir.values.TensorValue`, and returns the result's value. ``ctx`` is a
+            :class:`~atofx.ops.context.LineageContext`; ready-made functions are in ``atofx.ops.lineages``.
+        functions: callables that spell the operation.
+        methods: tensor method names that spell it.
+        modules: module types that spell it; they are not traced into.
+        resize: how to emit the call in the compact graph; None keeps the call's numbers as they are.
+        bind: for modules: ``bind(ctx, module, *args, **kwargs)`` -> (args, kwargs) passed to ``lineage``; by default the
+            call's own arguments.
+        configure: for modules: sets size attributes of the resized copy.
+
+    Returns:
+        The record.
+    """
+    record = OpRecord(name, lineage, resize)
+    return REGISTRY.add(record, functions=functions, methods=methods, modules=modules, bind=bind, configure=configure)
+
+
+def _plain_bind(ctx: LineageContext, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return args, kwargs

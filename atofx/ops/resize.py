@@ -1,0 +1,214 @@
+"""Emit the compact graph: every node's counterpart with literals, indices and modules at their kept sizes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from atofx.ir.lineage import Lineage
+from atofx.ir.values import TensorValue
+from atofx.ops.evaluate import is_literal, meta_call
+from atofx.ops.layers import compress
+
+Keep = tuple[torch.Tensor | None, ...]
+
+
+class Resizer:
+    """What an op's resize function may use.
+
+    Attributes:
+        graph: the graph being built.
+        attributes: qualified name -> module, parameter or buffer of the compact module.
+    """
+
+    def __init__(self, source: fx.GraphModule, lineage: Lineage, kept_ids: torch.Tensor) -> None:
+        self.source = source
+        self.lineage = lineage
+        self.graph = fx.Graph()
+        self.attributes: dict[str, Any] = {}
+        self._flags = torch.cat([kept_ids, torch.ones(1, dtype=torch.bool)])  # index -1 (no channel) reads True
+        self._env: dict[fx.Node, Any] = {}
+        self._concrete: dict[fx.Node, Any] = {}
+        self._tensors: dict[str, torch.Tensor] = {}
+
+    # ---------------------------------------------------------------- what is kept
+
+    def keep(self, node: fx.Node) -> Keep:
+        """Per dimension of a tensor node: indices of the kept coordinates, None where all are."""
+        value = self.lineage.values[node]
+        assert isinstance(value, TensorValue), node
+        return self.keep_of(value)
+
+    def keep_of(self, value: TensorValue) -> Keep:
+        """:meth:`keep` for a value."""
+        keep: list[torch.Tensor | None] = [None] * value.ndim
+        for layer in value.layers:
+            flags = self._flags[layer.ids]
+            if bool(flags.all()):
+                continue
+            flags = compress(flags)
+            dims = [d for d, size in enumerate(flags.shape) if size > 1]
+            assert len(dims) == 1, f"not rectangular: {value.shape}, varies along {dims}"
+            keep[dims[0]] = flags.reshape(-1).nonzero().flatten()
+        return tuple(keep)
+
+    def shape_of(self, value: TensorValue) -> tuple[int, ...]:
+        """The compact shape of a value at the example input."""
+        return tuple(size if k is None else k.numel() for size, k in zip(value.shape, self.keep_of(value), strict=True))
+
+    def shape(self, node: fx.Node) -> tuple[int, ...]:
+        """The compact shape of a tensor node at the example input."""
+        return self.shape_of(self.lineage.values[node])
+
+    def is_resized(self, node: fx.Node) -> bool:
+        """Whether any dimension of a tensor node shrinks."""
+        return any(k is not None for k in self.keep(node))
+
+    def original(self, argument: Any) -> Any:
+        """The concrete value of an argument in the dense graph."""
+        return fx.node.map_arg(argument, lambda n: self.lineage.values[n]) if not is_literal(argument) else argument
+
+    def compact_value(self, argument: Any) -> Any:
+        """The concrete value of an argument in the compact graph; tensors on the meta device."""
+        return fx.node.map_arg(argument, lambda n: self._concrete[n])
+
+    # ---------------------------------------------------------------- emit
+
+    def new(self, node: fx.Node) -> Any:
+        """The counterpart of a node."""
+        return self._env[node]
+
+    def number(self, argument: Any) -> Any:
+        """An argument whose *number* must stay what it was: a size read from a shrunk tensor becomes a literal."""
+
+        def replace(node: fx.Node) -> Any:
+            value = self.lineage.values[node]
+            if isinstance(value, (int, float)) and self._concrete[node] != value:
+                return value
+            if isinstance(value, (torch.Size, tuple, list)) and is_literal(value) and self._concrete[node] != value:
+                return tuple(value)
+            return self._env[node]
+
+        return fx.node.map_arg(argument, replace)
+
+    def sizes(self, argument: Any, wanted: int) -> Any:
+        """A size argument that must become ``wanted``: kept as it is where it already gives that, else a literal."""
+        value = self.compact_value(argument)
+        if isinstance(value, int) and value in (wanted, -1):
+            return self._env[argument] if isinstance(argument, fx.Node) else argument
+        return wanted
+
+    def call(self, node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> fx.Node:
+        """Emit a call of the node's own target with new arguments."""
+        new = self.graph.create_node(node.op, node.target, tuple(args), dict(kwargs or {}), name=node.name, type_expr=node.type)
+        new.meta = copy.copy(node.meta)
+        return new
+
+    def function(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
+        """Emit a call of another function."""
+        return self.graph.call_function(target, args, kwargs)
+
+    def copy(self, node: fx.Node) -> fx.Node:
+        """Emit the node as it is, numbers kept."""
+        return self.call(node, self.number(node.args), self.number(dict(node.kwargs)))
+
+    def index_buffer(self, node: fx.Node, index: torch.Tensor) -> fx.Node:
+        """Emit an index tensor as a buffer named after the node."""
+        name = f"_{node.name}_index"
+        while name in self.attributes:
+            name += "_"
+        self.attributes[name] = index
+        return self.graph.get_attr(name)
+
+    def select(self, node: fx.Node, value: Any, keep: Keep) -> Any:
+        """Cut ``value`` (an emitted node) along every dimension that keeps a part."""
+        for dim, index in enumerate(keep):
+            if index is not None:
+                value = self.function(torch.index_select, value, dim, self.index_buffer(node, index))
+        return value
+
+    # ---------------------------------------------------------------- tensors and modules
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The sliced copy of a parameter or buffer; one object per tied tensor."""
+        canonical = self.lineage.tensor_names[name]
+        if canonical not in self._tensors:
+            source = _fetch(self.source, name)
+            data = source.detach()
+            for dim, index in enumerate(self.kept_axes(canonical, data.dim())):
+                if index is not None:
+                    data = data.index_select(dim, index.to(data.device))
+            data = data.clone(memory_format=torch.preserve_format)
+            if isinstance(source, nn.Parameter):
+                data = nn.Parameter(data, requires_grad=source.requires_grad)
+            self._tensors[canonical] = data
+        return self._tensors[canonical]
+
+    def kept_axes(self, name: str, ndim: int) -> Keep:
+        """Per dimension of a parameter or buffer: the kept coordinates, None where all are."""
+        keep: list[torch.Tensor | None] = [None] * ndim
+        canonical = self.lineage.tensor_names.get(name, name)
+        for dim in range(ndim):
+            axis = self.lineage.leaves.get((canonical, dim))
+            if axis is not None:
+                flags = self._flags[axis.start : axis.start + axis.size]
+                if not bool(flags.all()):
+                    keep[dim] = flags.nonzero().flatten()
+        return tuple(keep)
+
+    def module(self, name: str) -> nn.Module:
+        """A copy of a leaf module with sliced tensors (size attributes are set by its record)."""
+        source = self.source.get_submodule(name)
+        memo: dict[int, Any] = {}
+        for prefix, module in source.named_modules(remove_duplicate=False):
+            for key, tensor in [*module._parameters.items(), *module._buffers.items()]:
+                if tensor is not None:
+                    qualified = ".".join(part for part in (name, prefix, key) if part)
+                    memo[id(tensor)] = self.tensor(qualified)
+        return copy.deepcopy(source, memo)
+
+    # ---------------------------------------------------------------- bookkeeping
+
+    def record(self, node: fx.Node, new: Any) -> None:
+        """Remember a node's counterpart and what it evaluates to."""
+        self._env[node] = new
+        value = self.lineage.values[node]
+        self._concrete[node] = _compact_meta(self, value) if _holds_tensor(value) else self._evaluate(node, value)
+
+    def _evaluate(self, node: fx.Node, value: Any) -> Any:
+        if node.op in ("placeholder", "get_attr", "output"):
+            return value
+        return meta_call(node, self.compact_value(node.args), self.compact_value(dict(node.kwargs)))
+
+
+def _compact_meta(resizer: Resizer, value: Any) -> Any:
+    if isinstance(value, TensorValue):
+        return torch.empty(resizer.shape_of(value), dtype=value.meta.dtype, device="meta")
+    if isinstance(value, (tuple, list)):
+        return type(value)(_compact_meta(resizer, v) for v in value) if not hasattr(value, "_fields") else tuple(
+            _compact_meta(resizer, v) for v in value
+        )
+    if isinstance(value, dict):
+        return {k: _compact_meta(resizer, v) for k, v in value.items()}
+    return value
+
+
+def _holds_tensor(value: Any) -> bool:
+    if isinstance(value, TensorValue):
+        return True
+    if isinstance(value, (tuple, list)):
+        return any(_holds_tensor(v) for v in value)
+    if isinstance(value, dict):
+        return any(_holds_tensor(v) for v in value.values())
+    return False
+
+
+def _fetch(root: nn.Module, name: str) -> torch.Tensor:
+    prefix, _, attribute = name.rpartition(".")
+    result = getattr(root.get_submodule(prefix), attribute)
+    assert isinstance(result, torch.Tensor)
+    return result

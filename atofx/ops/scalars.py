@@ -1,0 +1,53 @@
+"""Sizes, shapes and other plain numbers read from tensors; Python containers."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+
+from atofx.ir.values import TensorValue
+from atofx.ops.context import LineageContext
+from atofx.ops.registry import REGISTRY, OpRecord
+
+
+def plain(ctx: LineageContext, *args: Any, **kwargs: Any) -> Any:
+    """The result is no tensor: whatever it is at the example input."""
+    return ctx.out
+
+
+def attribute(ctx: LineageContext, x: Any, name: str, *default: Any) -> Any:
+    """``x.shape``, ``x.dtype``; ``x.T``, ``x.mT`` and ``x.data`` are tensors."""
+    if not isinstance(ctx.out, torch.Tensor):
+        return ctx.out
+    assert isinstance(x, TensorValue)
+    if name in ("data", "real"):
+        return TensorValue(ctx.out, x.layers, x.moved_leaf)
+    if name in ("T", "mT", "H", "mH"):
+        moved = tuple(_transposed(x, name))
+        return TensorValue(ctx.out, moved, x.moved_leaf)
+    ctx.pin_value(x, f"its attribute {name!r} is read")
+    return TensorValue(ctx.out)
+
+
+def _transposed(x: TensorValue, name: str) -> Any:
+    order = list(range(x.ndim))
+    if name in ("T", "H"):
+        order.reverse()
+    else:
+        order[-1], order[-2] = order[-2], order[-1]
+    for layer in x.layers:
+        yield type(layer)(layer.ids.permute(order), layer.nonzero.permute(order))
+
+
+_PLAIN = OpRecord("size", plain)
+REGISTRY.add(
+    _PLAIN,
+    functions=[len, isinstance, torch.numel, torch.is_tensor, torch.is_floating_point, torch.Size, operator.contains, torch._assert],
+    methods=[
+        "size", "dim", "ndimension", "numel", "nelement", "is_contiguous", "stride", "element_size", "is_floating_point",
+        "get_device", "storage_offset", "keys", "items", "values", "is_complex", "bit_length", "__len__",
+    ],
+)  # fmt: skip
+REGISTRY.add(OpRecord("attribute", attribute), functions=[getattr])

@@ -1,0 +1,214 @@
+"""Lineage -> units and groups: connected components, made rectangular, sorted by the axes they hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from atofx.ir.groups import Group, Member
+from atofx.ir.lineage import LeafAxis, Lineage
+from atofx.ir.values import Layer
+from atofx.ops.context import tensors_in
+
+SINGLE_UNIT = "there is only one unit: removing it would leave nothing"
+
+
+@dataclass(frozen=True, eq=False)
+class Grouping:
+    """Result of the group pass.
+
+    Attributes:
+        groups: all groups, prunable ones first in the order of the graph.
+        group_of: int64 per id: index of its group, -1 for none.
+        unit_of: int64 per id: index of its unit within the group.
+    """
+
+    groups: tuple[Group, ...]
+    group_of: torch.Tensor
+    unit_of: torch.Tensor
+
+
+def form_groups(lineage: Lineage) -> Grouping:
+    """Connected components of the couplings, tied until every tensor stays rectangular, sorted into groups."""
+    component, count = rectangular_components(lineage)
+    component_np = component.numpy()
+    pinned = np.zeros(count, dtype=bool)
+    reasons: dict[int, str] = {}
+    for pin in lineage.pins:
+        labels = np.unique(component_np[pin.ids.numpy()]) if pin.ids.numel() else np.empty(0, dtype=np.int64)
+        place = f" ({pin.op})" if pin.op else ""
+        for label in labels[~pinned[labels]]:
+            reasons[int(label)] = pin.reason + place
+        pinned[labels] = True
+    used = (lineage.produced | lineage.consumed).numpy()
+    axes = [axis for axis in lineage.leaves.values() if axis.name in lineage.tensor_names]
+    live = np.zeros(count, dtype=bool)
+    for axis in axes:
+        live[component_np[axis.start : axis.start + axis.size]] |= used[axis.start : axis.start + axis.size]
+    signature = _signatures(lineage, component_np, count, axes)
+    return _build(lineage, component_np, count, pinned, reasons, live, signature, axes)
+
+
+def rectangular_components(lineage: Lineage) -> tuple[torch.Tensor, int]:
+    """Component per id, after tying ids that would leave a tensor ragged."""
+    edges = [lineage.edges]
+    component, count = _components(lineage.edges, lineage.num_ids)
+    suspects = [
+        (layer, value.shape)
+        for nested in lineage.values.values()
+        for value in tensors_in(nested)
+        for layer in value.layers
+        if len(layer.dims) > 1
+    ]
+    while suspects:
+        extra = []
+        still = []
+        for layer, shape in suspects:
+            tie = _tie_needed(layer, component)
+            if tie is not None:
+                extra.append(tie)
+                still.append((layer, shape))
+                break  # later decisions should see this one
+        if not extra:
+            break
+        edges.extend(extra)
+        component, count = _components(torch.cat(edges, 1), lineage.num_ids)
+    return component, count
+
+
+def _tie_needed(layer: Layer, component: torch.Tensor) -> torch.Tensor | None:
+    """Couplings (2, E) that make the layer vary along one dimension only, None if it does already.
+
+    Among the dimensions that could stay, the one that leaves most units is chosen.
+    """
+    labels = torch.where(layer.ids >= 0, component[layer.ids.clamp(min=0)], -1)
+    dims = [d for d in layer.dims if not bool((labels == labels.narrow(d, 0, 1)).all())]
+    if len(dims) <= 1:
+        return None
+    best = max(dims, key=lambda d: labels.shape[d])
+    ids = layer.ids.movedim(best, 0).reshape(layer.ids.shape[best], -1)
+    first = ids[:, :1].expand_as(ids)
+    known = (ids >= 0) & (first >= 0)
+    return torch.stack([ids[known], first[known]])
+
+
+def _components(edges: torch.Tensor, num_ids: int) -> tuple[torch.Tensor, int]:
+    if num_ids == 0:
+        return torch.empty(0, dtype=torch.long), 0
+    left, right = edges.numpy()
+    matrix = coo_matrix((np.ones(left.size, dtype=np.int8), (left, right)), shape=(num_ids, num_ids))
+    count, labels = connected_components(matrix, directed=False)
+    return torch.from_numpy(labels.astype(np.int64)), int(count)
+
+
+def _signatures(lineage: Lineage, component: np.ndarray[Any, Any], count: int, axes: list[LeafAxis]) -> np.ndarray[Any, Any]:
+    """A hash per component of the axes and the tensors it appears in.
+
+    Tensors count, not only axes, so that every dimension of every tensor is made of whole groups: since no group ends empty,
+    no tensor does.
+    """
+    generator = np.random.default_rng(0)
+    signature = np.zeros(count, dtype=np.uint64)
+    seen: dict[bytes, None] = {}
+
+    def enter(labels: np.ndarray[Any, Any]) -> None:
+        unique = np.unique(labels)
+        key = unique.tobytes()
+        if key not in seen:
+            seen[key] = None
+            signature[unique] += generator.integers(1, 2**63, dtype=np.uint64)
+
+    for axis in axes:
+        unique = np.unique(component[axis.start : axis.start + axis.size])
+        signature[unique] += generator.integers(1, 2**63, dtype=np.uint64)
+        seen[unique.tobytes()] = None
+    done: set[int] = set()
+    for nested in lineage.values.values():
+        for value in tensors_in(nested):
+            for layer in value.layers:
+                if id(layer.ids) in done:
+                    continue
+                done.add(id(layer.ids))
+                ids = layer.ids.reshape(-1)
+                enter(component[ids[ids >= 0].numpy()])
+    return signature
+
+
+def _build(
+    lineage: Lineage,
+    component: np.ndarray[Any, Any],
+    count: int,
+    pinned: np.ndarray[Any, Any],
+    reasons: dict[int, str],
+    live: np.ndarray[Any, Any],
+    signature: np.ndarray[Any, Any],
+    axes: list[LeafAxis],
+) -> Grouping:
+    first_id = np.full(count, np.iinfo(np.int64).max)
+    np.minimum.at(first_id, component, np.arange(component.size))
+    alive = np.flatnonzero(live)
+    keys = np.stack([signature[alive], pinned[alive].astype(np.uint64)], 1)
+    _, inverse = np.unique(keys, axis=0, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    classes = int(inverse.max()) + 1 if alive.size else 0
+    class_first = np.full(classes, np.iinfo(np.int64).max)
+    np.minimum.at(class_first, inverse, first_id[alive])
+    class_pinned = np.zeros(classes, dtype=bool)
+    class_pinned[inverse] = pinned[alive]
+    order = np.lexsort((class_first, class_pinned))
+    rank = np.empty(classes, dtype=np.int64)
+    rank[order] = np.arange(classes)
+    group_of_component = np.full(count, -1, dtype=np.int64)
+    group_of_component[alive] = rank[inverse]
+    # units of a group, ordered by the first id they hold
+    unit_of_component = np.full(count, -1, dtype=np.int64)
+    sizes = np.zeros(classes, dtype=np.int64)
+    sorted_alive = alive[np.lexsort((first_id[alive], group_of_component[alive]))]
+    groups_sorted = group_of_component[sorted_alive]
+    if sorted_alive.size:
+        starts = np.searchsorted(groups_sorted, np.arange(classes))
+        unit_of_component[sorted_alive] = np.arange(sorted_alive.size) - starts[groups_sorted]
+        sizes = np.bincount(groups_sorted, minlength=classes)
+    group_of = torch.from_numpy(group_of_component[component])
+    unit_of = torch.from_numpy(unit_of_component[component])
+    members: list[list[Member]] = [[] for _ in range(classes)]
+    produced, consumed = lineage.produced, lineage.consumed
+    for axis in axes:
+        span = slice(axis.start, axis.start + axis.size)
+        in_group = group_of[span]
+        for index in torch.unique(in_group).tolist():
+            if index < 0:
+                continue
+            mine = in_group == index
+            role = "producer" if bool(produced[span][mine].any()) or not bool(consumed[span][mine].any()) else "consumer"
+            unit = torch.where(mine, unit_of[span], torch.full_like(unit_of[span], -1))
+            members[index].append(Member(axis.name, axis.dim, role, unit))  # type: ignore[arg-type]
+    names = _names(members)
+    class_reason: list[str | None] = [None] * classes
+    for label in alive:
+        index = group_of_component[label]
+        if pinned[label] and class_reason[index] is None:
+            class_reason[index] = reasons[int(label)]
+    groups = []
+    for index in range(classes):
+        reason = class_reason[index] or (SINGLE_UNIT if sizes[index] == 1 else None)
+        groups.append(Group(names[index], int(sizes[index]), reason is None, reason, tuple(members[index])))
+    return Grouping(tuple(groups), group_of, unit_of)
+
+
+def _names(members: list[list[Member]]) -> list[str]:
+    """A readable, unique name per group: the module (or bare parameter) that produces its channels first."""
+    names: list[str] = []
+    taken: dict[str, int] = {}
+    for axes in members:
+        producer = next((m for m in axes if m.role == "producer"), axes[0])
+        prefix, _, attribute = producer.name.rpartition(".")
+        base = prefix if attribute in ("weight", "bias") and prefix else producer.name
+        taken[base] = taken.get(base, 0) + 1
+        names.append(base if taken[base] == 1 else f"{base}#{taken[base]}")
+    return names

@@ -1,0 +1,189 @@
+"""Run the graph once on channel ids: which channels does each coordinate of each value belong to, and what couples them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from atofx.errors import UnsupportedOpError
+from atofx.ir.lineage import Lineage
+from atofx.ir.values import TensorValue
+from atofx.ops import REGISTRY, OpRecord
+from atofx.ops.context import LineageContext, tensors_in
+from atofx.ops.inplace import mutated_argument
+from atofx.passes.trace import Traced
+
+
+def trace_lineage(traced: Traced, *, strict: bool = False) -> Lineage:
+    """The lineage of a traced model.
+
+    Args:
+        traced: the graph with meta values.
+        strict: raise instead of pinning where an operation has no record.
+
+    Raises:
+        UnsupportedOpError: ``strict`` and an operation has no record.
+    """
+    run = _Run(traced, strict)
+    with torch.no_grad():
+        for node in traced.module.graph.nodes:
+            run.interpret(node)
+    return run.finish()
+
+
+class _Run:
+    def __init__(self, traced: Traced, strict: bool) -> None:
+        self.module = traced.module
+        self.strict = strict
+        self.ctx = LineageContext(traced.tensors)
+        self.values: dict[fx.Node, Any] = {}
+        self.modules = dict(traced.module.named_modules(remove_duplicate=False))
+
+    def finish(self) -> Lineage:
+        ctx = self.ctx
+        produced, consumed = ctx.flags()
+        return Lineage(
+            values=self.values,
+            leaves=ctx.leaves,
+            num_ids=ctx.num_ids,
+            edges=ctx.edges,
+            pins=tuple(ctx.pins),
+            produced=produced,
+            consumed=consumed,
+            gate_points=tuple(ctx.gate_points),
+            costs=tuple(ctx.costs),
+            tensor_names=ctx.tensor_names,
+        )
+
+    def interpret(self, node: fx.Node) -> None:
+        ctx = self.ctx
+        ctx.node, ctx.out, ctx.module, ctx.op_name = node, node.meta.get("val"), None, node.op
+        if node.op == "placeholder":
+            self.values[node] = _plain(ctx.out)
+        elif node.op == "get_attr":
+            name = str(node.target)
+            self.values[node] = ctx.leaf(name) if isinstance(ctx.out, torch.Tensor) else ctx.out
+        elif node.op == "output":
+            ctx.op_name = "output"
+            ctx.pin_value(self.resolve(node.args), "reaches the model's output, whose shape must not change")
+            self.values[node] = None
+        else:
+            self._call(node)
+
+    def resolve(self, argument: Any) -> Any:
+        return fx.node.map_arg(argument, lambda n: self.values[n])
+
+    def _call(self, node: fx.Node) -> None:
+        ctx = self.ctx
+        module = self.modules[str(node.target)] if node.op == "call_module" else None
+        ctx.module = module
+        ctx.op_name = describe(node, module)
+        record = REGISTRY.of(node, module)
+        args, kwargs = _resolve(self, node.args), _resolve(self, dict(node.kwargs))
+        operands = tensors_in((args, kwargs))
+        mutated = mutated_argument(node, module)
+        if record is None:
+            self.values[node] = self._unknown(node, module, operands)
+        elif not operands and not _holds_tensor(ctx.out):
+            self.values[node] = ctx.out
+        else:
+            self.values[node] = self._known(record, module, args, kwargs)
+        if mutated is not None:
+            self._after_mutation(node, mutated)
+
+    def _known(self, record: OpRecord, module: nn.Module | None, args: Any, kwargs: Any) -> Any:
+        if module is not None:
+            spelling = REGISTRY.module(module)
+            assert spelling is not None
+            args, kwargs = spelling.bind(self.ctx, module, *args, **kwargs)
+        before = len(self.ctx.costs)
+        result = record.lineage(self.ctx, *args, **kwargs)
+        if len(self.ctx.costs) == before:
+            self.ctx.cost(layer.ids for tensor in tensors_in(result) for layer in tensor.layers)
+        return result
+
+    def _unknown(self, node: fx.Node, module: nn.Module | None, operands: list[TensorValue]) -> Any:
+        ctx = self.ctx
+        what = f"no record describes {ctx.op_name}"
+        if self.strict:
+            shapes = [t.shape for t in operands]
+            raise UnsupportedOpError(
+                f"{what} (node {node.name}, inputs {shapes}). Add a record with atofx.register_op, or in a file of atofx/ops "
+                "(CONTRIBUTING.md, 'Add an op'); without strict=True the channels that reach it stay whole"
+            )
+        reason = f"{what}; channels that reach it stay whole (add a record with atofx.register_op)"
+        ctx.pin_value(operands, reason, unknown_op=True)
+        if not operands or not any(t.layers for t in operands):
+            ctx.pins.append(_note(node, ctx.op_name, reason))
+        if module is not None:
+            for name, _ in [*module.named_parameters(), *module.named_buffers()]:
+                ctx.pin_value(ctx.leaf(f"{node.target}.{name}"), f"belongs to {ctx.op_name}, which no record describes")
+        return _plain(ctx.out)
+
+    def _after_mutation(self, node: fx.Node, mutated: fx.Node) -> None:
+        """The changed tensor carries the result from now on; other views of its memory must not depend on it."""
+        new = self.values[node]
+        old = self.values[mutated]
+        if not isinstance(old, TensorValue):
+            return
+        if isinstance(new, TensorValue) and new.shape == old.shape:
+            self.values[mutated] = new
+        storage = old.meta.untyped_storage()._cdata
+        for other, value in list(self.values.items()):
+            if other in (node, mutated) or not isinstance(value, TensorValue):
+                continue
+            same_memory = value.meta.untyped_storage()._cdata == storage
+            if not same_memory or not any(_comes_after(user, node) for user in other.users):
+                continue
+            if value.shape == old.shape and value.meta.stride() == old.meta.stride():
+                self.values[other] = self.values[mutated]
+            else:
+                self.ctx.pin_value((value, old, new), "is changed in place through a view of the same memory")
+
+
+def _comes_after(user: fx.Node, node: fx.Node) -> bool:
+    return user is not node and node < user
+
+
+def _note(node: fx.Node, op: str, reason: str) -> Any:
+    from atofx.ir.lineage import Pin
+
+    return Pin(torch.empty(0, dtype=torch.long), node.name, op, reason, unknown_op=True)
+
+
+def _resolve(run: _Run, argument: Any) -> Any:
+    return run.resolve(argument)
+
+
+def describe(node: fx.Node, module: nn.Module | None) -> str:
+    """A readable name of the operation and the place it is called from."""
+    if module is not None:
+        return f"{type(module).__name__} ({node.target})"
+    if isinstance(node.target, str):
+        return f"Tensor.{node.target}"
+    return getattr(node.target, "__name__", str(node.target))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return TensorValue(value)
+    if isinstance(value, torch.Size):
+        return value
+    if isinstance(value, (tuple, list)):
+        plain = [_plain(v) for v in value]
+        return tuple(plain) if isinstance(value, tuple) else plain
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def _holds_tensor(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return True
+    if isinstance(value, (tuple, list)):
+        return any(_holds_tensor(v) for v in value)
+    if isinstance(value, dict):
+        return any(_holds_tensor(v) for v in value.values())
+    return False
