@@ -397,7 +397,8 @@ for _first in (True, False):
     for _weights in (True, False):
         for _bias in (True, False):
             family.add(
-                f"multihead_{'batch' if _first else 'tokens'}_first{'_weights' if _weights else ''}{'' if _bias else '_no_bias'}",
+                f"multihead_{'batch' if _first else 'tokens'}_first"
+                f"{'_weights' if _weights else ''}{'' if _bias else '_no_bias'}",
                 lambda first=_first, weights=_weights, bias=_bias: SelfAttention(first, weights, bias),
                 tokens(),
                 "nn.MultiheadAttention is opened: heads and the stream around it are prunable, under the user's names.",

@@ -30,6 +30,7 @@ class Case:
         expect: ``"conv1.weight:0"`` -> how many coordinates along that axis must be prunable, or a pair of that number
             and how many units they form. Axes on which several answers are right are left out.
         modes: the modes in which the net is a function of its inputs alone.
+        may_refuse: tracing may raise a ``TraceError`` instead, since Python decides by what it sees.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Case:
     trap: str
     expect: Mapping[str, Expected] = field(default_factory=dict)
     modes: tuple[Mode, ...] = BOTH
+    may_refuse: bool = False
 
 
 class Family:
@@ -50,13 +52,18 @@ class Family:
         return iter(self._cases)
 
     def case(
-        self, inputs: Inputs, expect: Mapping[str, Expected] | None = None, *, modes: tuple[Mode, ...] = BOTH
+        self,
+        inputs: Inputs,
+        expect: Mapping[str, Expected] | None = None,
+        *,
+        modes: tuple[Mode, ...] = BOTH,
+        may_refuse: bool = False,
     ) -> Callable[[Net], Net]:
         """Collect the class below as a case; its docstring is the trap."""
 
         def collect(net: Net) -> Net:
             name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", net.__name__).lower()
-            self.add(name, net, inputs, net.__doc__ or "", expect, modes=modes)
+            self.add(name, net, inputs, net.__doc__ or "", expect, modes=modes, may_refuse=may_refuse)
             return net
 
         return collect
@@ -70,11 +77,12 @@ class Family:
         expect: Mapping[str, Expected] | None = None,
         *,
         modes: tuple[Mode, ...] = BOTH,
+        may_refuse: bool = False,
     ) -> None:
         """Collect one case that no class of its own stands for."""
         if not trap.strip():
             raise ValueError(f"the case {name!r} does not say what its trap is")
-        self._cases.append(Case(name, build, inputs, " ".join(trap.split()), dict(expect or {}), modes))
+        self._cases.append(Case(name, build, inputs, " ".join(trap.split()), dict(expect or {}), modes, may_refuse))
 
 
 def image(channels: int = 3, size: int = 6) -> Inputs:

@@ -161,7 +161,8 @@ class DepthwiseMultiplier(Sandwich):
 
 
 @family.case(
-    image(), {"stem.weight:0": (8, 8), "expand.0.weight:0": (16, 16), "depthwise.0.weight:0": (16, 16), "head.weight:1": 8}
+    image(),
+    {"stem.weight:0": (8, 8), "expand.0.weight:0": (16, 16), "depthwise.0.weight:0": (16, 16), "head.weight:1": 8},
 )
 class InvertedResidual(nn.Module):
     """A MobileNetV2 block: the depthwise layer ties the expanded width to itself, the addition ties in and out."""

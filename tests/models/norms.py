@@ -33,7 +33,11 @@ TRACKED: dict[str, Expected] = {"norm.running_mean:0": (8, 8), "norm.running_var
 def _norms() -> dict[str, tuple[Callable[[], nn.Module], dict[str, Expected], str]]:
     prunable = dict(PRUNABLE)
     return {
-        "batch": (lambda: nn.BatchNorm2d(8), prunable | AFFINE | TRACKED, "batch norm: statistics are cut, never zeroed"),
+        "batch": (
+            lambda: nn.BatchNorm2d(8),
+            prunable | AFFINE | TRACKED,
+            "batch norm: statistics are cut, never zeroed",
+        ),
         "batch_without_affine": (
             lambda: nn.BatchNorm2d(8, affine=False),
             {},
@@ -55,7 +59,11 @@ def _norms() -> dict[str, tuple[Callable[[], nn.Module], dict[str, Expected], st
             "a cumulative average counts its batches in a buffer",
         ),
         "instance": (lambda: nn.InstanceNorm2d(8), prunable, "instance norm without parameters"),
-        "instance_affine": (lambda: nn.InstanceNorm2d(8, affine=True), prunable | AFFINE, "instance norm with parameters"),
+        "instance_affine": (
+            lambda: nn.InstanceNorm2d(8, affine=True),
+            prunable | AFFINE,
+            "instance norm with parameters",
+        ),
         "instance_tracked": (
             lambda: nn.InstanceNorm2d(8, affine=True, track_running_stats=True),
             prunable | AFFINE | TRACKED,
@@ -86,7 +94,9 @@ def _norms() -> dict[str, tuple[Callable[[], nn.Module], dict[str, Expected], st
 
 for _name, (_norm, _expect, _trap) in _norms().items():
     family.add(f"norm_{_name}", lambda norm=_norm: Normed(norm), image(), _trap, _expect)
-    family.add(f"norm_{_name}_bare", lambda norm=_norm: Normed(norm, relu=False), image(), f"{_trap}; no relu", _expect)
+    family.add(
+        f"norm_{_name}_without_relu", lambda norm=_norm: Normed(norm, relu=False), image(), f"{_trap}; no relu", _expect
+    )
 
 
 @family.case(image(), PRUNABLE | {"scale:0": (8, 8), "shift:0": (8, 8), "mean:0": (8, 8), "var:0": (8, 8)})
@@ -117,7 +127,9 @@ class FrozenBatchNorm(Sandwich):
         return self.norm(x)
 
 
-@family.case(image(), {"conv1.weight:0": (8, 8), "side.weight:0": (8, 8), "norm.weight:0": (16, 16), "norm2.weight:0": (19, 19)})
+@family.case(
+    image(), {"conv1.weight:0": (8, 8), "side.weight:0": (8, 8), "norm.weight:0": (16, 16), "norm2.weight:0": (19, 19)}
+)
 class PreActivation(nn.Module):
     """A dense block: every norm has parameters for every earlier channel, all must be zero for the channel to go."""
 
@@ -206,7 +218,9 @@ for _name, _token_norm in {
 }.items():
     family.add(
         f"{_name}_over_channels",
-        lambda norm=_token_norm: nn.Sequential(nn.Linear(6, 8), norm(), nn.GELU(), nn.Linear(8, 7), nn.Tanh(), nn.Linear(7, 4)),
+        lambda norm=_token_norm: nn.Sequential(
+            nn.Linear(6, 8), norm(), nn.GELU(), nn.Linear(8, 7), nn.Tanh(), nn.Linear(7, 4)
+        ),
         tokens(),
         "A norm over the channels of tokens: exact with the old count, or pinned; what follows is prunable.",
         {"3.weight:0": (7, 7), "5.weight:1": (7, 7)},

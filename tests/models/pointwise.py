@@ -46,7 +46,9 @@ def _zero_preserving() -> dict[str, Callable[[Tensor], Tensor]]:
         "type_round_trip": lambda x: x.float().double() + x.to(torch.float64).type_as(x),
         "pooled_and_added": lambda x: x + x.mean((2, 3), keepdim=True) + F.adaptive_max_pool2d(x, 1),
         "normalised_in_space": lambda x: x / (x.square().mean((2, 3), keepdim=True).sqrt() + 1e-6),
-        "upsampled": lambda x: F.interpolate(F.max_pool2d(x, 2), scale_factor=2.0, mode="bilinear") - F.avg_pool2d(x, 1),
+        "upsampled": lambda x: (
+            F.interpolate(F.max_pool2d(x, 2), scale_factor=2.0, mode="bilinear") - F.avg_pool2d(x, 1)
+        ),
         "interpolated_to_a_size": lambda x: F.interpolate(F.avg_pool2d(x, 2), size=x.shape[-2:], mode="nearest"),
         "dropout_off": lambda x: F.dropout(x, 0.0) + F.dropout2d(x, 0.0, training=False),
     }

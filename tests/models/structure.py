@@ -16,7 +16,9 @@ family = Family()
 # ------------------------------------------------------------------------------------------------------------ sharing
 
 
-@family.case(image(), {"conv1.weight:0": (8, 8), "loop.weight:0": (8, 8), "loop.weight:1": (8, 8), "conv2.weight:1": (8, 8)})
+@family.case(
+    image(), {"conv1.weight:0": (8, 8), "loop.weight:0": (8, 8), "loop.weight:1": (8, 8), "conv2.weight:1": (8, 8)}
+)
 class UsedTwiceInARow(nn.Module):
     """One convolution applied twice: its rows are its own columns."""
 
@@ -28,7 +30,9 @@ class UsedTwiceInARow(nn.Module):
         return self.conv2(self.loop(F.relu(self.loop(self.conv1(x)))))
 
 
-@family.case(image(), {"conv1.weight:0": (8, 8), "side.weight:0": (8, 8), "both.weight:0": (6, 6), "both.weight:1": (8, 8)})
+@family.case(
+    image(), {"conv1.weight:0": (8, 8), "side.weight:0": (8, 8), "both.weight:0": (6, 6), "both.weight:1": (8, 8)}
+)
 class UsedOnTwoBranches(nn.Module):
     """One convolution reads two branches: their channels are tied, and so are its two results, though joined."""
 
@@ -155,7 +159,9 @@ class Frozen(nn.Module):
         return self.conv2(F.relu(self.conv1(x)))
 
 
-@family.case(image(), {"conv1.weight:0": (8, 8), "scales.0:0": (8, 8), "scales.1:0": (8, 8), "norm.num_batches_tracked:0": 0})
+@family.case(
+    image(), {"conv1.weight:0": (8, 8), "scales.0:0": (8, 8), "scales.1:0": (8, 8), "norm.num_batches_tracked:0": 0}
+)
 class ParametersInAList(nn.Module):
     """Bare parameters in a list, and a buffer without dimensions."""
 
@@ -368,7 +374,9 @@ class InPlaceOnAFlatView(nn.Module):
         return self.conv2(x)
 
 
-@family.case(image(), {"conv1.weight:0": (8, 8), "side.weight:0": (8, 8), "conv2.weight:1": (8, 8), "conv3.weight:1": (8, 8)})
+@family.case(
+    image(), {"conv1.weight:0": (8, 8), "side.weight:0": (8, 8), "conv2.weight:1": (8, 8), "conv3.weight:1": (8, 8)}
+)
 class InPlaceAddition(nn.Module):
     """add_ and mul_ change their first operand, which is read afterwards."""
 
@@ -473,7 +481,7 @@ class AssertedWidth(Sandwich):
         return x
 
 
-@family.case(image())
+@family.case(image(), may_refuse=True)
 class WidthDecides(Sandwich):
     """A Python condition on the hidden width is decided once; it must not be decided anew by the smaller net."""
 

@@ -1,0 +1,605 @@
+"""The promises of a program, each as a function that raises `InvariantError` where it is broken.
+
+The small nets, the random nets and the benchmarks all check the same promises through this module. Nothing here is
+taken from the package but its public interface, so that no error can hide by being made twice.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+import atofx
+from atofx.cost import count_flops
+
+TOLERANCE = 1e-9
+
+
+class InvariantError(AssertionError):
+    """A promise is broken; the message starts with its name."""
+
+
+def broken(name: str, message: str) -> NoReturn:
+    """Report that the promise called ``name`` does not hold."""
+    raise InvariantError(f"{name}: {message}")
+
+
+# ------------------------------------------------------------------------------------------------- weights and values
+
+
+def randomise(model: nn.Module, seed: int) -> None:
+    """Give every parameter and every running statistic a random value, none of them near zero, in place."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(tensor: Tensor, low: float, high: float) -> Tensor:
+        return torch.rand(tensor.shape, generator=generator, dtype=torch.float64) * (high - low) + low
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                fan_in = max(parameter.numel() // parameter.shape[0], 1)
+                value = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * (2.0 / fan_in) ** 0.5
+            else:
+                sign = uniform(parameter, -1, 1).sign()
+                value = uniform(parameter, 0.5, 1.5) * sign
+            parameter.copy_(value)
+        for module in model.modules():
+            mean, var = getattr(module, "running_mean", None), getattr(module, "running_var", None)
+            if isinstance(mean, Tensor) and isinstance(var, Tensor):
+                mean.copy_(uniform(mean, -1, 1))
+                var.copy_(uniform(var, 0.5, 2.0))
+
+
+def call(module: nn.Module, inputs: Any) -> Any:
+    """The module's output on copies of the inputs: a tensor, a tuple of positional or a dict of keyword inputs."""
+    inputs = pytree.tree_map_only(torch.Tensor, torch.clone, inputs)
+    with torch.no_grad():
+        if isinstance(inputs, Mapping):
+            return module(**inputs)
+        return module(*inputs) if isinstance(inputs, tuple) else module(inputs)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gives: the outputs in order, how they nest, and the buffers afterwards."""
+
+    values: tuple[Tensor, ...]
+    nesting: pytree.TreeSpec
+    buffers: Mapping[str, Tensor]
+
+
+def run(module: nn.Module, inputs: Any, mode: str) -> Outcome:
+    """Run the module in the given mode and leave it as it was, statistics included."""
+    if mode == "train":
+        module = copy.deepcopy(module).train()
+    was = {name: part.training for name, part in module.named_modules()}
+    module.train(mode == "train")
+    try:
+        leaves, nesting = pytree.tree_flatten(call(module, inputs))
+    finally:
+        for name, part in module.named_modules():
+            part.training = was[name]
+    values = tuple(leaf if isinstance(leaf, Tensor) else torch.tensor(leaf) for leaf in leaves)
+    return Outcome(values, nesting, dict(module.named_buffers(remove_duplicate=False)))
+
+
+def relative_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Largest difference of any output, relative to that output's largest value; infinite where shapes differ."""
+    if len(actual) != len(expected):
+        return float("inf")
+    worst = 0.0
+    for a, b in zip(actual, expected, strict=True):
+        if a.shape != b.shape or not bool(torch.isfinite(a).all()) or not bool(torch.isfinite(b).all()):
+            return float("inf")
+        if a.numel():
+            difference = float((a.double() - b.double()).abs().max())
+            worst = max(worst, difference / max(float(b.double().abs().max()), 1e-30) if difference else 0.0)
+    return worst
+
+
+def amplification(module: nn.Module, inputs: Any, mode: str) -> float:
+    """How many times a relative disturbance of all parameters grows on its way to the output.
+
+    A net that multiplies rounding errors by more than a million says nothing at a tolerance of 1e-9.
+    """
+    disturbed = copy.deepcopy(module)
+    generator = torch.Generator().manual_seed(0)
+    size = 1e-11
+    with torch.no_grad():
+        for parameter in disturbed.parameters():
+            noise = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) * 2 - 1
+            parameter.mul_(1 + size * noise)
+    return relative_error(run(disturbed, inputs, mode).values, run(module, inputs, mode).values) / size
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of parameters, shared ones once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+# ------------------------------------------------------------------------------------------------------------- tracing
+
+
+@contextmanager
+def untouched(model: nn.Module, inputs: Any) -> Iterator[None]:
+    """Promise 4: what happens inside leaves the model, its inputs, torch's settings and random numbers alone."""
+    before = _snapshot(model, inputs)
+    yield
+    after = _snapshot(model, inputs)
+    for what, value in before.items():
+        if not _same(value, after[what]):
+            broken("tracing leaves the model untouched", f"{what} changed")
+
+
+def _snapshot(model: nn.Module, inputs: Any) -> dict[str, Any]:
+    tensors = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    modules = dict(model.named_modules(remove_duplicate=False))
+    hooks = [name for name in vars(nn.Module()) if name.endswith("hooks")]
+    return {
+        "the values of parameters and buffers": {name: tensor.detach().clone() for name, tensor in tensors.items()},
+        "the identity of parameters and buffers": {name: id(tensor) for name, tensor in tensors.items()},
+        "requires_grad": {name: tensor.requires_grad for name, tensor in tensors.items()},
+        "gradients": {name: tensor.grad is None for name, tensor in tensors.items()},
+        "the modules": {name: (id(module), type(module)) for name, module in modules.items()},
+        "the mode": {name: module.training for name, module in modules.items()},
+        "hooks": {name: {hook: list(getattr(module, hook)) for hook in hooks} for name, module in modules.items()},
+        "module attributes": {name: sorted(vars(module)) for name, module in modules.items()},
+        "the inputs": [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in pytree.tree_leaves(inputs)],
+        "torch's random numbers": torch.get_rng_state(),
+        "Python's random numbers": random.getstate(),
+        "numpy's random numbers": repr(np.random.get_state()),  # noqa: NPY002 - the legacy state is what must stay,
+        "torch's settings": (
+            torch.is_grad_enabled(),
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.backends.mha.get_fastpath_enabled(),
+        ),
+    }
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_same(value, b[key]) for key, value in a.items())
+    if isinstance(a, list):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A traced model with what is needed to run it.
+
+    Attributes:
+        model: the user's model.
+        inputs: its example inputs.
+        program: what tracing made of it.
+        modes: the modes in which the model is a function of its inputs alone.
+    """
+
+    model: nn.Module
+    inputs: Any
+    program: atofx.Program
+    modes: tuple[str, ...]
+
+
+def trace(model: nn.Module, inputs: Any, modes: Sequence[str] = ("eval", "train")) -> Subject:
+    """Trace the model and hold promise 4."""
+    with untouched(model, inputs):
+        program = atofx.trace(model, inputs)
+    return Subject(model, inputs, program, tuple(modes))
+
+
+# -------------------------------------------------------------------------------------------------------------- groups
+
+
+def well_formed(subject: Subject) -> None:
+    """Groups are what their description says: one unit a coordinate, all units of a group alike."""
+    program = subject.program
+    name = "groups are well formed"
+    owners: dict[tuple[str, int], Tensor] = {}
+    names = [group.name for group in program.groups]
+    if len(set(names)) != len(names):
+        broken(name, f"two groups share a name: {sorted(names)}")
+    if [group.name for group in program.prunable] != [group.name for group in program.groups if group.prunable]:
+        broken(name, "program.prunable is not the prunable part of program.groups")
+    for group in program.groups:
+        if group.prunable and group.reason is not None:
+            broken(name, f"{group.name} is prunable and has a reason not to be: {group.reason}")
+        if not group.prunable and not (group.reason or "").strip():
+            broken(name, f"{group.name} is pinned without a reason")
+        for member in group.members:
+            shape = program.tensor(member.name).shape
+            place = f"{group.name}, {member.name}, dim {member.dim}"
+            if member.dim >= len(shape) or member.unit.shape != (shape[member.dim],):
+                broken(name, f"{place}: {tuple(member.unit.shape)} units for shape {tuple(shape)}")
+            counts = torch.bincount(member.unit[member.unit >= 0], minlength=group.size)
+            if counts.numel() != group.size or int(member.unit.min()) < -1:
+                broken(name, f"{place}: units outside 0..{group.size - 1}")
+            if group.prunable and (int(counts.min()) != int(counts.max()) or int(counts.min()) < 1):
+                broken(name, f"{place}: units hold unequal numbers of coordinates: {counts.tolist()}")
+            taken = owners.setdefault((member.name, member.dim), torch.zeros(shape[member.dim], dtype=torch.bool))
+            if bool((taken & (member.unit >= 0)).any()):
+                broken(name, f"{place}: a coordinate belongs to two units")
+            taken |= member.unit >= 0
+        if group.prunable and not any(member.role == "producer" for member in group.members):
+            broken(name, f"{group.name} is prunable but nothing produces it")
+
+
+def prunable_axis(program: atofx.Program, axis: str) -> tuple[int, int]:
+    """How many coordinates along ``"name:dim"`` are prunable, and how many units they form."""
+    name, dim = axis.rsplit(":", 1)
+    coordinates, units = 0, 0
+    for group in program.prunable:
+        for member in group.members:
+            if member.name == name and member.dim == int(dim):
+                kept = member.unit[member.unit >= 0]
+                coordinates += kept.numel()
+                units += kept.unique().numel()
+    return coordinates, units
+
+
+def explained(subject: Subject) -> None:
+    """Promise 6: every parameter is in a prunable group or has a reason."""
+    program = subject.program
+    name = "every parameter is prunable or explained"
+    prunable = {member.name for group in program.prunable for member in group.members}
+    reasons: dict[str, set[str]] = defaultdict(set)
+    for group in program.groups:
+        if not group.prunable:
+            for member in group.members:
+                reasons[member.name].add(group.reason or "")
+    for parameter, _ in subject.model.named_parameters(remove_duplicate=False):
+        text = program.explain(parameter)
+        if parameter not in text:
+            broken(name, f"explain({parameter!r}) does not speak of it: {text!r}")
+        if parameter not in prunable and parameter in reasons and not any(why in text for why in reasons[parameter]):
+            broken(name, f"explain({parameter!r}) hides why it is pinned ({reasons[parameter]}): {text!r}")
+    if not program.summary().strip():
+        broken(name, "the summary is empty")
+
+
+# ----------------------------------------------------------------------------------------------------------- equality
+
+
+def agree(subject: Subject, mask: atofx.Mask, inputs: Any = None, tolerance: float = TOLERANCE) -> float:
+    """Promise 1: compact, zeroed and gated give the same, in every mode; returns the largest relative error."""
+    program = subject.program
+    inputs = subject.inputs if inputs is None else inputs
+    zeroed, compact, gated = program.zeroed(mask), program.compact(mask), program.gated()
+    gated.set_mask(mask)
+    worst = 0.0
+    for mode in subject.modes:
+        reference = run(zeroed, inputs, mode)
+        if not all(bool(torch.isfinite(value).all()) for value in reference.values):
+            broken("compact, zeroed and gated agree", f"the zeroed module's output is not finite in {mode} mode")
+        small = run(compact, inputs, mode)
+        for what, other in (("compact", small), ("gated", run(gated, inputs, mode))):
+            error = relative_error(other.values, reference.values)
+            worst = max(worst, error)
+            if other.nesting != reference.nesting:
+                broken("compact, zeroed and gated agree", f"{what} nests its outputs differently: {other.nesting}")
+            if not error <= tolerance:
+                broken("compact, zeroed and gated agree", f"{what} is off by {error:.1e} in {mode} mode")
+        _same_statistics(program, mask, small, reference, mode, tolerance)
+    return worst
+
+
+def _same_statistics(
+    program: atofx.Program, mask: atofx.Mask, small: Outcome, reference: Outcome, mode: str, tolerance: float
+) -> None:
+    for key, entry in program.state_dict_map(mask).items():
+        if key not in reference.buffers or entry.key not in small.buffers:
+            continue
+        expected, actual = take(reference.buffers[key], entry.kept), small.buffers[entry.key]
+        if expected.is_floating_point():
+            error = relative_error([actual], [expected])
+            if not error <= tolerance:
+                broken("running statistics agree", f"{key} is off by {error:.1e} after a step in {mode} mode")
+
+
+def take(tensor: Tensor, kept: Sequence[Tensor | None]) -> Tensor:
+    """The kept coordinates along every dim; None keeps all."""
+    for dim, index in enumerate(kept):
+        if index is not None:
+            tensor = tensor.index_select(dim, index)
+    return tensor
+
+
+def full_mask_is_dense(subject: Subject) -> None:
+    """Promise 2: with nothing dropped every module is bit-equal to the user's model."""
+    program = subject.program
+    full = program.full_mask()
+    modules = {
+        "program.module": program.module,
+        "compact(full_mask)": program.compact(full),
+        "zeroed(full_mask)": program.zeroed(full),
+        "gated() with open gates": program.gated(),
+    }
+    for mode in subject.modes:
+        dense = run(subject.model, subject.inputs, mode)
+        for what, module in modules.items():
+            outcome = run(module, subject.inputs, mode)
+            equal = [
+                a.shape == b.shape and torch.equal(a, b) for a, b in zip(outcome.values, dense.values, strict=False)
+            ]
+            if outcome.nesting != dense.nesting or not all(equal):
+                error = relative_error(outcome.values, dense.values)
+                broken("the full mask is bit-equal to dense", f"{what} is off by {error:.1e} in {mode} mode")
+
+
+def effect(subject: Subject, mask: atofx.Mask) -> float:
+    """How much the mask changes the output, relative to it: a comparison without effect proves nothing."""
+    dense = run(subject.model, subject.inputs, subject.modes[0])
+    return relative_error(run(subject.program.zeroed(mask), subject.inputs, subject.modes[0]).values, dense.values)
+
+
+# --------------------------------------------------------------------------------------------------------------- costs
+
+
+def costs(subject: Subject, mask: atofx.Mask) -> None:
+    """Promise 3: predicted FLOPs and parameters are those counted on the compact module."""
+    program = subject.program
+    compact = program.compact(mask)
+    name = "costs are as predicted"
+    predicted, counted = program.flops(mask), count_flops(compact, subject.inputs)
+    if not isinstance(predicted, int) or predicted != counted:
+        broken(name, f"{predicted!r} FLOPs predicted, {counted} counted")
+    params, real = program.params(mask), parameter_count(compact)
+    if not isinstance(params, int) or params != real:
+        broken(name, f"{params!r} parameters predicted, {real} counted")
+    soft = {group: vector.double() for group, vector in mask.items()}
+    if soft:
+        for what, value, whole in (
+            ("FLOPs", program.flops(soft), predicted),
+            ("parameters", program.params(soft), params),
+        ):
+            if float(value) != whole:
+                broken(name, f"a soft mask of zeros and ones gives {float(value)} {what}, a hard one {whole}")
+
+
+# ------------------------------------------------------------------------------------------------------ compact module
+
+
+def compact_is_plain(subject: Subject, mask: atofx.Mask) -> None:
+    """The compact module has its own parameters, mapped key by key, ties and frozen ones kept, sizes in its modules."""
+    program = subject.program
+    name = "the compact module is plain"
+    compact = program.compact(mask)
+    old = subject.program.module.state_dict(keep_vars=True)
+    new = compact.state_dict(keep_vars=True)
+    mapping = program.state_dict_map(mask)
+    if {entry.key for entry in mapping.values()} != set(new):
+        broken(
+            name, f"state_dict_map gives {sorted({e.key for e in mapping.values()} ^ set(new))} too much or too little"
+        )
+    for key, entry in mapping.items():
+        expected, actual = old[key], new[entry.key]
+        if actual.shape != take(expected, entry.kept).shape:
+            broken(name, f"{entry.key} has shape {tuple(actual.shape)}, not that of {key} at its kept indices")
+        if actual.data_ptr() == expected.data_ptr() and actual.numel():
+            broken(name, f"{entry.key} shares memory with the big model")
+        if actual.requires_grad != expected.requires_grad or isinstance(actual, nn.Parameter) != isinstance(
+            expected, nn.Parameter
+        ):
+            broken(name, f"{entry.key} is a {type(actual).__name__} with requires_grad={actual.requires_grad}")
+    ties: dict[int, list[str]] = defaultdict(list)
+    for key, entry in mapping.items():
+        ties[id(old[key])].append(entry.key)
+    for keys in ties.values():
+        if len({id(new[key]) for key in keys}) != 1:
+            broken(name, f"{keys} were one tensor and are no more")
+    for path, module in compact.named_modules():
+        _attributes_fit(path, module)
+    for node in compact.graph.nodes:
+        if node.op == "call_module" and "." in type(compact.get_submodule(node.target)).__module__:
+            root = type(compact.get_submodule(node.target)).__module__.split(".")[0]
+            if root == "atofx":
+                broken(name, f"{node.target} is a {type(compact.get_submodule(node.target)).__name__} of this package")
+    compact.graph.lint()
+
+
+def _attributes_fit(path: str, module: nn.Module) -> None:
+    name = "sizes in modules fit their parameters"
+    sizes: dict[str, tuple[Any, Any]] = {}
+    if isinstance(module, nn.modules.conv._ConvNd):
+        first, second = module.weight.shape[:2]
+        if module.transposed:
+            sizes = {
+                "in_channels": (module.in_channels, first),
+                "out_channels": (module.out_channels, second * module.groups),
+            }
+        else:
+            sizes = {
+                "out_channels": (module.out_channels, first),
+                "in_channels": (module.in_channels, second * module.groups),
+            }
+    elif isinstance(module, nn.Linear):
+        sizes = {"(out, in)": ((module.out_features, module.in_features), tuple(module.weight.shape))}
+    elif isinstance(module, nn.Embedding):
+        sizes = {"(rows, width)": ((module.num_embeddings, module.embedding_dim), tuple(module.weight.shape))}
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        for part in (module.weight, module.bias, module.running_mean, module.running_var):
+            if part is not None:
+                sizes["num_features"] = (module.num_features, part.numel())
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm) and module.weight is not None:
+        sizes = {"normalized_shape": (tuple(module.normalized_shape), tuple(module.weight.shape))}
+    elif isinstance(module, nn.GroupNorm) and module.weight is not None:
+        sizes = {"num_channels": (module.num_channels, module.weight.numel())}
+    for what, (said, real) in sizes.items():
+        if said != real:
+            broken(name, f"{path}.{what} says {said}, the parameters say {real}")
+
+
+def gates_are_differentiable(subject: Subject, mode: str = "eval") -> None:
+    """A soft mask gets a gradient wherever dropping the unit has an effect."""
+    program = subject.program
+    dense = run(subject.model, subject.inputs, mode)
+    soft = {group.name: torch.ones(group.size, dtype=torch.float64, requires_grad=True) for group in program.prunable}
+    if not soft:
+        return
+    gated = copy.deepcopy(program.gated()).train(mode == "train")
+    gated.set_mask(soft)
+    inputs = pytree.tree_map_only(torch.Tensor, torch.clone, subject.inputs)
+    outputs = (
+        gated(**inputs)
+        if isinstance(inputs, Mapping)
+        else gated(*inputs)
+        if isinstance(inputs, tuple)
+        else gated(inputs)
+    )
+    loss = torch.stack(
+        [leaf.double().square().sum() for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    ).sum()
+    if loss.requires_grad:
+        loss.backward()
+    for name, vector in soft.items():
+        if vector.grad is not None and bool(torch.isfinite(vector.grad).all()):
+            continue
+        without = program.full_mask()
+        hard = torch.ones(vector.numel(), dtype=torch.bool)
+        hard[0] = vector.numel() == 1
+        zeroed = program.zeroed(atofx.Mask({**without, name: hard}))
+        if relative_error(run(zeroed, subject.inputs, mode).values, dense.values) > 1e-6:
+            broken("gates are differentiable", f"the gradient of {name} is {vector.grad}")
+
+
+# --------------------------------------------------------------------------------------------------------------- twice
+
+
+def twice(subject: Subject, mask: atofx.Mask, seed: int, tolerance: float = TOLERANCE) -> int:
+    """Promise 5: compacting the compact module again equals compacting once with both masks.
+
+    Returns how many units the second mask dropped.
+    """
+    program = subject.program
+    name = "compacting twice is compacting once"
+    first = program.compact(mask)
+    again = trace(first, subject.inputs, subject.modes).program
+    second, combined, dropped = _second_mask(program, again, mask, seed)
+    compact_twice, compact_once = again.compact(second), program.compact(combined)
+    shapes = [
+        {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+        for module in (compact_twice, compact_once)
+    ]
+    if shapes[0] != shapes[1]:
+        different = {key for key in shapes[0] | shapes[1] if shapes[0].get(key) != shapes[1].get(key)}
+        broken(name, f"shapes differ: {[(key, shapes[0].get(key), shapes[1].get(key)) for key in sorted(different)]}")
+    for mode in subject.modes:
+        error = relative_error(
+            run(compact_twice, subject.inputs, mode).values, run(compact_once, subject.inputs, mode).values
+        )
+        if not error <= tolerance:
+            broken(name, f"off by {error:.1e} in {mode} mode")
+    return dropped
+
+
+def _second_mask(
+    program: atofx.Program, again: atofx.Program, mask: atofx.Mask, seed: int
+) -> tuple[atofx.Mask, atofx.Mask, int]:
+    """A random mask of the second program and the mask of the first program that drops the same on top of ``mask``.
+
+    The second program may tie more or fewer channels than the first (a convolution left with one group is free); the
+    smallest sets that are whole units of both are dropped or kept together.
+    """
+    mapping = program.state_dict_map(mask)
+    old_units = _unit_of_coordinate(program)
+    new_units = _unit_of_coordinate(again)
+    old_ids: dict[tuple[str, int], int] = {}
+    new_ids: dict[tuple[str, int], int] = {}
+    edges: set[tuple[int, int]] = set()
+    fixed: set[int] = set()
+    for key, entry in mapping.items():
+        for dim, kept in enumerate(entry.kept):
+            before = old_units.get((key, dim))
+            after = new_units.get((entry.key, dim))
+            length = program.tensor(key).shape[dim] if before is None else len(before)
+            places = range(length) if kept is None else kept.tolist()
+            for new_place, old_place in enumerate(places):
+                one = before[old_place] if before else None
+                two = after[new_place] if after else None
+                a = old_ids.setdefault(one, len(old_ids)) if one else None
+                b = new_ids.setdefault(two, len(new_ids)) if two else None
+                if a is not None and b is not None:
+                    edges.add((a, b))
+                elif b is not None:
+                    fixed.add(b)
+                elif a is not None:
+                    fixed.add(-1 - a)
+    count = len(old_ids) + len(new_ids)
+    rows = [a for a, _ in edges]
+    columns = [len(old_ids) + b for _, b in edges]
+    graph = coo_matrix((np.ones(len(edges)), (rows, columns)), shape=(count, count))
+    _, component = connected_components(graph, directed=False)
+    fixed_components = {int(component[len(old_ids) + f]) if f >= 0 else int(component[-1 - f]) for f in fixed}
+
+    generator = random.Random(seed)
+    second = {group: vector.clone() for group, vector in again.full_mask().items()}
+    combined = {group: vector.clone() for group, vector in mask.items()}
+    order = sorted({int(c) for c in component} - fixed_components)
+    generator.shuffle(order)
+    dropped = 0
+    members: dict[int, list[tuple[dict[str, Tensor], tuple[str, int]]]] = defaultdict(list)
+    for unit, index in old_ids.items():
+        members[int(component[index])].append((combined, unit))
+    for unit, index in new_ids.items():
+        members[int(component[len(old_ids) + index])].append((second, unit))
+    for chosen in order:
+        if generator.random() < 0.5:
+            continue
+        leaving: dict[tuple[int, str], int] = defaultdict(int)
+        for vectors, (group, _) in members[chosen]:
+            leaving[id(vectors), group] += 1
+        both = {id(combined): combined, id(second): second}
+        if any(int(both[which][group].sum()) <= number for (which, group), number in leaving.items()):
+            continue
+        for vectors, (group, unit) in members[chosen]:
+            vectors[group][unit] = False
+            dropped += vectors is second
+    return atofx.Mask(second), atofx.Mask(combined), dropped
+
+
+def _unit_of_coordinate(program: atofx.Program) -> dict[tuple[str, int], list[tuple[str, int] | None]]:
+    units: dict[tuple[str, int], list[tuple[str, int] | None]] = {}
+    for group in program.prunable:
+        for member in group.members:
+            axis = units.setdefault((member.name, member.dim), [None] * member.unit.numel())
+            for place, unit in enumerate(member.unit.tolist()):
+                if unit >= 0:
+                    axis[place] = (group.name, unit)
+    return units
+
+
+# ------------------------------------------------------------------------------------------------------------ together
+
+
+def check_mask(subject: Subject, mask: atofx.Mask) -> float:
+    """Promises 1 and 3 for one mask; returns the largest relative error."""
+    error = agree(subject, mask)
+    costs(subject, mask)
+    return error
+
+
+def check_program(subject: Subject, mask: atofx.Mask, seed: int = 0) -> None:
+    """Every promise that needs to be held once a program, with ``mask`` where one is needed."""
+    well_formed(subject)
+    explained(subject)
+    full_mask_is_dense(subject)
+    costs(subject, subject.program.full_mask())
+    compact_is_plain(subject, mask)
+    gates_are_differentiable(subject, subject.modes[0])
+    twice(subject, mask, seed)
