@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import operator
+import os
 import random
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +19,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+import atofx.ops
 from atofx.errors import TraceError
 from atofx.ops import COMPOSITES, REGISTRY
 from atofx.ops.evaluate import as_meta, meta_call, meta_twin
+from atofx.ops.inplace import mutated_argument
 
 ExampleInputs = torch.Tensor | tuple[Any, ...] | Mapping[str, Any]
 
@@ -71,7 +74,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
     used_ids = set()
     for node in graph.nodes:
         if node.op == "get_attr":
-            value = operator.attrgetter(node.target)(module)
+            value = _fetch(module, node.target)
             if isinstance(value, torch.Tensor):
                 tensors.setdefault(node.target, value)
                 used_ids.add(id(value))
@@ -181,18 +184,35 @@ class _Tracer(fx.Tracer):
         self._inputs = inputs
         self._twins: dict[int, nn.Module] = {}
         self._opaque: set[Any] = set()
+        self._names: dict[int, str] = {}
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        for name, tensor in [*root.named_parameters(), *root.named_buffers()]:
+            self._names.setdefault(id(tensor), name)
         with torch.no_grad():
-            return super().trace(root, concrete_args)
+            graph = super().trace(root, concrete_args)
+        if not self._training.users:
+            graph.erase_node(self._training)
+        _remove_dead(graph, root)
+        return graph
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        if not isinstance(attr_val, torch.Tensor):
+            return attr_val
+        name = self._names.get(id(attr_val))
+        if name is None:
+            return attr_val
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable[..., Any], list[Any]]:
-        training = self.create_proxy("get_attr", "training", (), {})
-        self._training = training
         signature = inspect.signature(root_fn)
         proxies = [self.create_proxy("placeholder", name, (), {}) for name in self._inputs]
+        training = self.create_proxy("get_attr", "training", (), {})
+        self._training = training.node
         modules = [m for m in self.root.modules() if not self.is_leaf_module(m, "")]
 
         def call(root: nn.Module, *values: Any) -> Any:
@@ -207,7 +227,6 @@ class _Tracer(fx.Tracer):
                 for m, mode in modes:
                     vars(m)["training"] = mode
 
-        self._mode = self.root.training
         return call, [self.root, *proxies]
 
     # ------------------------------------------------------------ what is a leaf
@@ -285,12 +304,17 @@ class _Tracer(fx.Tracer):
         if node.op == "get_attr":
             if node.target == "training":
                 return self.root.training
-            return _to_meta(operator.attrgetter(node.target)(self.root))
+            return _to_meta(_fetch(self.root, str(node.target)))
         if node.op == "output":
             return None
         args = fx.node.map_arg(node.args, lambda n: n.meta["val"])
         kwargs = fx.node.map_arg(dict(node.kwargs), lambda n: n.meta["val"])
-        module = self._twin(str(node.target)) if node.op == "call_module" else None
+        module = None
+        if node.op == "call_module":
+            original = self.root.get_submodule(str(node.target))
+            if _keeps_shape(original) and isinstance(args[0], torch.Tensor):
+                return args[0] if getattr(original, "inplace", False) else torch.empty_like(args[0])
+            module = self._twin(original)
         try:
             return meta_call(node, _to_meta(args), _to_meta(kwargs), module)
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
@@ -300,11 +324,33 @@ class _Tracer(fx.Tracer):
                 f"{target} fails on inputs of shape {shapes} at the example input{_place()}: {error}"
             ) from error
 
-    def _twin(self, target: str) -> nn.Module:
-        module = self.root.get_submodule(target)
+    def _twin(self, module: nn.Module) -> nn.Module:
         if id(module) not in self._twins:
             self._twins[id(module)] = meta_twin(module)
         return self._twins[id(module)]
+
+
+def _fetch(root: nn.Module, name: str) -> Any:
+    """The attribute of that qualified name, not through the patched ``__getattr__``."""
+    owner: Any = root
+    for part in name.split("."):
+        stores = [vars(owner), *(vars(owner).get(s, {}) for s in ("_parameters", "_buffers", "_modules"))]
+        owner = next((store[part] for store in stores if part in store), None)
+    return owner
+
+
+def _keeps_shape(module: nn.Module) -> bool:
+    record = REGISTRY.module(module)
+    return record is not None and record.op.keeps_shape
+
+
+def _remove_dead(graph: fx.Graph, root: nn.Module) -> None:
+    """Erase nodes nobody reads, except modules (statistics), inputs and in-place changes."""
+    for node in reversed(graph.nodes):
+        if node.users or node.op not in ("call_function", "call_method", "get_attr"):
+            continue
+        if mutated_argument(node, None) is None:
+            graph.erase_node(node)
 
 
 def _arrange(signature: inspect.Signature, named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -361,9 +407,14 @@ def _flat_tensors(value: Any) -> list[torch.Tensor]:
     return []
 
 
+_NOT_THE_USERS = tuple(os.path.dirname(os.path.realpath(m.__file__ or "")) for m in (torch, atofx.ops)) + (
+    os.path.dirname(os.path.realpath(__file__)),
+    "<",
+)
+
+
 def _is_ours(filename: str) -> bool:
-    parts = filename.replace("\\", "/").split("/")
-    return "torch" in parts or "atofx" in parts or "passes" in parts or filename.startswith("<")
+    return os.path.realpath(filename).startswith(_NOT_THE_USERS) or filename.startswith("<")
 
 
 def _place() -> str:

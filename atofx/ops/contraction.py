@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from atofx.ir.values import Layer, TensorValue
 from atofx.ops.context import LineageContext
-from atofx.ops.pointwise import meet
+from atofx.ops.pointwise import meet, share_dim
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -42,8 +42,9 @@ def contract(
         for layer in operand.layers:
             spread = _spread(layer, text, letters)
             ids, parts = spread.ids, [(i, spread)]
-            for other in [m for m in merged if any(x > 1 and y > 1 for x, y in zip(m[0].shape, ids.shape, strict=True))]:
-                merged.remove(other)
+            met = [m for m in merged if share_dim(m[0], ids)]
+            merged = [m for m in merged if not share_dim(m[0], ids)]
+            for other in met:
                 ctx.unify(other[0], ids, "is multiplied with coordinates that are always kept")
                 a, b = torch.broadcast_tensors(other[0], ids)
                 ids, parts = torch.where(a >= 0, a, b), other[1] + parts

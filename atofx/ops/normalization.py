@@ -203,7 +203,7 @@ def resize_group_norm(resizer: Resizer, node: fx.Node) -> Any:
     return new
 
 
-_BATCH = OpRecord("batch norm", batch_norm)
+_BATCH = OpRecord("batch norm", batch_norm, keeps_shape=True)
 REGISTRY.add(_BATCH, functions=[F.batch_norm])
 REGISTRY.add(
     _BATCH,
@@ -213,7 +213,7 @@ REGISTRY.add(
     tensors=("weight", "bias"),
 )
 _INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-_INSTANCE_RECORD = OpRecord("instance norm", instance_norm)
+_INSTANCE_RECORD = OpRecord("instance norm", instance_norm, keeps_shape=True)
 REGISTRY.add(_INSTANCE_RECORD, functions=[F.instance_norm])
 REGISTRY.add(
     _INSTANCE_RECORD,
@@ -225,7 +225,7 @@ REGISTRY.add(
     configure=configure_features,
     tensors=("weight", "bias"),
 )
-_GROUP = OpRecord("group norm", group_norm, resize_group_norm)
+_GROUP = OpRecord("group norm", group_norm, resize_group_norm, keeps_shape=True)
 REGISTRY.add(_GROUP, functions=[F.group_norm, torch.group_norm])
 REGISTRY.add(
     _GROUP,
@@ -234,7 +234,7 @@ REGISTRY.add(
     configure=configure_group_norm,
     tensors=("weight", "bias"),
 )
-_LAYER = OpRecord("layer norm", layer_norm)
+_LAYER = OpRecord("layer norm", layer_norm, keeps_shape=True)
 REGISTRY.add(_LAYER, functions=[F.layer_norm, torch.layer_norm])
 REGISTRY.add(
     _LAYER,
@@ -242,7 +242,7 @@ REGISTRY.add(
     bind=lambda ctx, m, input: ((input, m.normalized_shape, ctx.module_leaf("weight"), ctx.module_leaf("bias")), {}),
     tensors=("weight", "bias"),
 )
-_RMS = OpRecord("RMS norm", layer_norm)
+_RMS = OpRecord("RMS norm", layer_norm, keeps_shape=True)
 REGISTRY.add(_RMS, functions=[F.rms_norm, torch.rms_norm])
 REGISTRY.add(
     _RMS,

@@ -55,8 +55,9 @@ def meet(
             if operand.moved_leaf:
                 ctx.mark_produced(layer.ids)
             ids, parts = layer.ids, [(i, layer)]
-            for other in [m for m in merged if _share_dim(m[0], ids)]:
-                merged.remove(other)
+            met = [m for m in merged if share_dim(m[0], ids)]
+            merged = [m for m in merged if not share_dim(m[0], ids)]
+            for other in met:
                 ctx.unify(other[0], ids, "meets coordinates that are always kept")
                 ids = _combine(other[0], ids)
                 parts = other[1] + parts
@@ -72,7 +73,8 @@ def meet(
     return result
 
 
-def _share_dim(a: Tensor, b: Tensor) -> bool:
+def share_dim(a: Tensor, b: Tensor) -> bool:
+    """Whether two id tensors vary along a common dimension."""
     return any(x > 1 and y > 1 for x, y in zip(a.shape, b.shape, strict=True))
 
 
@@ -246,16 +248,17 @@ REGISTRY.add(
         *_NUMBERS,
     ],
     methods=[*_names, *(f"{name}_" for name in _names), "masked_fill_", "__add__", "__mul__", "copy_"],
-    modules=_MODULES,
 )
+REGISTRY.add(OpRecord("pointwise", pointwise, keeps_shape=True), modules=_MODULES)
 REGISTRY.add(OpRecord("prelu", prelu), functions=[torch.prelu, F.prelu], methods=["prelu"])
-REGISTRY.add(OpRecord("prelu", prelu), modules=[nn.PReLU], bind=per_channel_unary, tensors=("weight",))
+REGISTRY.add(OpRecord("prelu", prelu, keeps_shape=True), modules=[nn.PReLU], bind=per_channel_unary, tensors=("weight",))
 REGISTRY.add(OpRecord("glu", glu), functions=[F.glu])
 REGISTRY.add(
     OpRecord("glu", glu), modules=[nn.GLU], bind=lambda ctx, m, x: ((x, m.dim), {})
 )
+_DROPOUT = OpRecord("dropout", dropout, keeps_shape=True)
 REGISTRY.add(
-    OpRecord("dropout", dropout),
+    _DROPOUT,
     functions=[
         F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, torch.dropout, torch.dropout_, torch.feature_dropout,
         "torchvision.ops.stochastic_depth.stochastic_depth", "torchvision.ops.drop_block.drop_block2d",

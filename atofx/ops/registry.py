@@ -33,11 +33,13 @@ class OpRecord:
         name: readable name.
         lineage: how ids move (see :data:`LineageFunction`).
         resize: how a functional call is emitted in the compact graph; None copies it, keeping its numbers.
+        keeps_shape: as a module, the operation has one input and its result has the input's shape and dtype.
     """
 
     name: str
     lineage: LineageFunction
     resize: ResizeFunction | None = None
+    keeps_shape: bool = False
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,10 @@ class Resizer:
 
         return fx.node.map_arg(argument, replace)
 
+    def forward(self, argument: Any) -> Any:
+        """An argument with every node replaced by its counterpart; sizes are free to change."""
+        return fx.node.map_arg(argument, lambda n: self._env[n])
+
     def sizes(self, argument: Any, wanted: int) -> Any:
         """A size argument that must become ``wanted``: kept as it is where it already gives that, else a literal."""
         value = self.compact_value(argument)

@@ -1,0 +1,76 @@
+"""One mask vector a group, and the modules that multiply activations by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from atofx.errors import MaskError
+
+
+class GateBank(nn.Module):
+    """Holds the present mask of every group, hard or soft. Not part of the state dict.
+
+    Args:
+        sizes: units per group.
+    """
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        super().__init__()
+        self.sizes = dict(sizes)
+        self.vectors: dict[str, Tensor] = {}
+
+    def set(self, mask: Mapping[str, Tensor] | None) -> None:
+        """Use these masks from now on; a group without one is open, None opens all.
+
+        Raises:
+            MaskError: an unknown group, or a vector of the wrong length.
+        """
+        vectors: dict[str, Tensor] = {}
+        for name, vector in (mask or {}).items():
+            size = self.sizes.get(name)
+            if size is None:
+                raise MaskError(f"no prunable group is named {name!r}; groups: {', '.join(list(self.sizes)[:8])}, …")
+            if vector.shape != (size,):
+                raise MaskError(f"the mask of group {name!r} has shape {tuple(vector.shape)}, the group has {size} units")
+            vectors[name] = vector
+        self.vectors = vectors
+
+
+class ChannelGate(nn.Module):
+    """Multiplies one dimension of a tensor by the masks of the groups its channels belong to.
+
+    Args:
+        bank: where the masks are.
+        dim: the dimension, counted from the end (negative), so that the batch size is free.
+        units: group name -> (positions along the dimension, unit of each position).
+        length: extent of the dimension.
+    """
+
+    def __init__(self, bank: GateBank, dim: int, units: Mapping[str, tuple[Tensor, Tensor]], length: int) -> None:
+        super().__init__()
+        self._bank = (bank,)  # in a tuple, so that it is registered once, not once a gate
+        self.dim = dim
+        self.length = length
+        self.groups = tuple(units)
+        for i, name in enumerate(self.groups):
+            self.register_buffer(f"position_{i}", units[name][0], persistent=False)
+            self.register_buffer(f"unit_{i}", units[name][1], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` times its mask; ``x`` itself where all its groups are open."""
+        vectors = self._bank[0].vectors
+        present = [(i, vectors[name]) for i, name in enumerate(self.groups) if name in vectors]
+        if not present:
+            return x
+        factor = torch.ones(self.length, dtype=x.dtype, device=x.device)
+        for i, vector in present:
+            values = vector.to(device=x.device, dtype=x.dtype)[self.get_buffer(f"unit_{i}")]
+            factor = factor.index_put((self.get_buffer(f"position_{i}"),), values)
+        return x * factor.reshape((-1,) + (1,) * (-self.dim - 1))
+
+    def extra_repr(self) -> str:
+        """Dimension and groups, for printing."""
+        return f"dim={self.dim}, groups={list(self.groups)}"

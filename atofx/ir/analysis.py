@@ -1,0 +1,41 @@
+"""Everything the analysis found out about one traced model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from atofx.ir.groups import Group
+from atofx.ir.lineage import Lineage
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """The traced module, its lineage and its groups: what gates, costs and compaction start from.
+
+    Attributes:
+        module: the traced GraphModule.
+        lineage: ids, couplings, gate points, cost factors.
+        groups: all groups.
+        group_of: per id, index into ``groups`` (-1: none).
+        unit_of: per id, the unit within its group.
+    """
+
+    module: fx.GraphModule
+    lineage: Lineage
+    groups: tuple[Group, ...]
+    group_of: torch.Tensor
+    unit_of: torch.Tensor
+
+    def kept_ids(self, vectors: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Per id, whether it is kept. ``vectors``: bool per prunable group; a missing group is kept whole."""
+        kept = torch.ones(self.lineage.num_ids, dtype=torch.bool)
+        for index, group in enumerate(self.groups):
+            vector = vectors.get(group.name)
+            if vector is None or bool(vector.all()):
+                continue
+            mine = self.group_of == index
+            kept[mine] = vector[self.unit_of[mine]]
+        return kept

@@ -1,0 +1,15 @@
+"""What all passes share: fetching by qualified name and building modules from emitted graphs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+
+def attribute(root: nn.Module, name: str) -> Any:
+    """The module, parameter, buffer or plain attribute of that qualified name."""
+    owner: Any = root
+    for part in name.split("."):
+        owner = getattr(owner, part)
+    return owner

@@ -1,0 +1,123 @@
+"""Program and mask -> smaller GraphModule that computes the same function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx
+
+from atofx.ir.analysis import Analysis
+from atofx.ops import REGISTRY
+from atofx.ops.resize import Resizer
+
+
+def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor]) -> fx.GraphModule:
+    """The module without the dropped units: own parameters, same qualified names.
+
+    Args:
+        analysis: the analysed model.
+        vectors: bool per prunable group (True = keep).
+    """
+    with torch.no_grad():
+        resizer = make_resizer(analysis, vectors)
+        for node in analysis.module.graph.nodes:
+            resizer.record(node, _emit(resizer, node))
+    _remove_dead_numbers(resizer.graph)
+    module = fx.GraphModule(resizer.attributes, resizer.graph, type(analysis.module).__name__)
+    module.training = analysis.module.training
+    for name, original in analysis.module.named_modules():
+        if name and _has_module(module, name):
+            module.get_submodule(name).training = original.training
+    return module
+
+
+def make_resizer(analysis: Analysis, vectors: Mapping[str, torch.Tensor]) -> Resizer:
+    """The resizer for a mask."""
+    return Resizer(analysis.module, analysis.lineage, analysis.kept_ids(dict(vectors)))
+
+
+def _emit(resizer: Resizer, node: fx.Node) -> Any:
+    if node.op == "placeholder":
+        new = resizer.graph.placeholder(str(node.target), type_expr=node.type)
+        new.meta = dict(node.meta)
+        return new
+    if node.op == "output":
+        return resizer.graph.output(resizer.forward(node.args[0]))
+    if node.op == "get_attr":
+        return _emit_attribute(resizer, node)
+    if node.op == "call_module":
+        return _emit_module(resizer, node)
+    record = REGISTRY.of(node, None)
+    if not _has_tensor(node):
+        return resizer.call(node, resizer.forward(node.args), resizer.forward(dict(node.kwargs)))
+    if record is None or record.resize is None:
+        return resizer.copy(node)
+    return record.resize(resizer, node)
+
+
+def _emit_attribute(resizer: Resizer, node: fx.Node) -> fx.Node:
+    name = str(node.target)
+    if isinstance(node.meta.get("val"), torch.Tensor):
+        resizer.attributes.setdefault(name, resizer.tensor(name))
+    else:
+        resizer.attributes.setdefault(name, node.meta.get("val"))
+    return resizer.call(node, ())
+
+
+def _emit_module(resizer: Resizer, node: fx.Node) -> Any:
+    name = str(node.target)
+    source = resizer.source.get_submodule(name)
+    spelling = REGISTRY.module(source)
+    if spelling is not None and spelling.op.resize is not None and spelling.configure is None:
+        if not resizer.is_resized(node) and not any(resizer.is_resized(n) for n in _tensor_inputs(resizer, node)):
+            resizer.attributes.setdefault(name, resizer.module(name))
+            return resizer.copy(node)
+        return spelling.op.resize(resizer, node)
+    if name not in resizer.attributes:
+        module = resizer.module(name)
+        if spelling is not None and spelling.configure is not None:
+            spelling.configure(module, resizer, node)
+        resizer.attributes[name] = module
+    return resizer.copy(node)
+
+
+def _tensor_inputs(resizer: Resizer, node: fx.Node) -> list[fx.Node]:
+    return [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
+
+
+def _has_tensor(node: fx.Node) -> bool:
+    """Whether the result is a tensor or holds one; only then numbers among the arguments must stay what they were."""
+    found = False
+
+    def look(value: Any) -> None:
+        nonlocal found
+        if isinstance(value, torch.Tensor):
+            found = True
+        elif isinstance(value, (tuple, list)):
+            for item in value:
+                look(item)
+        elif isinstance(value, dict):
+            for item in value.values():
+                look(item)
+
+    look(node.meta.get("val"))
+    return found or node.meta.get("val") is None
+
+
+def _remove_dead_numbers(graph: fx.Graph) -> None:
+    """Erase sizes and arithmetic on them that nobody reads any more."""
+    for node in reversed(graph.nodes):
+        if node.users or node.op not in ("call_function", "call_method", "get_attr"):
+            continue
+        if "val" in node.meta and not _has_tensor(node):
+            graph.erase_node(node)
+
+
+def _has_module(root: fx.GraphModule, name: str) -> bool:
+    try:
+        root.get_submodule(name)
+    except AttributeError:
+        return False
+    return True

@@ -1,0 +1,83 @@
+"""Insert gate nodes before every operation that mixes the channels of a prunable group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx
+
+from atofx.gates import ChannelGate, GateBank
+from atofx.ir.analysis import Analysis
+from atofx.ir.lineage import GatePoint
+from atofx.passes.base import attribute
+
+
+class GatedModule(fx.GraphModule):
+    """A dense module with gates; shares its parameters with the module it was made from."""
+
+    gates: GateBank
+
+    def set_mask(self, mask: Mapping[str, torch.Tensor] | None) -> None:
+        """Set the gates: group name -> bool or float vector (gradients reach it). Missing groups are open, None opens all.
+
+        Raises:
+            MaskError: an unknown group, or a vector of the wrong length.
+        """
+        self.gates.set(mask)
+
+
+def insert_gates(analysis: Analysis) -> GatedModule:
+    """The traced module with a gate wherever channels of prunable groups are mixed."""
+    source = analysis.module
+    graph = fx.Graph()
+    env: dict[fx.Node, fx.Node] = {}
+    bank = GateBank({g.name: g.size for g in analysis.groups if g.prunable})
+    points: dict[fx.Node, list[GatePoint]] = {}
+    for point in analysis.lineage.gate_points:
+        points.setdefault(point.user, []).append(point)
+    gates: dict[str, ChannelGate] = {}
+    for node in source.graph.nodes:
+        replaced: dict[fx.Node, fx.Node] = {}
+        for point in points.get(node, ()):
+            gate = _make_gate(analysis, bank, point)
+            if gate is None:
+                continue
+            name = f"gate_{len(gates)}"
+            gates[name] = gate
+            replaced[point.value] = graph.call_module(name, (replaced.get(point.value, env[point.value]),))
+        new = graph.node_copy(node, lambda n, swap=replaced: swap.get(n, env[n]))  # type: ignore[misc]
+        env[node] = new
+    module = GatedModule(_attributes(graph, source, gates), graph, type(source).__name__)
+    module.gates = bank
+    module.training = source.training
+    return module
+
+
+def _attributes(graph: fx.Graph, source: fx.GraphModule, gates: Mapping[str, ChannelGate]) -> dict[str, Any]:
+    """Everything the graph names: the source's own modules and tensors, and the gates."""
+    attributes: dict[str, Any] = dict(gates)
+    for node in graph.nodes:
+        if node.op in ("call_module", "get_attr") and node.target not in attributes:
+            attributes[node.target] = attribute(source, node.target)
+    return attributes
+
+
+def _make_gate(analysis: Analysis, bank: GateBank, point: GatePoint) -> ChannelGate | None:
+    ids = point.layer.ids
+    dims = point.layer.dims
+    assert len(dims) == 1, dims
+    flat = ids.reshape(-1)
+    known = flat >= 0
+    group = torch.where(known, analysis.group_of[flat.clamp(min=0)], -1)
+    unit = analysis.unit_of[flat.clamp(min=0)]
+    units = {}
+    for index in torch.unique(group).tolist():
+        if index < 0 or not analysis.groups[index].prunable:
+            continue
+        positions = (group == index).nonzero().flatten()
+        units[analysis.groups[index].name] = (positions, unit[positions])
+    if not units:
+        return None
+    return ChannelGate(bank, dims[0] - ids.dim(), units, flat.numel())
