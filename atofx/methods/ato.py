@@ -209,6 +209,8 @@ class ATO:
         if not self._frozen:
             self._freeze()
         producers = self._producers()
+        if not self._finished and producers.count:
+            self._logged["residual"] = float(producers.squares().max().sqrt())
         producers.zero_()
         if optimizer is not None:
             producers.clear_momentum_(optimizer)
@@ -216,7 +218,10 @@ class ATO:
         return self.mask()
 
     def metrics(self) -> dict[str, float]:
-        """Kept fraction (``flops``) and ``dropped`` units of the present mask, phase, and the controller's losses."""
+        """Kept fraction (``flops``) and ``dropped`` units of the present mask, phase, and the controller's last losses.
+
+        After :meth:`finish` also ``residual``: the largest norm a dropped unit still had. Near zero, nothing was lost.
+        """
         return {
             "flops": self._present_flops,
             "dropped": float((~self._keep).sum()),

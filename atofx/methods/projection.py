@@ -55,26 +55,27 @@ class Proximal:
 
 
 class HalfSpace:
-    """Half-space projection with the adaptive penalty of OTOv2's DHSPG (authors' code), on the units ATO drops.
+    """Half-space projection as in OTOv2's DHSPG (authors' code), on the units ATO drops and with ATO's lambda.
 
     With x the unit before the optimizer step, x' after it and g = (x - x') / lr the step's direction:
 
-    * penalty lambda_g = ``penalty``; where <x, g> < 0 (the step enlarges the unit), with
-      l_min = -<x, g> / ||x|| and l_max = -||g||^2 ||x|| / <x, g>, it is clip(amplify l_min, penalty, cap l_min), or
+    * penalty lambda_g = lambda * n_l / N, as in the proximal step; where <x, g> < 0 (the step enlarges the unit), with
+      l_min = -<x, g> / ||x|| and l_max = -||g||^2 ||x|| / <x, g>, it is clip(amplify l_min, lambda_g, cap l_min), or
       (l_min + l_max) / 2 if that reaches l_max;
     * trial x'' = x' - lr lambda_g x / ||x||; the unit becomes zero if <x'', x> < epsilon ||x||^2, else it is x''.
 
-    Zero units stay zero. The variant in ATO's own repository cannot run (undefined names, inverted mask); ``lmd``,
-    ATO's strength of the proximal step, is not part of it: only its being positive turns the projection on.
+    Zero units stay zero. The variant in ATO's own repository cannot run (undefined names, inverted mask). OTOv2's own
+    lambda (1e-3 for SGD, 1e-2 for Adam) needs its long trainings: with it the dropped units are far from zero when a
+    short training ends, and cutting them costs accuracy (digits, 30 epochs: 86 to 94 % instead of 98 %).
 
     Args:
         epsilon: ATO's code has 0.1; OTOv2's runs use 0.9 to 0.95.
-        penalty, amplify, cap: 1e-3, 2, 10 for SGD; 1e-2, 20, 1000 for Adam and AdamW.
+        amplify: with ``cap``, bounds of the penalty in multiples of l_min.
+        cap: ``amplify, cap`` are 2, 10 for SGD and 20, 1000 for Adam and AdamW.
     """
 
-    def __init__(self, *, epsilon: float = 0.1, penalty: float = 1e-3, amplify: float = 2.0, cap: float = 10.0) -> None:
+    def __init__(self, *, epsilon: float = 0.1, amplify: float = 2.0, cap: float = 10.0) -> None:
         self.epsilon = epsilon
-        self.penalty = penalty
         self.amplify = amplify
         self.cap = cap
         self._before: list[torch.Tensor] = []
@@ -97,7 +98,7 @@ class HalfSpace:
                 dropped.dots(a, b) for a, b in ((before, before), (before, directions), (directions, directions))
             )
             norm = xx.sqrt()
-            pull = self._penalties(norm, xg, gg)
+            pull = self._penalties(dropped.share * lmd, norm, xg, gg)
             shrink = torch.where(norm > 0, lr * pull / norm, torch.zeros_like(norm))
             factors = dropped.spread(-shrink, 0.0)[: dropped.parameters]
             torch._foreach_add_(now, torch._foreach_mul(before, factors))
@@ -113,10 +114,9 @@ class HalfSpace:
         """Continue from :meth:`state`."""
         self._before = [tensor.clone() for tensor in state]
 
-    def _penalties(self, norm: torch.Tensor, xg: torch.Tensor, gg: torch.Tensor) -> torch.Tensor:
-        base = torch.full_like(norm, self.penalty)
+    def _penalties(self, base: torch.Tensor, norm: torch.Tensor, xg: torch.Tensor, gg: torch.Tensor) -> torch.Tensor:
         low = -xg / norm
         high = -gg * norm / xg
-        wanted = base.clamp(min=0).maximum(self.amplify * low).minimum(self.cap * low)
+        wanted = base.maximum(self.amplify * low).minimum(self.cap * low)
         wanted = torch.where(wanted >= high, (low + high) / 2, wanted)
         return torch.where((xg < 0) & (norm > 0), wanted, base)

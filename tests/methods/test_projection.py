@@ -125,7 +125,7 @@ def test_momentum_of_dropped_units_is_cleared():
     assert float(state["step"]) == 1
 
 
-def half_space(now, *, epsilon=0.1, before=(3.0, 4.0), lr=0.1, **options):
+def half_space(now, *, epsilon=0.1, before=(3.0, 4.0), lmd=0.001, lr=0.1, **options):
     weight = Parameter(torch.tensor([before, (7.0, 7.0)], dtype=torch.float64))
     group = Group("a", 2, True, None, (producer("w", [0, 1]),))
     units = dropped(StubProgram([group], {"w": weight}), [0, 1])
@@ -133,14 +133,14 @@ def half_space(now, *, epsilon=0.1, before=(3.0, 4.0), lr=0.1, **options):
     projection.begin(units)
     with torch.no_grad():
         weight[0] = torch.tensor(now, dtype=torch.float64)
-    projection.step(units, lmd=10.0, lr=lr)
+    projection.step(units, lmd=lmd, lr=lr)
     assert weight[1].tolist() == [7.0, 7.0]
     return weight[0].tolist()
 
 
 def test_half_space_penalty_by_hand():
     # x = (3, 4), x' = (2, 3): g = (10, 10), <x, g> > 0, so lambda_g = 0.5: x'' = x' - 0.1 * 0.5 * x / 5
-    assert half_space((2.0, 3.0), penalty=0.5) == pytest.approx([2 - 0.03, 3 - 0.04])
+    assert half_space((2.0, 3.0), lmd=0.5) == pytest.approx([2 - 0.03, 3 - 0.04])
 
 
 def test_half_space_projects_what_turns_away():
@@ -158,7 +158,7 @@ def test_half_space_penalty_outweighs_a_growing_step():
     assert half_space((3.03, 4.14)) == pytest.approx([3.03 - 0.06 * 1.4384615, 4.14 - 0.08 * 1.4384615])
     # amplify 1.1 stays under l_max: 1.43; a larger base penalty is capped at cap * l_min
     assert half_space((3.03, 4.14), amplify=1.1) == pytest.approx([3.03 - 0.06 * 1.43, 4.14 - 0.08 * 1.43])
-    assert half_space((3.03, 4.14), penalty=9.0, cap=1.2) == pytest.approx([3.03 - 0.06 * 1.56, 4.14 - 0.08 * 1.56])
+    assert half_space((3.03, 4.14), lmd=9.0, cap=1.2) == pytest.approx([3.03 - 0.06 * 1.56, 4.14 - 0.08 * 1.56])
 
 
 def test_half_space_keeps_zeros_at_zero():

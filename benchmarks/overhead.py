@@ -1,0 +1,109 @@
+"""What ATO adds to a training step: ResNet-56, batch 128, CPU, fp32; controller steps included, and projection alone.
+
+    python benchmarks/overhead.py [--rounds 10] [--threads 2] [--out benchmarks/results/overhead.json]
+
+The parts are timed in turn within each round (plain step, projection, controller step, drawing a mask), so that a busy
+machine slows all alike, and their medians are compared. Inside the controller's window one step in twenty is a
+controller step and one mask is drawn an epoch (391 steps of 128 images); the projection runs on half of the FLOPs
+dropped. Wanted: the whole method at most 10 %, the projection at most 2 %. FLOPs are multiply-adds counted once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+import atofx
+from atofx.methods import ATO, Schedule, oneshot
+from atofx.methods.producers import Dropped, producer_axes
+from atofx.methods.projection import Proximal
+from atofx.methods.selection import UnitSpace
+from atofx.zoo.resnet import resnet56
+
+EVERY = 20
+EPOCH = 391
+
+
+def main() -> None:
+    arguments = _arguments()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    model = resnet56()
+    program = atofx.trace(model, torch.zeros(1, 3, 32, 32))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    batch = torch.randn(arguments.batch, 3, 32, 32), torch.randint(10, (arguments.batch,))
+
+    def plain() -> None:
+        functional.cross_entropy(model(batch[0]), batch[1]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    always = Schedule(t_start=0.0, t_w=1.0, t_end=1.0)
+    learner = ATO(program, 0.5, total_steps=10**6, every=1, steps_per_epoch=10**6, schedule=always)
+    drawer = ATO(program, 0.5, total_steps=10**6, every=10**6, steps_per_epoch=1, schedule=always)
+    drawer.step(lr=0.0, batch=batch)
+    learner.step(lr=0.0, batch=batch)
+    space = UnitSpace(program.prunable)
+    keep = space.join(oneshot(program, 0.5, scope="uniform"))
+    producers = Dropped(program, space, producer_axes(space), keep)
+    parts: dict[str, Callable[[], None]] = {
+        "plain step": plain,
+        "projection": lambda: Proximal().step(producers, lmd=1e-6, lr=1e-6),
+        "controller step": lambda: learner.step(lr=0.0, batch=batch),
+        "drawing a mask": lambda: drawer.step(lr=0.0, batch=batch),
+    }
+    seconds = _interleaved(parts, arguments.rounds)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    step = medians["plain step"]
+    projection = medians["projection"] / step
+    total = projection + medians["controller step"] / EVERY / step + medians["drawing a mask"] / EPOCH / step
+    for name, value in medians.items():
+        print(f"{name:<18} {value * 1e3:10.2f} ms   {100 * value / step:6.2f} % of a plain step")
+    print(f"{'projection adds':<18} {100 * projection:10.2f} %   wanted <= 2")
+    print(f"{'ATO adds':<18} {100 * total:10.2f} %   wanted <= 10 (within the controller's window)")
+    result = {
+        "command": "python " + shlex.join(sys.argv),
+        "machine": f"{platform.machine()}, {arguments.threads} threads, torch {torch.__version__}",
+        "model": "resnet56",
+        "batch": arguments.batch,
+        "rounds": arguments.rounds,
+        "milliseconds": {name: round(value * 1e3, 3) for name, value in medians.items()},
+        "projection_percent": round(100 * projection, 3),
+        "ato_percent": round(100 * total, 3),
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _interleaved(parts: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in parts}
+    for turn in range(rounds + 1):
+        for name, part in parts.items():
+            began = time.perf_counter()
+            part()
+            if turn:  # the first round warms up
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "overhead.json")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
