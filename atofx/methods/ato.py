@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from atofx.errors import ConfigError, TargetError
+from atofx.gates import ChannelGate
 from atofx.ir.mask import Mask
 from atofx.methods import parallel
 from atofx.methods.calibrate import calibrate
@@ -376,6 +377,9 @@ class ATO:
         """The gated model in eval mode (norms use running statistics); every module's own mode comes back."""
         if self._gated is None:
             self._gated = self.program.gated()
+            for module in self._gated.modules():
+                if isinstance(module, ChannelGate):
+                    module.to(self._device())
         modes = [(module, module.training) for module in self._gated.modules()]
         self._gated.eval()
         try:

@@ -96,8 +96,8 @@ class Dropped:
 
     def sums(self, coordinates: Sequence[torch.Tensor]) -> torch.Tensor:
         """One value per coordinate of the parameters as one sum per dropped unit; the order of addition is fixed."""
-        if not self.count:
-            return torch.zeros(0, dtype=self.dtype, device=self.device)
+        if not self.count or not coordinates:
+            return torch.zeros(self.count, dtype=self.dtype, device=self.device)
         flat = torch.cat(list(coordinates)).to(self.dtype)[self._order]
         return torch.segment_reduce(flat, "sum", lengths=self._lengths, unsafe=True)
 

@@ -70,6 +70,14 @@ def test_norm_has_an_epsilon():
     assert float(tensors["conv.bias"][0].detach()) == pytest.approx(3e-5 * (norm - 2e-5) / norm, rel=1e-9)
 
 
+def test_units_that_only_buffers_produce():
+    mean = torch.tensor([5.0, 6.0])
+    group = Group("n", 2, True, None, (producer("n.running_mean", [0, 1]),))
+    units = dropped(StubProgram([group], {"n.running_mean": mean}), [1, 0])
+    Proximal().step(units, lmd=10.0, lr=1.0)
+    assert mean.tolist() == [5.0, 0.0]
+
+
 def test_nothing_dropped_touches_nothing():
     program, tensors = two_groups()
     before = [tensor.detach().clone() for tensor in tensors.values()]
