@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -159,7 +159,7 @@ def _snapshot(model: nn.Module, inputs: Any) -> dict[str, Any]:
         "the inputs": [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in pytree.tree_leaves(inputs)],
         "torch's random numbers": torch.get_rng_state(),
         "Python's random numbers": random.getstate(),
-        "numpy's random numbers": repr(np.random.get_state()),  # noqa: NPY002 - the legacy state is what must stay,
+        "numpy's random numbers": repr(np.random.get_state()),  # noqa: NPY002 - the legacy state too
         "torch's settings": (
             torch.is_grad_enabled(),
             torch.get_default_dtype(),
@@ -603,3 +603,48 @@ def check_program(subject: Subject, mask: atofx.Mask, seed: int = 0) -> None:
     compact_is_plain(subject, mask)
     gates_are_differentiable(subject, subject.modes[0])
     twice(subject, mask, seed)
+
+
+def prunable_share(program: atofx.Program) -> float:
+    """The part of all parameters that has at least one prunable coordinate."""
+    fixed = {name: torch.ones(p.shape, dtype=torch.bool) for name, p in program.module.named_parameters()}
+    for group in program.prunable:
+        for member in group.members:
+            if member.name in fixed:
+                whole = fixed[member.name]
+                index = (member.unit >= 0).nonzero().flatten()
+                whole.index_fill_(member.dim, index, False)
+    total = sum(whole.numel() for whole in fixed.values())
+    return 1 - sum(int(whole.sum()) for whole in fixed.values()) / max(total, 1)
+
+
+class UnsuitableError(Exception):
+    """The net multiplies rounding errors so much that comparing at the tolerance says nothing."""
+
+
+def hold(model: nn.Module, inputs: Callable[[int], Any], seed: int, keeps: Sequence[float] = (0.5, 0.2)) -> Subject:
+    """Hold every promise on one model, with other weights than it was traced with.
+
+    Args:
+        model: in float64.
+        inputs: batch size -> example inputs.
+        seed: of weights and masks.
+        keeps: the shares of units kept.
+
+    Raises:
+        UnsuitableError: nothing can be said at the tolerance.
+    """
+    model.train(seed % 2 == 0)
+    subject = trace(model, inputs(2))
+    randomise(model, seed)
+    for mode in subject.modes:
+        growth = amplification(model, subject.inputs, mode)
+        if not growth < 1e4:
+            raise UnsuitableError(f"rounding errors grow {growth:.1e} times in {mode} mode")
+    program = subject.program
+    for keep in keeps:
+        check_mask(subject, program.random_mask(keep=keep, seed=seed))
+    mask = program.random_mask(keep=0.5, seed=seed + 1)
+    check_program(subject, mask, seed)
+    agree(subject, mask, inputs(3))
+    return subject
