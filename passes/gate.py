@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,10 +28,21 @@ class GatedModule(fx.GraphModule):
         """
         self.gates.set(mask)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> GatedModule:
+        result = super().__deepcopy__(memo)
+        assert isinstance(result, GatedModule)
+        result.gates = copy.deepcopy(self.gates, memo)
+        return result
 
-def insert_gates(analysis: Analysis) -> GatedModule:
-    """The traced module with a gate wherever channels of prunable groups are mixed."""
-    source = analysis.module
+
+def insert_gates(analysis: Analysis, source: fx.GraphModule | None = None) -> GatedModule:
+    """The traced module with a gate wherever channels of prunable groups are mixed.
+
+    Args:
+        analysis: the analysed module.
+        source: where modules and tensors are taken from (shared); the analysed module itself if None.
+    """
+    source = analysis.module if source is None else source
     graph = fx.Graph()
     env: dict[fx.Node, fx.Node] = {}
     bank = GateBank({g.name: g.size for g in analysis.groups if g.prunable})
@@ -38,7 +50,7 @@ def insert_gates(analysis: Analysis) -> GatedModule:
     for point in analysis.lineage.gate_points:
         points.setdefault(point.user, []).append(point)
     gates: dict[str, ChannelGate] = {}
-    for node in source.graph.nodes:
+    for node in analysis.module.graph.nodes:
         replaced: dict[fx.Node, fx.Node] = {}
         for point in points.get(node, ()):
             gate = _make_gate(analysis, bank, point)

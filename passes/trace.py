@@ -82,7 +82,9 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
             leaf = module.get_submodule(node.target)
             used_ids.update(id(t) for t in [*leaf.parameters(), *leaf.buffers()])
     unused = tuple(name for name, t in tensors.items() if id(t) not in used_ids)
-    return Traced(module, tensors, example_inputs, unused)
+    reachable = {name for name, _ in [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]}
+    ordered = dict(sorted(tensors.items(), key=lambda item: item[0] not in reachable))  # a tied tensor goes by a name in use
+    return Traced(module, ordered, example_inputs, unused)
 
 
 def _bind_inputs(model: nn.Module, example_inputs: ExampleInputs) -> dict[str, Any]:

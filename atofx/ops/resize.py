@@ -89,8 +89,8 @@ class Resizer:
             value = self.lineage.values[node]
             if isinstance(value, (int, float)) and self._concrete[node] != value:
                 return value
-            if isinstance(value, (torch.Size, tuple, list)) and is_literal(value) and self._concrete[node] != value:
-                return tuple(value)
+            if isinstance(value, (tuple, list)) and value and all(isinstance(v, int) for v in value):
+                return self._env[node] if self._concrete[node] == value else tuple(value)
             return self._env[node]
 
         return fx.node.map_arg(argument, replace)

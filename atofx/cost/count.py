@@ -1,0 +1,179 @@
+"""Dense FLOPs, counted by fvcore's handles plus handles for the operations it lacks."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from fvcore.nn.jit_handles import get_shape
+from torch import fx, nn
+
+Handle = Callable[[list[Any], list[Any]], Counter[str]]
+
+
+def _attention(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """q kᵀ and (softmax) v: batch · L · S · (d + d_v) multiply-adds."""
+    query, key, value = (get_shape(v) for v in inputs[:3])
+    batch = prod(torch.broadcast_shapes(tuple(query[:-2]), tuple(key[:-2])))
+    return Counter({"scaled_dot_product_attention": batch * query[-2] * key[-2] * (query[-1] + value[-1])})
+
+
+def _bilinear(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """batch · out · in1 · in2 multiply-adds."""
+    first, weight = get_shape(inputs[0]), get_shape(inputs[2])
+    return Counter({"bilinear": prod(first[:-1]) * prod(weight)})
+
+
+def _addmm_batched(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """baddbmm: batch · n · m · p multiply-adds."""
+    left, right = get_shape(inputs[1]), get_shape(inputs[2])
+    return Counter({"baddbmm": prod(left) * right[-1]})
+
+
+def _matrix_vector(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """mv, dot: as many multiply-adds as the first operand has elements."""
+    return Counter({"mv": prod(get_shape(inputs[0]))})
+
+
+#: Operations fvcore has no handle for.
+EXTRA_HANDLES: Mapping[str, Handle] = {
+    "aten::scaled_dot_product_attention": _attention,
+    "aten::bilinear": _bilinear,
+    "aten::baddbmm": _addmm_batched,
+    "aten::mv": _matrix_vector,
+    "aten::dot": _matrix_vector,
+}
+
+
+def count_flops(module: nn.Module, inputs: Any) -> int:
+    """Multiply-adds of one forward pass in eval mode, as fvcore counts them (with :data:`EXTRA_HANDLES`).
+
+    Args:
+        module: any module; it is not touched, a copy that shares its tensors is run once on zeros.
+        inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs.
+    """
+    twin = _sharing_copy(module)
+    if isinstance(inputs, Mapping):
+        twin, inputs = _Keywords(twin, tuple(inputs)), tuple(inputs.values())
+    arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+    with _quiet():
+        return int(analysis(twin, _zeros(arguments)).total())
+
+
+def _sharing_copy(module: nn.Module) -> nn.Module:
+    """A copy in eval mode with the very tensors of the module (running statistics do not change in eval mode)."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return copy.deepcopy(module, {id(t): t for t in tensors}).eval()  # type: ignore[arg-type]
+
+
+def analysis(module: nn.Module, inputs: tuple[Any, ...]) -> FlopCountAnalysis:
+    """fvcore's analysis with our handles, quiet."""
+    result = FlopCountAnalysis(module, inputs)
+    result.set_op_handle(**EXTRA_HANDLES)
+    result.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    return result
+
+
+class _Keywords(nn.Module):
+    """Calls a module with keyword arguments given by position."""
+
+    def __init__(self, module: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.module = module
+        self.names = names
+
+    def forward(self, *values: Any) -> Any:
+        return self.module(**dict(zip(self.names, values, strict=True)))
+
+
+class _NodeCall(nn.Module):
+    """Runs one graph node, so that fvcore reports its count under its name."""
+
+    def __init__(self, node: fx.Node, module: nn.Module | None) -> None:
+        super().__init__()
+        self.node = node
+        self._inner = (module,)  # in a tuple: a module used twice must not report both counts under one name
+
+    def forward(self, args: Any, kwargs: Any) -> Any:
+        if self._inner[0] is not None:
+            return self._inner[0](*args, **kwargs)
+        if self.node.op == "call_method":
+            return getattr(args[0], str(self.node.target))(*args[1:], **kwargs)
+        return self.node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+class _Interpreter(nn.Module):
+    """Runs a graph node by node through :class:`_NodeCall` modules."""
+
+    def __init__(self, twin: fx.GraphModule) -> None:
+        super().__init__()
+        self._twin = (twin,)
+        self.tensors = nn.ParameterList(twin.parameters())
+        self.calls = nn.ModuleDict()
+        for node in twin.graph.nodes:
+            if node.op in ("call_module", "call_function", "call_method"):
+                inner = twin.get_submodule(str(node.target)) if node.op == "call_module" else None
+                self.calls[node.name] = _NodeCall(node, inner)
+
+    def forward(self, *inputs: Any) -> Any:
+        env: dict[fx.Node, Any] = {}
+        values = iter(inputs)
+        for node in self._twin[0].graph.nodes:
+            if node.op == "placeholder":
+                env[node] = next(values)
+            elif node.op == "get_attr":
+                owner: Any = self._twin[0]
+                for part in str(node.target).split("."):
+                    owner = getattr(owner, part)
+                env[node] = owner
+            elif node.op == "output":
+                return fx.node.map_arg(node.args[0], lambda n: env[n])
+            else:
+                args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), lambda n: env[n])
+                env[node] = self.calls[node.name](tuple(args), dict(kwargs))
+        raise AssertionError("a graph ends with an output node")
+
+
+def flops_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, int]:
+    """Dense multiply-adds of every node of a graph module, by node name.
+
+    Args:
+        module: the graph.
+        inputs: positional inputs in the order of its placeholders.
+    """
+    twin = _sharing_copy(module)
+    assert isinstance(twin, fx.GraphModule)
+    with _quiet():
+        by_module = analysis(_Interpreter(twin), _zeros(inputs)).by_module()
+    return {node.name: int(by_module.get(f"calls.{node.name}", 0)) for node in module.graph.nodes}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    logger = logging.getLogger("fvcore.nn.jit_analysis")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _zeros(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return torch.zeros_like(value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(_zeros(v) for v in value)
+    if isinstance(value, dict):
+        return {k: _zeros(v) for k, v in value.items()}
+    return value

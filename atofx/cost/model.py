@@ -1,0 +1,162 @@
+"""FLOPs and parameters as functions of the mask: sums of constants times kept extents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atofx.ir.analysis import Analysis
+
+
+@dataclass(frozen=True, eq=False)
+class Polynomial:
+    """Σ_i constant_i · Π_k extent[factor_ik]; an extent is the number of kept coordinates of one axis.
+
+    Attributes:
+        constants: int64 (terms,).
+        factors: int64 (terms, degree): indices of extents, padded with the index of the constant extent 1.
+    """
+
+    constants: Tensor
+    factors: Tensor
+
+    def exact(self, extents: Tensor) -> int:
+        """The value at integer extents."""
+        return int((self.constants * extents[self.factors].prod(1)).sum())
+
+    def soft(self, extents: Tensor) -> Tensor:
+        """The value at real extents, differentiable."""
+        return (self.constants.to(extents.dtype) * extents[self.factors].prod(1)).sum()
+
+
+@dataclass(frozen=True, eq=False)
+class CostModel:
+    """How FLOPs and parameters depend on the mask.
+
+    Attributes:
+        offsets: group name -> start of its units in the concatenated mask; the groups are the prunable ones.
+        units: total number of prunable units.
+        base: int64 (extents,): coordinates of each axis that are always kept.
+        weights: sparse (extents, units): coordinates of each axis that each unit holds.
+        flops: multiply-adds of one forward pass on the example input.
+        params: number of parameters.
+        node_flops: dense multiply-adds by graph node name.
+    """
+
+    offsets: Mapping[str, tuple[int, int]]
+    units: int
+    base: Tensor
+    weights: Tensor
+    flops: Polynomial
+    params: Polynomial
+    node_flops: Mapping[str, int]
+
+    def extents(self, vectors: Mapping[str, Tensor]) -> Tensor:
+        """Kept extents: int64 for boolean masks, float64 (differentiable) else."""
+        soft = any(v.dtype != torch.bool for v in vectors.values())
+        parts = []
+        for name, (_, size) in self.offsets.items():
+            vector = vectors.get(name)
+            if vector is None:
+                parts.append(torch.ones(size, dtype=torch.float64))
+            else:
+                parts.append(vector.to(device="cpu", dtype=torch.float64))
+        kept = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+        moved = torch.sparse.mm(self.weights, kept[:, None])[:, 0] if self.units else torch.zeros_like(self.base, dtype=torch.float64)
+        total = self.base.to(torch.float64) + moved
+        return total if soft else total.round().long()
+
+
+class _Extents:
+    """Collects distinct axes."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self.analysis = analysis
+        self.prunable = torch.tensor([g.prunable for g in analysis.groups] + [False])
+        self.offset = torch.zeros(len(analysis.groups) + 1, dtype=torch.long)
+        self.offsets: dict[str, tuple[int, int]] = {}
+        position = 0
+        for index, group in enumerate(analysis.groups):
+            if group.prunable:
+                self.offset[index] = position
+                self.offsets[group.name] = (position, group.size)
+                position += group.size
+        self.units = position
+        self.base: list[int] = [1]
+        self.columns: list[np.ndarray] = [np.empty(0, dtype=np.int64)]  # type: ignore[type-arg]
+        self._known: dict[bytes, int] = {}
+
+    def add(self, ids: Tensor) -> int:
+        """Index of the extent of a vector of ids."""
+        ids = ids.reshape(-1)
+        clamped = ids.clamp(min=0)
+        group = torch.where(ids >= 0, self.analysis.group_of[clamped], -1)
+        free = self.prunable[group]
+        units = (self.offset[group] + self.analysis.unit_of[clamped])[free].numpy()
+        key = units.tobytes() + ids.numel().to_bytes(8, "little")
+        if key not in self._known:
+            self._known[key] = len(self.base)
+            self.base.append(ids.numel() - units.size)
+            self.columns.append(units)
+        return self._known[key]
+
+    def matrix(self) -> Tensor:
+        """Sparse (extents, units) of multiplicities."""
+        rows = np.repeat(np.arange(len(self.columns)), [c.size for c in self.columns])
+        columns = np.concatenate(self.columns)
+        indices = torch.from_numpy(np.stack([rows, columns]))
+        values = torch.ones(columns.size, dtype=torch.float64)
+        return torch.sparse_coo_tensor(indices, values, (len(self.base), max(self.units, 1))).coalesce()
+
+
+def build_cost_model(analysis: Analysis, node_flops: Mapping[str, int]) -> CostModel:
+    """The cost model of an analysed module.
+
+    Args:
+        analysis: lineage and groups.
+        node_flops: dense multiply-adds by node name (:func:`atofx.cost.count.flops_by_node`).
+    """
+    extents = _Extents(analysis)
+    flops = []
+    covered = set()
+    for factor in analysis.lineage.costs:
+        dense = node_flops.get(factor.node.name, 0)
+        if dense == 0:
+            continue
+        covered.add(factor.node.name)
+        numerator, denominator = factor.share
+        flops.append(_term(extents, dense * numerator // denominator, factor.extents))
+    flops.extend((count, ()) for name, count in node_flops.items() if count and name not in covered)
+    params = []
+    for name, tensor in _parameters(analysis):
+        axes = [analysis.lineage.leaves.get((name, dim)) for dim in range(tensor.dim())]
+        ids = [torch.arange(a.start, a.start + a.size) for a in axes if a is not None]
+        params.append(_term(extents, tensor.numel(), ids))
+    return CostModel(
+        extents.offsets, extents.units, torch.tensor(extents.base), extents.matrix(), _polynomial(flops), _polynomial(params), node_flops
+    )
+
+
+def _term(extents: _Extents, total: int, ids: Iterable[Tensor]) -> tuple[int, tuple[int, ...]]:
+    vectors = list(ids)
+    for vector in vectors:
+        total, rest = divmod(total, vector.numel())
+        assert rest == 0, "a cost that is not a multiple of an extent it scales with"
+    return total, tuple(extents.add(v) for v in vectors)
+
+
+def _polynomial(terms: list[tuple[int, tuple[int, ...]]]) -> Polynomial:
+    degree = max((len(f) for _, f in terms), default=0) or 1
+    constants = torch.tensor([c for c, _ in terms], dtype=torch.long)
+    factors = torch.tensor([[*f, *([0] * (degree - len(f)))] for _, f in terms], dtype=torch.long).reshape(-1, degree)
+    return Polynomial(constants, factors)
+
+
+def _parameters(analysis: Analysis) -> list[tuple[str, Tensor]]:
+    """Every parameter of the traced module once, by canonical name."""
+    names = analysis.lineage.tensor_names
+    return [(names.get(name, name), p) for name, p in analysis.module.named_parameters()]

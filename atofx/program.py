@@ -1,0 +1,335 @@
+"""The Program: everything a user does with a traced model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import networkx as nx
+import torch
+from torch import Tensor, fx, nn
+
+from atofx.cost import CostModel, build_cost_model, count_flops
+from atofx.cost.count import flops_by_node
+from atofx.errors import MaskError
+from atofx.ir.analysis import Analysis
+from atofx.ir.groups import Group
+from atofx.ir.lineage import Pin
+from atofx.ir.mask import Mask
+from atofx.passes.base import attribute
+from atofx.passes.compact import compact, make_resizer
+from atofx.passes.describe import dependency_graph, explain, summarize
+from atofx.passes.gate import GatedModule, insert_gates
+from atofx.passes.group import form_groups
+from atofx.passes.lineage import trace_lineage
+from atofx.passes.trace import ExampleInputs, Traced
+from atofx.passes.trace import trace as trace_module
+from atofx.passes.verify import VerifyReport, double_copy, in_float64, largest_error
+from atofx.passes.zeroed import zeroed
+
+SoftMask = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class KeptTensor:
+    """Where a tensor of the big model went.
+
+    Attributes:
+        key: its name in the compact model's state dict, None if the graph does not use it.
+        kept: per dimension, the kept indices (None: all).
+    """
+
+    key: str | None
+    kept: tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Dense FLOPs (multiply-adds counted once) of one graph node."""
+
+    node: str
+    name: str
+    op: str
+    flops: int
+
+
+def trace(model: nn.Module, example_inputs: ExampleInputs, *, strict: bool = False) -> Program:
+    """Trace a model and find its groups of coupled channels.
+
+    Args:
+        model: any module; it is left as it was and shares its parameters with the result.
+        example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs; batch size and image size of
+            later inputs may differ where the model allows it.
+        strict: raise where an operation has no record instead of keeping the channels that reach it whole.
+
+    Raises:
+        TraceError: the model has control flow on values, or does not run on the example.
+        UnsupportedOpError: ``strict`` and an operation has no record.
+    """
+    traced = trace_module(model, example_inputs)
+    lineage = trace_lineage(traced, strict=strict)
+    grouping = form_groups(lineage)
+    return Program(traced, Analysis(traced.module, lineage, grouping.groups, grouping.group_of, grouping.unit_of))
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A traced model with its groups, costs and transformations. Made by :func:`trace`; never edited.
+
+    FLOPs everywhere are multiply-adds counted once, for the example input.
+    """
+
+    traced: Traced = field(repr=False)
+    analysis: Analysis = field(repr=False)
+
+    # ---------------------------------------------------------------- looking
+
+    @property
+    def module(self) -> fx.GraphModule:
+        """The traced module; it shares modules and parameters with the user's model."""
+        return self.analysis.module
+
+    @property
+    def example_inputs(self) -> ExampleInputs:
+        """The example inputs, as given to :func:`trace`."""
+        return self.traced.inputs
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """All groups, prunable ones first."""
+        return self.analysis.groups
+
+    @cached_property
+    def prunable(self) -> tuple[Group, ...]:
+        """The groups a mask ranges over."""
+        return tuple(g for g in self.groups if g.prunable)
+
+    @property
+    def notes(self) -> tuple[Pin, ...]:
+        """Operations no record describes; what reaches them stays whole."""
+        return tuple(p for p in self.analysis.lineage.pins if p.unknown_op)
+
+    @cached_property
+    def graph(self) -> nx.DiGraph:
+        """The dependency graph: a node per graph node, with op, name, shape, groups and FLOPs."""
+        return dependency_graph(self.analysis, self.cost_model.node_flops)
+
+    def tensor(self, name: str) -> Tensor:
+        """The live parameter or buffer of that name in the user's model.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self.traced.tensors[name]
+
+    def explain(self, name: str) -> str:
+        """Which groups hold the axes of a parameter or buffer, or why it cannot be pruned and what would help.
+
+        Raises:
+            KeyError: the model has no such parameter or buffer.
+        """
+        if name not in self.traced.tensors:
+            close = [n for n in self.traced.tensors if name in n or n in name][:5]
+            hint = f"; close: {', '.join(close)}" if close else ""
+            raise KeyError(f"the model has no parameter or buffer {name!r}{hint}")
+        return explain(self.analysis, self.traced, name)
+
+    def summary(self) -> str:
+        """A table of the groups, what is pinned and why."""
+        return summarize(self.analysis, self.traced, self.flops(), self.params())
+
+    def __repr__(self) -> str:
+        units = sum(g.size for g in self.prunable)
+        return f"Program({type(self.module).__name__}: {len(self.prunable)} prunable groups, {units} units)"
+
+    # ---------------------------------------------------------------- masks
+
+    def full_mask(self) -> Mask:
+        """Keep everything."""
+        return Mask({g.name: torch.ones(g.size, dtype=torch.bool) for g in self.prunable})
+
+    def random_mask(self, keep: float = 0.5, seed: int = 0, round_to: int = 1) -> Mask:
+        """Keep ``max(1, round(keep * size))`` random units of every prunable group.
+
+        Args:
+            keep: share of units to keep, in (0, 1].
+            seed: of the choice.
+            round_to: round the number of kept *channels* to a multiple of this where the group is at least twice that wide.
+
+        Raises:
+            MaskError: ``keep`` is not in (0, 1] or ``round_to`` is below 1.
+        """
+        if not 0 < keep <= 1:
+            raise MaskError(f"keep must be in (0, 1], got {keep}")
+        if round_to < 1:
+            raise MaskError(f"round_to must be at least 1, got {round_to}")
+        generator = random.Random(seed)
+        vectors = {}
+        for group in self.prunable:
+            vector = torch.zeros(group.size, dtype=torch.bool)
+            vector[generator.sample(range(group.size), kept_units(group, keep, round_to))] = True
+            vectors[group.name] = vector
+        return Mask(vectors)
+
+    def check_mask(self, mask: SoftMask) -> dict[str, Tensor]:
+        """The mask's vectors, boolean, one per prunable group.
+
+        Raises:
+            MaskError: unknown or missing groups, wrong lengths, values other than 0 and 1, or an empty group.
+        """
+        vectors = dict(Mask(mask))
+        self._check_names(vectors)
+        missing = [g.name for g in self.prunable if g.name not in vectors]
+        if missing:
+            raise MaskError(f"the mask lacks the groups {', '.join(missing[:5])}; start from program.full_mask()")
+        empty = [name for name, vector in vectors.items() if not bool(vector.any())]
+        if empty:
+            raise MaskError(f"the mask leaves nothing of {', '.join(empty[:5])}; every group must keep at least one unit")
+        return vectors
+
+    def _check_names(self, vectors: SoftMask) -> None:
+        sizes = {g.name: g.size for g in self.prunable}
+        for name, vector in vectors.items():
+            if name not in sizes:
+                raise MaskError(f"the mask names a group this program does not have: {name!r}; is it another model's mask?")
+            if vector.shape != (sizes[name],):
+                raise MaskError(f"the mask of {name!r} has shape {tuple(vector.shape)}, the group has {sizes[name]} units")
+
+    # ---------------------------------------------------------------- cost
+
+    @cached_property
+    def cost_model(self) -> CostModel:
+        """FLOPs and parameters as functions of the mask; counted by fvcore on first use."""
+        return build_cost_model(self.analysis, flops_by_node(self.module, self._positional_inputs()))
+
+    def flops(self, mask: SoftMask | None = None) -> Any:
+        """Multiply-adds (counted once) of one forward pass on the example input.
+
+        Args:
+            mask: None for the dense model; a hard mask gives an int, one of float vectors a differentiable float64 scalar.
+        """
+        return self._cost(mask, "flops")
+
+    def params(self, mask: SoftMask | None = None) -> Any:
+        """Number of parameters; masks as in :meth:`flops`."""
+        return self._cost(mask, "params")
+
+    def _cost(self, mask: SoftMask | None, what: str) -> Any:
+        vectors = dict(mask or {})
+        self._check_names(vectors)
+        extents = self.cost_model.extents(vectors)
+        polynomial = self.cost_model.flops if what == "flops" else self.cost_model.params
+        return polynomial.soft(extents) if extents.dtype.is_floating_point else polynomial.exact(extents)
+
+    def layer_costs(self) -> tuple[LayerCost, ...]:
+        """Dense FLOPs of every node that has any."""
+        counts = self.cost_model.node_flops
+        return tuple(
+            LayerCost(n.name, str(n.target) if n.op == "call_module" else n.name, _op(self.module, n), counts[n.name])
+            for n in self.module.graph.nodes
+            if counts.get(n.name)
+        )
+
+    # ---------------------------------------------------------------- transformations
+
+    def zeroed(self, mask: SoftMask) -> fx.GraphModule:
+        """A dense copy with the producers of dropped units at zero.
+
+        Raises:
+            MaskError: the mask does not fit.
+        """
+        return zeroed(self.analysis, self.check_mask(mask))
+
+    def gated(self, mask: SoftMask | None = None) -> GatedModule:
+        """The dense module with gate nodes; it shares parameters with :attr:`module`. Gates are open unless ``mask`` is given.
+
+        Raises:
+            MaskError: the mask does not fit.
+        """
+        module = insert_gates(self.analysis)
+        module.set_mask(mask)
+        return module
+
+    def compact(self, mask: SoftMask) -> fx.GraphModule:
+        """The module without the dropped units: own parameters, plain modules, the same qualified names.
+
+        Raises:
+            MaskError: the mask does not fit.
+        """
+        return compact(self.analysis, self.check_mask(mask))
+
+    def state_dict_map(self, mask: SoftMask) -> dict[str, KeptTensor]:
+        """For every parameter and buffer of the user's model: its key in the compact model and the kept indices.
+
+        Raises:
+            MaskError: the mask does not fit.
+        """
+        resizer = make_resizer(self.analysis, self.check_mask(mask))
+        unused = set(self.traced.unused)
+        names = self.analysis.lineage.tensor_names
+        result = {}
+        for name, tensor in self.traced.tensors.items():
+            kept = resizer.kept_axes(names[name], tensor.dim())
+            result[name] = KeptTensor(None if name in unused else name, kept)
+        return result
+
+    def verify(self, mask: SoftMask) -> VerifyReport:
+        """Check the promise on one mask, in float64 and eval mode: equality, FLOPs and parameters.
+
+        Raises:
+            MaskError: the mask does not fit.
+        """
+        vectors = self.check_mask(mask)
+        small = compact(self.analysis, vectors)
+        inputs = tuple(in_float64(v) for v in self._positional_inputs())
+        with torch.no_grad():
+            expected = double_copy(zeroed(self.analysis, vectors))(*_fresh(inputs))
+            errors = [largest_error(double_copy(small)(*_fresh(inputs)), expected)]
+            gated = insert_gates(self.analysis, double_copy(self.module)).eval()
+            gated.set_mask(vectors)
+            errors.append(largest_error(gated(*_fresh(inputs)), expected))
+        return VerifyReport(
+            error=max(errors),
+            flops_predicted=self.flops(vectors),
+            flops_counted=count_flops(small, self._positional_inputs()),
+            params_predicted=self.params(vectors),
+            params_counted=sum(p.numel() for p in small.parameters()),
+        )
+
+    def _positional_inputs(self) -> tuple[Any, ...]:
+        """The example inputs in the order of the graph's placeholders."""
+        inputs = self.example_inputs
+        if isinstance(inputs, Mapping):
+            names = [n.target for n in self.module.graph.nodes if n.op == "placeholder"]
+            return tuple(inputs[str(name)] for name in names)
+        return inputs if isinstance(inputs, tuple) else (inputs,)
+
+
+def kept_units(group: Group, keep: float, round_to: int = 1) -> int:
+    """How many units of a group a keep ratio leaves: at least one, in multiples of ``round_to`` channels for wide groups."""
+    units = max(1, round(keep * group.size))
+    if round_to > 1 and group.channels >= 2 * round_to:
+        width = max(1, group.channels // group.size)
+        channels = max(round_to, round(units * width / round_to) * round_to)
+        units = min(group.size, max(1, channels // width))
+    return units
+
+
+def _op(module: fx.GraphModule, node: fx.Node) -> str:
+    if node.op == "call_module":
+        return type(attribute(module, str(node.target))).__name__
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
+def _fresh(value: Any) -> Any:
+    """Clones, so that in-place operations of one model do not reach the next."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, (tuple, list)):
+        return type(value)(_fresh(v) for v in value)
+    if isinstance(value, dict):
+        return {k: _fresh(v) for k, v in value.items()}
+    return value

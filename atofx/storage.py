@@ -1,0 +1,110 @@
+"""Save and load compact models: one safetensors file with JSON metadata, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import fx, nn
+
+from atofx.errors import FileError
+from atofx.ir.mask import Mask
+from atofx.program import Program, SoftMask, trace
+
+_FORMAT = "atofx-compact/1"
+
+
+def save(program: Program, mask: SoftMask, path: str | os.PathLike[str]) -> None:
+    """Write the compact model: its tensors, the mask and the form of the example inputs. All at once or not at all.
+
+    Raises:
+        MaskError: the mask does not fit the program.
+    """
+    module = program.compact(mask)
+    target = Path(path)
+    metadata = {
+        "format": _FORMAT,
+        "mask": Mask(mask).to_json(),
+        "inputs": json.dumps(_describe(program.example_inputs)),
+        "training": json.dumps(module.training),
+    }
+    tensors = {name: t.detach().cpu().contiguous() for name, t in _unique(module).items()}
+    partial = target.with_name(target.name + ".partial")
+    save_file(tensors, partial, metadata)
+    os.replace(partial, target)
+
+
+def load(path: str | os.PathLike[str], model_factory: Callable[[], nn.Module]) -> fx.GraphModule:
+    """Read a compact model.
+
+    Args:
+        path: a file that :func:`save` wrote.
+        model_factory: makes the *dense* model (its weights do not matter).
+
+    Raises:
+        FileError: the file is missing, truncated, of another kind, or of another model.
+    """
+    name = os.fspath(path)
+    try:
+        with safe_open(name, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise FileError(f"cannot read {name!r} as a safetensors file: {error}") from error
+    if metadata.get("format") != _FORMAT:
+        raise FileError(f"{name!r} is not a compact model of format {_FORMAT!r}; write one with atofx.save")
+    mask = Mask.from_json(metadata["mask"])
+    inputs = _rebuild(json.loads(metadata["inputs"]))
+    model = model_factory().train(json.loads(metadata["training"]))
+    program = trace(model, inputs)
+    expected = {g.name: g.size for g in program.prunable}
+    given = {group: vector.numel() for group, vector in mask.items()}
+    if expected != given:
+        differing = sorted(set(expected.items()) ^ set(given.items()))[:4]
+        raise FileError(f"{name!r} holds a mask of another model than model_factory makes; groups that differ: {differing}")
+    module = program.compact(mask)
+    own = _unique(module)
+    if own.keys() != tensors.keys() or any(own[key].shape != tensors[key].shape for key in own):
+        differing_keys = sorted(own.keys() ^ tensors.keys())[:4]
+        raise FileError(f"{name!r} holds other tensors than model_factory's model: {differing_keys or 'shapes differ'}")
+    with torch.no_grad():
+        for key, tensor in own.items():
+            tensor.data = tensors[key]
+    return module
+
+
+def _unique(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers, a tied tensor once."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _describe(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        low, high = (int(value.min()), int(value.max())) if not value.dtype.is_floating_point and value.numel() else (0, 0)
+        return {"tensor": list(value.shape), "dtype": str(value.dtype).removeprefix("torch."), "low": low, "high": high}
+    if isinstance(value, Mapping):
+        return {"dict": {k: _describe(v) for k, v in value.items()}}
+    if isinstance(value, (tuple, list)):
+        return {"tuple" if isinstance(value, tuple) else "list": [_describe(v) for v in value]}
+    return {"value": value}
+
+
+def _rebuild(form: Any) -> Any:
+    if "tensor" in form:
+        dtype = getattr(torch, form["dtype"])
+        if dtype.is_floating_point:
+            return torch.zeros(form["tensor"], dtype=dtype)
+        return torch.full(form["tensor"], form["low"], dtype=dtype)
+    if "dict" in form:
+        return {k: _rebuild(v) for k, v in form["dict"].items()}
+    if "tuple" in form:
+        return tuple(_rebuild(v) for v in form["tuple"])
+    if "list" in form:
+        return [_rebuild(v) for v in form["list"]]
+    return form["value"]

@@ -1,0 +1,133 @@
+"""Analysis -> text and dependency graph: what is coupled, what stays whole and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import networkx as nx
+import torch
+
+from atofx.ir.analysis import Analysis
+from atofx.ir.groups import Group
+from atofx.ops.context import tensors_in
+from atofx.passes.lineage import describe
+from atofx.passes.trace import Traced
+
+#: What a user can do about a reason, by a phrase that occurs in it.
+ADVICE = (
+    ("reaches the model's output", "nothing: outputs keep their shape; prune the layers before it instead"),
+    ("no record describes", "describe the operation with atofx.register_op (CONTRIBUTING.md, 'Add an op')"),
+    ("not zero where", "put an activation with f(0) = 0 (ReLU, SiLU, GELU) or a norm with weight and bias before it"),
+    ("normalisation over channels", "use a norm that acts per channel, or leave this stream whole"),
+    ("only one unit", "nothing: at least one unit of every group stays"),
+    ("depends on the data", "use a constant index (a registered buffer or a literal)"),
+    ("meets a tensor whose coordinates are always kept", "explain what it meets: that tensor is pinned for a reason of its own"),
+    ("multiplied with", "explain what it meets: model inputs and pinned tensors keep all their channels"),
+)
+
+
+def explain(analysis: Analysis, traced: Traced, name: str) -> str:
+    """The axes of a parameter or buffer: their groups, or why they stay whole and what would help."""
+    tensor = traced.tensors[name]
+    canonical = analysis.lineage.tensor_names[name]
+    lines = [f"{name}: shape {tuple(tensor.shape)}"]
+    if canonical != name:
+        lines.append(f"  tied to {canonical}")
+    if name in traced.unused:
+        return "\n".join([*lines, "  not used by the traced graph: it is left out of the compact model"])
+    if tensor.dim() == 0:
+        return "\n".join([*lines, "  a scalar has no channel axis"])
+    for dim in range(tensor.dim()):
+        lines.extend(f"  dim {dim}: {text}" for text in _axis(analysis, canonical, dim, tensor.shape[dim]))
+    return "\n".join(lines)
+
+
+def _axis(analysis: Analysis, name: str, dim: int, size: int) -> list[str]:
+    axis = analysis.lineage.leaves.get((name, dim))
+    if size == 1:
+        return ["length 1, nothing to prune"]
+    if axis is None:
+        return ["not a channel axis"]
+    indices = analysis.group_of[axis.start : axis.start + axis.size]
+    found = [int(i) for i in torch.unique(indices) if i >= 0]
+    if not found:
+        return ["not a channel axis"]
+    lines = []
+    for index in found:
+        group = analysis.groups[index]
+        role = next(m.role for m in group.members if m.name == name and m.dim == dim)
+        held = int((indices == index).sum())
+        if group.prunable:
+            others = [f"{m.name}[{m.dim}]" for m in group.members if (m.name, m.dim) != (name, dim)]
+            more = f", with {', '.join(others[:6])}{', …' if len(others) > 6 else ''}" if others else ""
+            lines.append(f"{held} of {size} coordinates in group {group.name!r} ({group.size} units), {role}{more}")
+        else:
+            lines.append(f"{held} of {size} coordinates stay whole: {group.reason}{_advice(group.reason)}")
+    return lines
+
+
+def _advice(reason: str | None) -> str:
+    for phrase, advice in ADVICE:
+        if reason and phrase in reason:
+            return f". What helps: {advice}"
+    return ""
+
+
+def summarize(analysis: Analysis, traced: Traced, flops: int, params: int) -> str:
+    """A table of the groups, then what stays whole, grouped by reason."""
+    prunable = [g for g in analysis.groups if g.prunable]
+    units = sum(g.size for g in prunable)
+    lines = [
+        f"{type(analysis.module).__name__}: {units} prunable units in {len(prunable)} groups; "
+        f"{flops:,} FLOPs (multiply-adds), {params:,} parameters",
+        f"{'group':40} {'units':>6} {'axes':>5}  first axes",
+    ]
+    for group in prunable:
+        axes = ", ".join(f"{m.name}[{m.dim}]" for m in group.members[:3])
+        lines.append(f"{group.name:40} {group.size:6} {len(group.members):5}  {axes}{', …' if len(group.members) > 3 else ''}")
+    pinned = [g for g in analysis.groups if not g.prunable]
+    if pinned:
+        lines.append("kept whole:")
+        lines.extend(f"  {_place(group)}: {group.reason}" for group in pinned)
+    unknown = Counter((p.op, p.node) for p in analysis.lineage.pins if p.unknown_op)
+    if unknown:
+        lines.append("operations without a record (register them with atofx.register_op):")
+        lines.extend(f"  {op} at {node}" for op, node in unknown)
+    if traced.unused:
+        lines.append(f"not used by the traced graph: {', '.join(traced.unused)}")
+    return "\n".join(lines)
+
+
+def _place(group: Group) -> str:
+    member = group.members[0]
+    more = f" and {len(group.members) - 1} more axes" if len(group.members) > 1 else ""
+    return f"{member.name}[{member.dim}]{more}"
+
+
+def dependency_graph(analysis: Analysis, node_flops: Mapping[str, int]) -> nx.DiGraph:
+    """A node per graph node: op, name, shape, groups (names) and FLOPs (multiply-adds)."""
+    graph = nx.DiGraph()
+    modules = dict(analysis.module.named_modules(remove_duplicate=False))
+    for node in analysis.module.graph.nodes:
+        value = node.meta.get("val")
+        names: dict[str, None] = {}
+        for tensor in tensors_in(analysis.lineage.values.get(node)):
+            for layer in tensor.layers:
+                ids = layer.ids[layer.ids >= 0]
+                for index in torch.unique(analysis.group_of[ids]).tolist():
+                    if index >= 0:
+                        names[analysis.groups[index].name] = None
+        module = modules.get(str(node.target)) if node.op == "call_module" else None
+        graph.add_node(
+            node.name,
+            op=describe(node, module) if node.op.startswith("call") else node.op,
+            target=str(node.target),
+            shape=tuple(value.shape) if isinstance(value, torch.Tensor) else None,
+            groups=tuple(names),
+            flops=node_flops.get(node.name, 0),
+        )
+    for node in analysis.module.graph.nodes:
+        for source in node.all_input_nodes:
+            graph.add_edge(source.name, node.name)
+    return graph
