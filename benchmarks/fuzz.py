@@ -16,6 +16,7 @@ import time
 import traceback
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -51,7 +52,7 @@ def judge(number: int) -> Verdict:
 
 def _one_line(error: BaseException) -> str:
     where = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{os.path.basename(where.filename)}:{where.lineno}"
+    place = f"{Path(where.filename).name}:{where.lineno}"
     return f"{type(error).__name__} at {place}: {' '.join(str(error).split())[:300]}"
 
 

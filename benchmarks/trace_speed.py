@@ -1,0 +1,126 @@
+"""How long from a model to the full list of its groups, on one core, beside Torch-Pruning in the same run.
+
+    python -m benchmarks.trace_speed [--rounds 7] [--models resnet50 densenet121]
+
+`atofx.trace` gives groups, roles, reasons and costs; Torch-Pruning is asked for the same work: its dependency graph and
+the list of all its groups. Both get a fresh model of the same seed and the same image each round, in turn, so that a busy
+machine slows both; the medians are compared. Results go to benchmarks/results/trace_speed.{json,md}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch_pruning
+import torchvision
+from torch import nn
+
+import atofx
+from benchmarks import record
+
+WANTED_SECONDS = {"resnet50": 0.4, "densenet121": 0.7, "efficientnet_b0": 0.4}
+WANTED_RATIO = {
+    "resnet50": 2.0,
+    "mobilenet_v2": 2.0,
+    "efficientnet_b0": 2.0,
+    "efficientnet_b7": 2.0,
+    "densenet121": 1.0,
+}
+MODELS = ("resnet50", "densenet121", "efficientnet_b0", "mobilenet_v2", "efficientnet_b7")
+IMAGE = (1, 3, 224, 224)
+
+
+def ours(model: nn.Module, image: torch.Tensor) -> int:
+    """Number of atofx's groups."""
+    return len(atofx.trace(model, image).groups)
+
+
+def theirs(model: nn.Module, image: torch.Tensor) -> int:
+    """Number of Torch-Pruning's groups."""
+    graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs=image)
+    return len(list(graph.get_all_groups()))
+
+
+def measure(name: str, rounds: int) -> dict[str, Any]:
+    """Time both on one model, in turn."""
+    torch.manual_seed(0)
+    first = torchvision.models.get_model(name, weights=None).eval()
+    image = torch.randn(IMAGE)
+    work: dict[str, Callable[[nn.Module, torch.Tensor], int]] = {"atofx": ours, "torch_pruning": theirs}
+    seconds: dict[str, list[float]] = {tool: [] for tool in work}
+    groups: dict[str, int] = {}
+    for turn in range(rounds + 1):
+        for tool, function in work.items():
+            model = copy.deepcopy(first)
+            gc.collect()
+            began = time.perf_counter()
+            groups[tool] = function(model, image)
+            if turn:  # the first round loads code and fills caches
+                seconds[tool].append(time.perf_counter() - began)
+    median = {tool: statistics.median(values) for tool, values in seconds.items()}
+    ratio = median["atofx"] / median["torch_pruning"]
+    limit = WANTED_SECONDS.get(name)
+    return {
+        "model": name,
+        "seconds": {tool: round(value, 4) for tool, value in median.items()},
+        "fastest": {tool: round(min(values), 4) for tool, values in seconds.items()},
+        "slowest": {tool: round(max(values), 4) for tool, values in seconds.items()},
+        "groups": groups,
+        "ratio": round(ratio, 3),
+        "wanted_seconds": limit,
+        "wanted_ratio": WANTED_RATIO[name],
+        "met": ratio <= WANTED_RATIO[name] and (limit is None or median["atofx"] <= limit),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--models", nargs="+", choices=MODELS, help="some models; writes no file")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    results = []
+    for name in arguments.models or MODELS:
+        results.append(measure(name, arguments.rounds))
+        print(_row(results[-1]), flush=True)
+    if not arguments.models:
+        header = ("model", "atofx s", "wanted s", "Torch-Pruning s", "ratio", "wanted", "met")
+        table = (
+            "# From a model to the list of its groups, one core\n\n"
+            f"Medians of {arguments.rounds} rounds, in turn, one image of 224 x 224, eval mode, fp32.\n\n"
+            + record.markdown(header, [_row(result) for result in results])
+        )
+        summary = {
+            **record.circumstances("torchvision", "torch-pruning"),
+            "threads": 1,
+            "rounds": arguments.rounds,
+            "image": list(IMAGE),
+            "models": results,
+        }
+        print(record.write("trace_speed", summary, table))
+    return 0 if all(result["met"] for result in results) else 1
+
+
+def _row(result: dict[str, Any]) -> tuple[str, ...]:
+    limit = result["wanted_seconds"]
+    return (
+        result["model"],
+        f"{result['seconds']['atofx']:.3f}",
+        "-" if limit is None else f"{limit}",
+        f"{result['seconds']['torch_pruning']:.3f}",
+        f"{result['ratio']:.2f}",
+        f"{result['wanted_ratio']}",
+        "yes" if result["met"] else "no",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
