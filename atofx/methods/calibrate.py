@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import gcd
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from atofx.program import Program
 
 TOLERANCE = 0.01
+_FEW_GROUPS = 12
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def calibrate(
 
     Every unit is compared with one common offset, found by bisection; each candidate mask is priced exactly by
     ``program.flops``. Every group keeps at least its best unit. Where one unit more or less jumps across the target
-    (narrow models), single units of other groups are added or dropped, next in rank first, until the target is met.
+    (narrow models), the fewest units of one or two groups are added or dropped that meet the target.
 
     Args:
         program: the traced model.
@@ -133,31 +135,37 @@ class _Search:
             self._prices[key] = int(self.program.flops(self.mask(counts)))
         return self._prices[key]
 
-    def refine(self, counts: list[int], wanted: float, tolerance: float) -> list[int]:
-        """Nearer to the target by single units: add the best dropped ones, or drop the worst kept ones.
+    def refine(self, counts: Sequence[int], wanted: float, tolerance: float) -> list[int]:
+        """Nearer to the target by a few units of one group, or of two; the smallest change that meets it."""
 
-        A group whose next unit would jump across the target is left as it is; ends when no group is left.
-        """
-        add = self.price(counts) < wanted
-        candidates = list(range(len(self.groups)))
-        while candidates and abs(self.price(counts) - wanted) > tolerance * wanted:
-            group = max(candidates, key=lambda g: self._eagerness(g, counts[g], add=add))
+        def badness(trial: list[int]) -> tuple[float, int]:
+            miss = max(0.0, abs(self.price(trial) - wanted) - tolerance * wanted)
+            return miss, sum(abs(a - b) for a, b in zip(trial, counts, strict=True))
+
+        return min([list(counts), *self._moves(counts, wanted)], key=badness)
+
+    def _moves(self, counts: Sequence[int], wanted: float) -> Iterator[list[int]]:
+        """One or two steps more or less in one group, and any number in a second one where groups are few."""
+        for first, up in product(range(len(self.groups)), (-2, -1, 1, 2)):
             trial = list(counts)
-            trial[group] += self.steps[group] if add else -self.steps[group]
-            inside = self.steps[group] <= trial[group] <= self.groups[group].size
-            bound = wanted * (1 + tolerance) if add else wanted * (1 - tolerance)
-            if inside and (self.price(trial) <= bound) == add:
-                counts = trial
-            else:
-                candidates.remove(group)
-        return counts
+            trial[first] += up * self.steps[first]
+            if not self.steps[first] <= trial[first] <= self.groups[first].size:
+                continue
+            yield trial
+            if len(self.groups) <= _FEW_GROUPS:
+                yield from (self._solve(trial, second, wanted) for second in range(len(self.groups)) if second != first)
 
-    def _eagerness(self, group: int, count: int, *, add: bool) -> float:
-        """Score of the group's next unit to add, or minus that of the next to drop."""
-        best, offset = self.best[group], self.space.offsets[group]
-        if add:
-            return float(self.scores[offset + best[count]]) if count < len(best) else float("-inf")
-        return -float(self.scores[offset + best[count - 1]])
+    def _solve(self, counts: Sequence[int], group: int, wanted: float) -> list[int]:
+        """The count of one group that comes nearest to the target while the others stay."""
+
+        def having(steps: int) -> list[int]:
+            return [*counts[:group], min(self.groups[group].size, steps * self.steps[group]), *counts[group + 1 :]]
+
+        low, high = 1, -(-self.groups[group].size // self.steps[group])
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.price(having(middle)) <= wanted else (low, middle)
+        return min((having(low), having(high)), key=lambda trial: abs(self.price(trial) - wanted))
 
     def answer(self, counts: Sequence[int], wanted: float, tolerance: float) -> Calibrated:
         flops = self.price(counts)

@@ -25,7 +25,7 @@ class Plain(nn.Module):
 class Residual(nn.Module):
     """Two residual blocks on one stream: the stream is one coupled group."""
 
-    def __init__(self, width=16):
+    def __init__(self, width=24):
         super().__init__()
         self.stem = nn.Conv2d(3, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
