@@ -41,9 +41,11 @@ class Engine:
 
     Everything that decides the outcome is either a pure function of the seed and the step (data order, augmentation,
     mixup, learning rate) or in the checkpoint (weights, optimizer, method, global random states), so that on one CPU
-    process a resumed run ends with the very weights of an uninterrupted one. With several processes each takes its part of every
-    batch, ``batch_size`` being that of all together: they differ from one process by batch statistics of the parts
-    (and rounding), and all hold equal weights and masks.
+    process a resumed run ends with the very weights of an uninterrupted one.
+
+    With several processes each takes its part of every batch, ``batch_size`` being that of all together; images, order
+    and augmentation are those of one process. Batch norm sees the parts, and its running statistics are the mean over
+    them; with that (and rounding) aside the result is that of one process. All processes hold equal weights and masks.
 
     Args:
         config: options.

@@ -56,8 +56,7 @@ class FileImages:
             batch_sampler=_Sampler(plan),
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
-            # Threads of this process hold locks that a plain fork would copy in a locked state.
-            multiprocessing_context="forkserver" if self.workers else None,
+            generator=torch.Generator(),  # else a loader draws its workers' seed from the global generator
         )
         for images, labels in loader:
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
