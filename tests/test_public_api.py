@@ -37,7 +37,7 @@ def test_every_public_name_exists_and_is_documented():
 
 @pytest.fixture(scope="module")
 def loaded() -> set[str]:
-    code = "import json, sys, atofx; atofx.methods; print(json.dumps(sorted(sys.modules)))"
+    code = "import json, sys, atofx, atofx.methods; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return {name.partition(".")[0] for name in json.loads(done.stdout)}
 

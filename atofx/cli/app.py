@@ -15,7 +15,7 @@ from atofx.errors import AtofxError
 class _Commands(TyperGroup):
     """Turns an error a user can meet into one message on stderr and exit code 2."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the chosen subcommand."""
         try:
             return super().invoke(ctx)

@@ -141,6 +141,23 @@ def load_weights(module: nn.Module, path: str) -> None:
     Raises:
         FileError: the file is missing, of another kind, truncated, or made for another model.
     """
+    load_state(module, _read(path), f"the weights in {path}")
+
+
+def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
+    """Load a state dict, every key of it and no other; ``origin`` is its name in messages.
+
+    Raises:
+        FileError: a key is missing or unknown, or a shape differs.
+    """
+    problems = _misfits(module.state_dict(), state)
+    if problems:
+        shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+        raise FileError(f"{origin} do not fit the model: {shown}")
+    module.load_state_dict(state)
+
+
+def _read(path: str) -> dict[str, torch.Tensor]:
     file = Path(path)
     if not file.is_file():
         raise FileError(f"no file {path!r} with weights (--weights)")
@@ -151,14 +168,9 @@ def load_weights(module: nn.Module, path: str) -> None:
             f"  safetensors.torch.save_file(state, {str(file.with_suffix('.safetensors'))!r})"
         )
     try:
-        state = safetensors.torch.load_file(file)
+        return dict(safetensors.torch.load_file(file))
     except (safetensors.SafetensorError, OSError) as error:
         raise FileError(f"{path} is not a whole safetensors file: {error}") from error
-    problems = _misfits(module.state_dict(), state)
-    if problems:
-        shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
-        raise FileError(f"the weights in {path} do not fit the model: {shown}")
-    module.load_state_dict(state)
 
 
 def _misfits(wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[str]:
@@ -203,7 +215,7 @@ def _find(
 def _torchvision_names() -> list[str]:
     from torchvision import models  # takes a second: only when it is needed
 
-    return models.list_models()
+    return list(models.list_models())
 
 
 def _from_torchvision(

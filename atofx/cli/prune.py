@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.console import Console
 
 import atofx
 from atofx.cli import models, options, output
-from atofx.errors import FileError
+from atofx.cli.assignments import assign
+from atofx.errors import ConfigError, FileError
 from atofx.ir.mask import Mask
 from atofx.methods import oneshot
 from atofx.program import Program
 from atofx.report.text import prune_text
 
+if TYPE_CHECKING:
+    from atofx.cli.finetune import Workbench
+
 #: Files in the folder of ``--out``.
-MASK, WEIGHTS, RESULT = "mask.json", "model.safetensors", "result.json"
+MASK, WEIGHTS, RESULT, FINETUNE = "mask.json", "model.safetensors", "result.json", "finetune"
 
 Criterion = Literal["l2", "l1", "bn-scale", "taylor", "random"]
 Scope = Literal["global", "uniform"]
@@ -29,7 +34,7 @@ def run(
         Path, typer.Option(metavar="DIR", help=f"Folder for {MASK}, {WEIGHTS} and {RESULT}; made if missing.")
     ],
     flops: Annotated[float, typer.Option(help="Kept fraction of the whole model's FLOPs.")] = 0.5,
-    criterion: Annotated[Criterion, typer.Option(help="How units are ranked.")] = "l2",
+    criterion: Annotated[Criterion, typer.Option(help="How units are ranked; taylor needs --data.")] = "l2",
     scope: Annotated[
         Scope, typer.Option(help="Rank units over the whole network, or keep the same share of every group.")
     ] = "global",
@@ -38,6 +43,15 @@ def run(
         typer.Option(metavar="PATTERN", help="Prune only groups of these names (* and ?); repeatable."),
     ] = None,
     round_to: Annotated[int, typer.Option(min=1, help="Keep multiples of so many channels, for fast kernels.")] = 1,
+    data: Annotated[
+        str | None,
+        typer.Option(help="digits, cifar10, cifar100 or folder:PATH: measure accuracy; sets input shape and classes."),
+    ] = None,
+    finetune: Annotated[int, typer.Option(metavar="EPOCHS", min=0, help="Train the compact model on --data.")] = 0,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of `atofx train` for the fine-tune: lr=0.01."),
+    ] = None,
     weights: options.Weights = None,
     input_shape: options.InputShape = None,
     arg: options.ModelArgument = None,
@@ -48,19 +62,67 @@ def run(
 
     The folder then holds the mask, the compact model's weights (for atofx.load) and the numbers printed here.
     """
-    _writable(out)
-    loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
-    program = atofx.trace(loaded.module, loaded.inputs)
-    mask = oneshot(program, flops, criterion, scope=scope, groups=groups, round_to=round_to, seed=seed)
-    if not loaded.trained and criterion != "random":
-        output.warn(
-            f"{model} has random weights, so {criterion} ranks noise; --weights FILE.safetensors loads trained ones"
+    if finetune and (out / FINETUNE).exists():
+        raise ConfigError(
+            f"{out / FINETUNE} holds an earlier fine-tune; remove it, or choose another folder with --out"
         )
-    result = {"model": loaded.name, "criterion": criterion, "scope": scope, **_measure(program, mask)}
+    bench = None if data is None else _workbench(model, data, finetune, seed, assignments or [], input_shape or arg)
+    if bench is None:
+        _refuse_without_data(finetune, assignments, criterion)
+        loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
+    else:
+        loaded = bench.model(weights)
+    program = atofx.trace(loaded.module, loaded.inputs)
+    batches = bench.gradient_batches() if bench is not None and criterion == "taylor" else ()
+    mask = oneshot(program, flops, criterion, scope=scope, batches=batches, groups=groups, round_to=round_to, seed=seed)
+    if not loaded.trained and criterion != "random":
+        output.warn(f"{model} has random weights, so {criterion} ranks noise; load trained ones with --weights")
+    _make(out)
     mask.save(out / MASK)
     atofx.save(program, mask, out / WEIGHTS)
+    result = {"model": loaded.name, "criterion": criterion, "scope": scope, **_measure(program, mask)}
+    if bench is not None:
+        result |= _try_out(bench, program, mask, out, epochs=finetune)
     (out / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     output.emit(result, prune_text(result, loaded.title, out), as_json=as_json)
+
+
+def _workbench(
+    model: str, data: str, epochs: int, seed: int, assignments: list[str], shape: list[str] | None
+) -> Workbench:
+    if shape:
+        raise ConfigError("--data sets the input shape and the number of classes; leave out --input-shape and --arg")
+    from atofx.cli.finetune import Workbench  # the training engine takes seconds to import
+
+    chosen: dict[str, Any] = {"model": model, "data": data, "epochs": max(1, epochs), "seed": seed}
+    for assignment in assignments:
+        assign(chosen, assignment)
+    return Workbench.open(chosen)
+
+
+def _refuse_without_data(epochs: int, assignments: list[str] | None, criterion: str) -> None:
+    wanted = {"--finetune": epochs, "--set": assignments, "--criterion taylor": criterion == "taylor"}
+    for option, given in wanted.items():
+        if given:
+            raise ConfigError(f"{option} needs images: add --data digits, cifar10, cifar100 or folder:PATH")
+
+
+def _try_out(bench: Workbench, program: Program, mask: Mask, out: Path, *, epochs: int) -> dict[str, Any]:
+    """Accuracies before, right after and (with a fine-tune) well after the cut; the file gets the tuned weights."""
+    from atofx.cli.finetune import replace_tensors
+
+    compact = program.compact(mask)
+    pruned = bench.top1(compact)
+    if epochs:
+        bench.train(compact, out / FINETUNE, Console(stderr=True))
+        replace_tensors(out / WEIGHTS, compact)
+    return {
+        "data": bench.data.name,
+        "finetune_epochs": epochs,
+        "dense_top1": bench.top1(program.module),
+        "pruned_top1": pruned,
+        "compact_top1": bench.top1(compact) if epochs else pruned,
+    }
 
 
 def _measure(program: Program, mask: Mask) -> dict[str, Any]:
@@ -77,7 +139,7 @@ def _measure(program: Program, mask: Mask) -> dict[str, Any]:
     }
 
 
-def _writable(out: Path) -> None:
+def _make(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

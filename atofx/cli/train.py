@@ -7,11 +7,11 @@ import json
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
-import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from atofx.errors import ConfigError
+from atofx.cli.assignments import assign, parse
+from atofx.train import run as train
 from atofx.train.config import TrainConfig
 from atofx.train.recipes import load_config, recipe_names
 
@@ -29,33 +29,7 @@ def run(config: str | None, print_config: bool, assignments: list[str] | None, *
     if print_config:
         typer.echo(chosen.to_yaml(), nl=False)
         return
-    from atofx.train.run import train  # the engine, only when it is wanted
-
     train(chosen)
-
-
-def parse(text: str) -> Any:
-    """The YAML value a text spells: ``"0.1"`` a number, ``"null"`` none, ``"[a, b]"`` a list."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-
-
-def assign(overrides: dict[str, Any], assignment: str) -> None:
-    """Enter ``"ato.every=10"`` into nested mappings.
-
-    Raises:
-        ConfigError: not of the form KEY=VALUE.
-    """
-    path, equals, value = assignment.partition("=")
-    *parents, key = path.split(".")
-    if not equals or not key:
-        raise ConfigError(f"--set {assignment!r} is not KEY=VALUE, such as ato.every=10")
-    level = overrides
-    for parent in parents:
-        level = level.setdefault(parent, {})
-    level[key] = parse(value)
 
 
 def _value(name: str, given: Any) -> Any:

@@ -10,6 +10,8 @@ import torch
 from atofx.ir.groups import Group
 from atofx.program import Program
 
+_LEAST = 1e-9  # of every group: one unit stays
+
 
 @dataclass(frozen=True)
 class GroupRow:
@@ -39,7 +41,13 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class PinRow:
-    """One operation that pins what reaches it."""
+    """An operation without a record: what reaches it is kept whole.
+
+    Attributes:
+        op: its name.
+        place: the graph node.
+        reason: what that means.
+    """
 
     op: str
     place: str
@@ -56,7 +64,7 @@ class Overview:
         least_flops: with one unit left in every prunable group: no target below can be reached.
         least_params: the same for parameters.
         groups: prunable ones first, each kind in the order of the model.
-        pins: operations that pin channels.
+        pins: operations that no record describes.
     """
 
     flops: int
@@ -79,7 +87,7 @@ class Overview:
 def overview(program: Program) -> Overview:
     """Collect what is known of a program before any training."""
     dense = int(program.flops())
-    least = program.random_mask(keep=0.0)
+    least = program.random_mask(keep=_LEAST)
     rows = [_row(program, group, dense) for group in program.groups]
     return Overview(
         flops=dense,
@@ -87,7 +95,7 @@ def overview(program: Program) -> Overview:
         least_flops=int(program.flops(least)),
         least_params=int(program.params(least)),
         groups=tuple(sorted(rows, key=lambda row: not row.prunable)),
-        pins=tuple(PinRow(str(note.op), str(note.place), str(note.reason)) for note in program.notes),
+        pins=tuple(PinRow(note.op, note.node, note.reason) for note in program.notes),
     )
 
 

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
+from rich.box import Box
 from rich.console import Console
 from rich.table import Table
 
-from atofx.program import VerifyReport
+from atofx.passes.verify import VerifyReport
 from atofx.report.overview import GroupRow, Overview
 
 _WIDTH = 120
+# Columns under a ruled head, in ASCII: the text may end up in a file of any encoding.
+_RULED = Box("    \n    \n -- \n" + "    \n" * 5, ascii=True)
 
 
 def quantity(value: float) -> str:
@@ -30,9 +32,14 @@ def percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
+def counted(number: int, noun: str) -> str:
+    """``"1 group"``, ``"12 groups"``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,)) -> str:
     """Aligned columns under a rule; those in ``left`` to the left, numbers to the right. Long cells wrap."""
-    grid = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    grid = Table(box=_RULED, pad_edge=False, show_edge=False)
     for index, column in enumerate(columns):
         grid.add_column(column, justify="left" if index in left else "right", overflow="fold")
     for row in rows:
@@ -54,7 +61,8 @@ def overview_text(view: Overview, title: str, *, axes: bool = False) -> str:
     head = (
         f"{title}: {quantity(view.flops)} FLOPs (fused multiply-adds, counted once), "
         f"{quantity(view.params)} parameters.\n"
-        f"{len(view.prunable)} prunable groups with {units} units. One unit left in each would leave "
+        f"{counted(len(view.prunable), 'prunable group')} with {counted(units, 'unit')}. "
+        "One unit left in each would leave "
         f"{percent(view.least_flops, view.flops)} of the FLOPs "
         f"and {percent(view.least_params, view.params)} of the parameters."
     )
@@ -67,12 +75,13 @@ def _sections(view: Overview, *, axes: bool) -> list[str]:
         sections.append(_prunable(view.prunable))
     pinned = [row for row in view.groups if not row.prunable]
     if pinned:
-        rows = [(row.name, str(row.units), row.reason or "") for row in pinned]
-        sections.append("Pinned, so kept whole:\n\n" + table(("group", "units", "why"), rows, left=(0, 2)))
+        rows = [(_first_axis(row), str(row.units), row.reason or "") for row in pinned]
+        sections.append("Pinned, so kept whole:\n\n" + table(("axes", "units", "why"), rows, left=(0, 2)))
     if view.pins:
         rows = [(pin.op, pin.place, pin.reason) for pin in view.pins]
         sections.append(
-            "Operations that pin what reaches them:\n\n" + table(("op", "place", "why"), rows, left=(0, 1, 2))
+            "Operations without a record, which keep whole what reaches them:\n\n"
+            + table(("op", "place", "why"), rows, left=(0, 1, 2))
         )
     if axes:
         sections += [_axes(row) for row in view.groups]
@@ -96,8 +105,14 @@ def _prunable(rows: Sequence[GroupRow]) -> str:
     return f"{table(columns, cells)}\n\n{note}"
 
 
+def _first_axis(row: GroupRow) -> str:
+    axes = (*row.producers, *row.consumers)
+    more = len(axes) - 1
+    return axes[0] + (f" and {more} more" if more else "")
+
+
 def _axes(row: GroupRow) -> str:
-    lines = [f"{row.name} ({row.units} units)"]
+    lines = [f"{row.name} ({counted(row.units, 'unit')})"]
     lines += [f"  zeroed  {axis}" for axis in row.producers]
     lines += [f"  cut     {axis}" for axis in row.consumers]
     return "\n".join(lines)
@@ -141,6 +156,18 @@ def prune_text(result: Mapping[str, Any], title: str, out: Path) -> str:
     check = "The compact model computes" if result["ok"] else "WARNING: the compact model does NOT compute"
     close = (
         f"{check} what the big one computes without the dropped units "
-        f"(largest relative error in float64: {result['error']:.1e}).\nWritten to {out}."
+        f"(largest relative error in float64: {result['error']:.1e}).\n{_accuracy(result)}Written to {out}."
     )
     return "\n\n".join([f"{title}, pruned by {result['criterion']}", comparison(rows), close])
+
+
+def _accuracy(result: Mapping[str, Any]) -> str:
+    if "data" not in result:
+        return ""
+    tuned = ""
+    if result["finetune_epochs"]:
+        tuned = f", {result['compact_top1']:.2f} % after {counted(result['finetune_epochs'], 'epoch')} of fine-tuning"
+    return (
+        f"Top-1 on the test images of {result['data']}: {result['dense_top1']:.2f} % dense, "
+        f"{result['pruned_top1']:.2f} % pruned{tuned}.\n"
+    )

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import atofx
+from atofx import zoo
 from atofx.cli import models
+from atofx.cli.finetune import Workbench
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("tests.cli.nets:small", "--input-shape", "1,3,8,8")
@@ -31,7 +33,7 @@ def test_inspect_tells_groups_shares_and_pins(atofx_command):
     assert first == (
         "tests.cli.nets:small (tests.cli.nets): 9.22 k FLOPs (fused multiply-adds, counted once), 1.67 k parameters."
     )
-    assert "1 prunable groups with 8 units." in result.stdout
+    assert "1 prunable group with 8 units." in result.stdout
     assert "Pinned, so kept whole:" in result.stdout
 
 
@@ -96,8 +98,24 @@ def test_prune_prints_before_and_after(atofx_command, tmp_path):
     result = atofx_command("prune", *SMALL, "--criterion", "random", "--out", str(tmp_path))
     assert result.exit_code == 0, result.stderr
     assert result.stderr == ""
-    assert "dense  compact" in result.stdout
+    assert "dense   compact" in result.stdout
     assert f"Written to {tmp_path}." in result.stdout
+
+
+def test_prune_with_images_measures_and_tunes(atofx_command, tmp_path):
+    out = tmp_path / "pruned"
+    arguments = ("prune", "resnet20", "--data", "digits", "--criterion", "taylor", "--out", str(out))
+    result = atofx_command(*arguments, "--finetune", "1", "--set", "batch_size=128", "--json")
+    assert result.exit_code == 0, result.stderr
+    data = json.loads(result.stdout)
+    assert data["finetune_epochs"] == 1
+    assert data["compact_top1"] > data["pruned_top1"]
+    module = atofx.load(out / "model.safetensors", lambda: zoo.build("resnet20", num_classes=10, in_channels=1))
+    bench = Workbench.open({"model": "resnet20", "data": "digits"})
+    assert bench.top1(module) == data["compact_top1"]
+    again = atofx_command(*arguments, "--finetune", "1")
+    assert again.exit_code == 2
+    assert "holds an earlier fine-tune" in again.stderr
 
 
 @pytest.mark.parametrize(
@@ -111,6 +129,13 @@ def test_prune_prints_before_and_after(atofx_command, tmp_path):
         (("verify", "resnet20", "--mask", "nowhere.json"), "atofx: cannot read the mask 'nowhere.json'"),
         (("explain", "resnet20", "layer1.0.conv1.wight"), "(did you mean 'layer1.0.conv1.weight'?)"),
         (("prune", "resnet20", "--flops", "1.5", "--out", "unused"), "flops=1.5 is not a kept fraction"),
+        (("prune", "resnet20", "--finetune", "1", "--out", "unused"), "--finetune needs images: add --data digits"),
+        (("prune", "resnet20", "--criterion", "taylor", "--out", "unused"), "--criterion taylor needs images"),
+        (("prune", "resnet20", "--data", "digit", "--out", "unused"), "no data set 'digit'; did you mean 'digits'?"),
+        (
+            ("prune", "resnet20", "--data", "digits", "--input-shape", "1,1,8,8", "--out", "unused"),
+            "--data sets the input shape",
+        ),
         (("train", "--config", "digit", "--print-config"), "did you mean 'digits'?"),
         (("train", "--set", "ato.evry=5", "--print-config"), "unknown key 'evry' in 'ato'; did you mean 'every'?"),
         (("train", "--set", "ato.every", "--print-config"), "--set 'ato.every' is not KEY=VALUE"),
@@ -172,6 +197,6 @@ def test_without_the_train_extra(library):
     code = f"import sys; sys.modules[{library!r}] = None; from atofx.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == (
+    assert done.stderr.endswith(
         f'atofx: the command line needs the [train] extra ({library} is not installed): pip install "atofx[train]"\n'
     )

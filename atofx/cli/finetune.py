@@ -1,0 +1,114 @@
+"""What ``atofx prune`` does with images: accuracies, gradients for a criterion, and a short fine-tune."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from atofx.cli import models
+from atofx.train import rng
+from atofx.train.config import TrainConfig
+from atofx.train.data import load_data
+from atofx.train.engine import Engine
+from atofx.train.evaluation import top1
+from atofx.train.images import DataSet
+from atofx.train.models import resolve_model
+from atofx.train.plan import in_order
+from atofx.train.processes import Processes
+from atofx.train.recipes import load_config
+from atofx.train.run_folder import RunFolder, prepare
+
+_GRADIENT_BATCHES = 10
+#: What differs from the digits recipe for a network that is trained already.
+_GENTLE: Mapping[str, Any] = {"method": "none", "flops": None, "lr": 0.01, "warmup_epochs": 0.0}
+
+
+@dataclass(frozen=True, eq=False)
+class Workbench:
+    """Images, where they are computed on, and how a network is trained on them.
+
+    Attributes:
+        config: of the fine-tune.
+        data: training and test images.
+        processes: always one, on the GPU where there is one.
+    """
+
+    config: TrainConfig
+    data: DataSet
+    processes: Processes
+
+    @classmethod
+    def open(cls, options: Mapping[str, Any]) -> Workbench:
+        """From options of :class:`TrainConfig`, ``model`` and ``data`` among them.
+
+        Raises:
+            ConfigError: an option is unknown or out of range.
+            DataError: the data is missing or malformed.
+        """
+        config = load_config(None, {**_GENTLE, **options})
+        processes = Processes.present()
+        return cls(config, load_data(config, processes.device), processes)
+
+    def model(self, weights: str | None) -> models.Loaded:
+        """The model for these images, with weights from a ``.safetensors`` file if given.
+
+        Raises:
+            ConfigError: no such model.
+            FileError: the weights cannot be read or do not fit.
+        """
+        module = self._build()
+        if weights == "pretrained":
+            models.load_state(module, models.load(self.config.model, weights=weights).module.state_dict(), weights)
+        elif weights is not None:
+            models.load_weights(module, weights)
+        shape = (1, self.data.channels, self.data.image_size, self.data.image_size)
+        inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.processes.device)
+        module.to(self.processes.device).eval()
+        return models.Loaded(self.config.model, self.data.name, module, inputs, self._build, weights is not None)
+
+    def gradient_batches(self) -> list[tuple[Tensor, Tensor]]:
+        """A few training batches, unaugmented, for criteria that look at gradients."""
+        plan = in_order(len(self.data.train), self.config.batch_size, self.processes.share)
+        return list(self.data.train.batches(itertools.islice(plan, _GRADIENT_BATCHES)))
+
+    def top1(self, module: nn.Module) -> float:
+        """Percentage of test images whose class is predicted."""
+        return top1(module, self.data.test, self.config.eval_batch_size, self.processes)
+
+    def train(self, module: nn.Module, folder: Path, console: Console) -> None:
+        """Fine-tune in place; checkpoints and records are left in ``folder``.
+
+        Raises:
+            ConfigError: the folder holds a run already.
+        """
+        run_folder = RunFolder(folder)
+        prepare(run_folder, self.config)
+        with rng.isolated():
+            Engine(self.config, self.data, module, None, None, self.processes, run_folder, console).fit()
+
+    def _build(self) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            return resolve_model(
+                self.config.model, len(self.data.classes), self.data.channels, self.data.image_size
+            ).eval()
+
+
+def replace_tensors(path: Path, module: nn.Module) -> None:
+    """Put the tensors of a fine-tuned compact model into the file that :func:`atofx.save` wrote for it."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        keys = list(file.keys())
+    state = module.state_dict()
+    partial = path.with_name(path.name + ".partial")
+    save_file({key: state[key].detach().cpu().contiguous() for key in keys}, partial, metadata)
+    partial.replace(path)
