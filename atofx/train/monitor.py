@@ -100,7 +100,8 @@ class Monitor:
         """Print and record the end of an epoch."""
         if self._progress is None:
             return
-        self._console.print(f"{self._title} epoch {epoch}/{self._epochs}  {_phrase(values)}", highlight=False)
+        line = f"{self._title} epoch {epoch}/{self._epochs}  {_phrase(values)}"
+        self._console.print(line, highlight=False, soft_wrap=True)
         self._record("epoch", step, {"epoch": epoch, **values})
 
     def _record(self, kind: str, step: int, values: Mapping[str, float]) -> None:

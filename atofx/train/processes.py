@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -77,6 +78,11 @@ class Processes:
             return text
         agreed: list[str] = broadcast_object_list([text])
         return agreed[0]
+
+    def one_by_one(self) -> AbstractContextManager[None]:
+        """A block that each machine's first process runs before the others: downloads."""
+        first: AbstractContextManager[None] = self.accelerator.local_main_process_first()
+        return first
 
     def wait(self) -> None:
         """Until all processes are here."""

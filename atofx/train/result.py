@@ -57,7 +57,7 @@ class RunResult:
 
     def table(self) -> Table:
         """Dense, masked and compact side by side."""
-        table = Table(title="top-1 on the test images; FLOPs are multiply-adds of one image, counted once")
+        table = Table(caption="top-1 on the test images; FLOPs: multiply-adds of one image, counted once")
         table.add_column("")
         for heading in ("top-1", "FLOPs", "parameters", f"latency, batch {self.latency_batch}"):
             table.add_column(heading, justify="right")
@@ -71,7 +71,7 @@ class RunResult:
             f"{self.compact_top1:.2f} %",
             f"{_millions(self.flops_compact)} ({self.flops_compact / self.flops_dense:.1%})",
             f"{_millions(self.params_compact)} ({self.params_compact / self.params_dense:.1%})",
-            f"{self.latency_compact_ms:.2f} ms ({self.latency_dense_ms / self.latency_compact_ms:.2f} x faster)",
+            f"{self.latency_compact_ms:.2f} ms ({self.latency_dense_ms / self.latency_compact_ms:.2f} x)",
         )
         return table
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,8 @@ class _Run:
         self._config = config
         self._processes = processes
         self._console = console
-        self._data = load_data(config, processes.device)
+        with processes.one_by_one() if config.data.startswith("cifar") else nullcontext():
+            self._data = load_data(config, processes.device)
         if len(self._data.train) < count:
             raise ConfigError(f"{len(self._data.train)} training images cannot be shared by {count} processes")
 
@@ -175,4 +177,4 @@ class _Run:
         return result
 
     def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, soft_wrap=True)
