@@ -26,6 +26,8 @@ def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor]) -> fx.Graph
             resizer.record(node, _emit(resizer, node))
     _remove_dead_numbers(resizer.graph)
     module = fx.GraphModule(resizer.attributes, resizer.graph, type(analysis.module).__name__)
+    for name in resizer.index_names:
+        module.register_buffer(name, resizer.attributes[name], persistent=False)
     module.training = analysis.module.training
     for name, original in analysis.module.named_modules():
         if name and _has_module(module, name):
@@ -71,9 +73,6 @@ def _emit_module(resizer: Resizer, node: fx.Node) -> Any:
     source = resizer.source.get_submodule(name)
     spelling = REGISTRY.module(source)
     if spelling is not None and spelling.op.resize is not None and spelling.configure is None:
-        if not resizer.is_resized(node) and not any(resizer.is_resized(n) for n in _tensor_inputs(resizer, node)):
-            resizer.attributes.setdefault(name, resizer.module(name))
-            return resizer.copy(node)
         return spelling.op.resize(resizer, node)
     if name not in resizer.attributes:
         module = resizer.module(name)
@@ -81,10 +80,6 @@ def _emit_module(resizer: Resizer, node: fx.Node) -> Any:
             spelling.configure(module, resizer, node)
         resizer.attributes[name] = module
     return resizer.copy(node)
-
-
-def _tensor_inputs(resizer: Resizer, node: fx.Node) -> list[fx.Node]:
-    return [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
 
 
 def _has_tensor(node: fx.Node) -> bool:

@@ -16,6 +16,7 @@ from atofx.ir.values import Layer
 from atofx.ops.context import tensors_in
 
 SINGLE_UNIT = "there is only one unit: removing it would leave nothing"
+NO_PRODUCER = "no parameter produces these channels, they are constant"
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +110,8 @@ def _components(edges: torch.Tensor, num_ids: int) -> tuple[torch.Tensor, int]:
 def _signatures(lineage: Lineage, component: np.ndarray[Any, Any], count: int, axes: list[LeafAxis]) -> np.ndarray[Any, Any]:
     """A hash per component of the axes and the tensors it appears in.
 
-    Tensors count, not only axes, so that every dimension of every tensor is made of whole groups: since no group ends empty,
+    How many coordinates of an axis a component holds counts too, so that units of one group have one shape. Tensors count,
+    not only axes, so that every dimension of every tensor is made of whole groups: since no group ends empty,
     no tensor does.
     """
     generator = np.random.default_rng(0)
@@ -124,9 +126,10 @@ def _signatures(lineage: Lineage, component: np.ndarray[Any, Any], count: int, a
             signature[unique] += generator.integers(1, 2**63, dtype=np.uint64)
 
     for axis in axes:
-        unique = np.unique(component[axis.start : axis.start + axis.size])
-        signature[unique] += generator.integers(1, 2**63, dtype=np.uint64)
-        seen[unique.tobytes()] = None
+        unique, times = np.unique(component[axis.start : axis.start + axis.size], return_counts=True)
+        signature[unique] += generator.integers(1, 2**63, dtype=np.uint64) * times.astype(np.uint64)
+        if bool((times == times[0]).all()):
+            seen[unique.tobytes()] = None
     done: set[int] = set()
     for nested in lineage.values.values():
         for value in tensors_in(nested):
@@ -197,6 +200,8 @@ def _build(
     groups = []
     for index in range(classes):
         reason = class_reason[index] or (SINGLE_UNIT if sizes[index] == 1 else None)
+        if reason is None and all(m.role == "consumer" for m in members[index]):
+            reason = NO_PRODUCER
         groups.append(Group(names[index], int(sizes[index]), reason is None, reason, tuple(members[index])))
     return Grouping(tuple(groups), group_of, unit_of)
 

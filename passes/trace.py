@@ -68,7 +68,8 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
     finally:
         random.setstate(states[0])
         torch.set_rng_state(states[1])
-    module = fx.GraphModule(tracer.root, graph, type(model).__name__)
+    module = fx.GraphModule(_Attributes(model, tracer.constants).named(graph), graph, type(model).__name__)
+    module.training = model.training
     tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
     tensors.update(model.named_buffers(remove_duplicate=False))
     used_ids = set()
@@ -85,6 +86,23 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
     reachable = {name for name, _ in [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]}
     ordered = dict(sorted(tensors.items(), key=lambda item: item[0] not in reachable))  # a tied tensor goes by a name in use
     return Traced(module, ordered, example_inputs, unused)
+
+
+@dataclass(frozen=True, eq=False)
+class _Attributes:
+    """Where a graph's attributes are: on the model, or among the constants made while tracing."""
+
+    model: nn.Module
+    constants: dict[str, torch.Tensor]
+
+    def named(self, graph: fx.Graph) -> dict[str, Any]:
+        """Every module, parameter and buffer the graph names."""
+        found: dict[str, Any] = {}
+        for node in graph.nodes:
+            if node.op in ("get_attr", "call_module"):
+                name = str(node.target)
+                found[name] = self.constants[name] if name in self.constants else _fetch(self.model, name)
+        return found
 
 
 def _bind_inputs(model: nn.Module, example_inputs: ExampleInputs) -> dict[str, Any]:
@@ -187,6 +205,7 @@ class _Tracer(fx.Tracer):
         self._twins: dict[int, nn.Module] = {}
         self._opaque: set[Any] = set()
         self._names: dict[int, str] = {}
+        self.constants: dict[str, torch.Tensor] = {}
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         for name, tensor in [*root.named_parameters(), *root.named_buffers()]:
@@ -261,6 +280,16 @@ class _Tracer(fx.Tracer):
 
     # ------------------------------------------------------------ proxies
 
+    def create_arg(self, a: Any) -> Any:
+        if isinstance(a, torch.Tensor) and not isinstance(a, _Proxy):
+            name = self._names.get(id(a))
+            if name is None:  # a tensor made while tracing, from no input: a constant of the graph
+                name = f"_constant_{len(self.constants)}"
+                self.constants[name] = a
+                self._names[id(a)] = name
+            return self.create_proxy("get_attr", name, (), {}).node
+        return super().create_arg(a)
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
 
@@ -306,7 +335,8 @@ class _Tracer(fx.Tracer):
         if node.op == "get_attr":
             if node.target == "training":
                 return self.root.training
-            return _to_meta(_fetch(self.root, str(node.target)))
+            name = str(node.target)
+            return _to_meta(self.constants[name] if name in self.constants else _fetch(self.root, name))
         if node.op == "output":
             return None
         args = fx.node.map_arg(node.args, lambda n: n.meta["val"])

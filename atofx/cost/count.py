@@ -121,7 +121,7 @@ class _Interpreter(nn.Module):
         for node in twin.graph.nodes:
             if node.op in ("call_module", "call_function", "call_method"):
                 inner = twin.get_submodule(str(node.target)) if node.op == "call_module" else None
-                self.calls[node.name] = _NodeCall(node, inner)
+                self.calls[_key(node)] = _NodeCall(node, inner)
 
     def forward(self, *inputs: Any) -> Any:
         env: dict[fx.Node, Any] = {}
@@ -138,8 +138,13 @@ class _Interpreter(nn.Module):
                 return fx.node.map_arg(node.args[0], lambda n: env[n])
             else:
                 args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), lambda n: env[n])
-                env[node] = self.calls[node.name](tuple(args), dict(kwargs))
+                env[node] = self.calls[_key(node)](tuple(args), dict(kwargs))
         raise AssertionError("a graph ends with an output node")
+
+
+def _key(node: fx.Node) -> str:
+    """A name for a submodule: node names may be those of ModuleDict's own methods."""
+    return f"node_{node.name}"
 
 
 def flops_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, int]:
@@ -153,7 +158,7 @@ def flops_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, 
     assert isinstance(twin, fx.GraphModule)
     with _quiet():
         by_module = analysis(_Interpreter(twin), _zeros(inputs)).by_module()
-    return {node.name: int(by_module.get(f"calls.{node.name}", 0)) for node in module.graph.nodes}
+    return {node.name: int(by_module.get(f"calls.{_key(node)}", 0)) for node in module.graph.nodes}
 
 
 @contextmanager

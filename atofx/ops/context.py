@@ -179,7 +179,12 @@ class LineageContext:
                 continue
             clash = next((k for k in kept if set(k.dims) & set(layer.dims)), None)
             if clash is not None:
-                kept.remove(clash)
+                kept = [k for k in kept if k is not clash]
+                if moved_leaf:  # axes of a parameter flattened together: the longer one stays prunable
+                    shorter, longer = sorted((clash, layer), key=lambda y: torch.unique(y.ids).numel())
+                    self.pin(shorter, "is flattened together with a longer axis of the same parameter")
+                    kept.append(longer)
+                    continue
                 layer = self.merge(clash, layer, "meets coordinates that are always kept")
                 layer = layer.with_nonzero(layer.nonzero | clash.nonzero)
             kept.append(layer)

@@ -63,7 +63,7 @@ def contract(
             zero |= ~layer.nonzero
         if summed and len(summed) == len(varying):
             extents.append(ids)
-            _consume(ctx, ids, parts, zero, operands, nodes, labels, letters)
+            _consume(ctx, ids, parts, operands, nodes, labels, letters)
             continue
         layer = Layer(ids, ~zero)
         if summed:
@@ -91,21 +91,24 @@ def _consume(
     ctx: LineageContext,
     ids: Tensor,
     parts: Sequence[tuple[int, Layer]],
-    zero: Tensor,
     operands: Sequence[TensorValue],
     nodes: Sequence[fx.Node | None],
     labels: Sequence[str],
     letters: Sequence[str],
 ) -> None:
-    """A label is summed away: some factor must be zero where the unit is dropped; a gate goes before an activation."""
-    bad = ids[~zero.expand(ids.shape)]
-    if bad.numel():
-        ctx.require_zero(Layer(ids, ~zero), bad)
+    """A label is summed away: an activation must be zero where the unit is dropped; a gate goes before it.
+
+    A weight's own columns are only cut: they count as zero only where no activation takes part.
+    """
     activations = [(i, layer) for i, layer in parts if not operands[i].moved_leaf]
+    zero = torch.zeros_like(ids, dtype=torch.bool)
+    for _, layer in activations or parts:
+        zero |= ~layer.nonzero
+    if not bool(zero.all()):
+        ctx.require_zero(Layer(ids, ~zero), ids[~zero])
     for i, layer in parts:
         if operands[i].moved_leaf:
-            clean_elsewhere = all(bool((~other.nonzero).all()) for j, other in activations) and bool(activations)
-            (ctx.mark_consumed if clean_elsewhere else ctx.mark_produced)(layer.ids)
+            (ctx.mark_consumed if activations else ctx.mark_produced)(layer.ids)
     for i, layer in activations:
         node = nodes[i]
         if node is not None:

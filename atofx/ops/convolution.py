@@ -198,10 +198,11 @@ def resize_conv(transposed: bool) -> Callable[[Resizer, fx.Node], Any]:
             kept = _kept_groups(resizer, node, groups, spatial)
         else:
             kept = _channels(resizer, node, spatial) // resizer.shape(weight)[1]
+        kept_groups = resizer.sizes(node.args[position] if len(node.args) > position else node.kwargs["groups"], kept)
         if len(node.args) > position:
-            new.args = (*new.args[:position], kept, *new.args[position + 1 :])
+            new.args = (*new.args[:position], kept_groups, *new.args[position + 1 :])
         else:
-            new.kwargs = {**new.kwargs, "groups": kept}
+            new.kwargs = {**new.kwargs, "groups": kept_groups}
         return new
 
     return resize

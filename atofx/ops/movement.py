@@ -14,7 +14,7 @@ from atofx.ops.context import LineageContext
 from atofx.ops.evaluate import meta_call
 from atofx.ops.layers import reshape_layer, run_on_ids
 from atofx.ops.registry import REGISTRY, OpRecord
-from atofx.ops.resize import Resizer
+from atofx.ops.resize import Keep, Resizer
 
 
 def rerun(ctx: LineageContext, value: TensorValue, args: Any, kwargs: Any) -> list[Layer]:
@@ -45,6 +45,21 @@ def reshape(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> T
         return TensorValue(ctx.out)
     layers = [reshape_layer(layer, x.shape, tuple(ctx.out.shape)) for layer in x.layers]
     return ctx.value(ctx.out, layers, moved_leaf=x.moved_leaf)
+
+
+def window(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
+    """Tensor.unfold and diagonal: dimensions they cut windows or lines out of stay whole, others pass."""
+    name = getattr(ctx.node.target, "__name__", str(ctx.node.target))
+    if name == "unfold":
+        dims = {kwargs.get("dimension", args[0] if args else 0) % x.ndim}
+    else:
+        given = dict(zip(("offset", "dim1", "dim2"), args, strict=False)) | kwargs
+        dims = {given.get("dim1", 0) % x.ndim, given.get("dim2", 1) % x.ndim}
+    for layer in x.layers:
+        if set(layer.dims) & dims:
+            ctx.pin(layer, f"{name} takes windows along it")
+    passing = TensorValue(x.meta, tuple(y for y in x.layers if not set(y.dims) & dims), x.moved_leaf)
+    return ctx.value(ctx.out, rerun(ctx, passing, (passing, *args), kwargs), moved_leaf=x.moved_leaf)
 
 
 def expand(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
@@ -144,6 +159,8 @@ def resize_by_index(resizer: Resizer, node: fx.Node) -> fx.Node:
         return resizer.copy(node)
     value, result = resizer.lineage.values[source], resizer.lineage.values[node]
     new = resizer.new(source)
+    if _moves_only(resizer, node, value, resizer.keep(source)):
+        return resizer.copy(node)
     keep_in, keep_out = resizer.keep(source), resizer.keep(node)
     resized = [d for d in range(value.ndim) if keep_in[d] is not None or keep_out[d] is not None]
     if value.ndim == result.ndim and len(resized) == 1 and (mapping := _dim_map(resizer, node, value, resized[0])) is not None:
@@ -154,6 +171,17 @@ def resize_by_index(resizer: Resizer, node: fx.Node) -> fx.Node:
         moved_elsewhere = _without_dim(resizer, node, new, dim)
         return resizer.function(torch.index_select, moved_elsewhere, dim, resizer.index_buffer(node, position))
     return resizer.copy(node)
+
+
+def _moves_only(resizer: Resizer, node: fx.Node, value: TensorValue, keep: Keep) -> bool:
+    """Whether the op leaves every cut dimension as it is."""
+    for dim, kept in enumerate(keep):
+        if kept is None:
+            continue
+        line = _dim_map(resizer, node, value, dim)
+        if line is None or not torch.equal(line, torch.arange(value.shape[dim])):
+            return False
+    return True
 
 
 def _dim_map(resizer: Resizer, node: fx.Node, value: TensorValue, dim: int) -> Tensor | None:
@@ -200,13 +228,14 @@ REGISTRY.add(
     functions=[
         torch.permute, torch.transpose, torch.swapaxes, torch.swapdims, torch.movedim, torch.moveaxis, torch.t, torch.flip,
         torch.fliplr, torch.flipud, torch.rot90, torch.unsqueeze, torch.repeat_interleave, torch.tile, torch.adjoint,
-        torch.diagonal, torch.atleast_1d, torch.atleast_2d, torch.atleast_3d,
+        torch.atleast_1d, torch.atleast_2d, torch.atleast_3d,
     ],
     methods=[
         "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "flip", "fliplr", "flipud", "rot90",
-        "unsqueeze", "repeat_interleave", "tile", "repeat", "unfold", "diagonal", "transpose_", "unsqueeze_", "t_",
+        "unsqueeze", "repeat_interleave", "tile", "repeat", "transpose_", "unsqueeze_", "t_",
     ],
 )  # fmt: skip
+REGISTRY.add(OpRecord("window", window), functions=[torch.diagonal], methods=["unfold", "diagonal"])
 REGISTRY.add(OpRecord("squeeze", movement, resize_squeeze), functions=[torch.squeeze], methods=["squeeze", "squeeze_"])
 REGISTRY.add(OpRecord("roll", movement, resize_by_index), functions=[torch.roll], methods=["roll"])
 _SHUFFLE = OpRecord("channel shuffle", movement, resize_by_index)

@@ -34,6 +34,9 @@ def recurrent(ctx: LineageContext, input: TensorValue, *state: Any, **kwargs: An
             else:
                 ctx.pin(labelled, "belongs to the state of a recurrent layer, which is kept whole")
         del parameter
+    width, state_width = x.shape[-1], int(module.hidden_size)  # type: ignore[arg-type]
+    ctx.cost([] if layer is None else [layer.ids], share=(width, width + state_width))
+    ctx.cost([], share=(state_width, width + state_width))
     if layer is not None:
         ctx.require_zero(layer)
         source = ctx.node.args[0] if ctx.node.args else ctx.node.kwargs.get("input")

@@ -23,6 +23,7 @@ class Resizer:
     Attributes:
         graph: the graph being built.
         attributes: qualified name -> module, parameter or buffer of the compact module.
+        index_names: attributes that are index buffers; they are no part of the state dict.
     """
 
     def __init__(self, source: fx.GraphModule, lineage: Lineage, kept_ids: torch.Tensor) -> None:
@@ -30,6 +31,7 @@ class Resizer:
         self.lineage = lineage
         self.graph = fx.Graph()
         self.attributes: dict[str, Any] = {}
+        self.index_names: list[str] = []
         self._flags = torch.cat([kept_ids, torch.ones(1, dtype=torch.bool)])  # index -1 (no channel) reads True
         self._env: dict[fx.Node, Any] = {}
         self._concrete: dict[fx.Node, Any] = {}
@@ -108,6 +110,9 @@ class Resizer:
 
     def call(self, node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> fx.Node:
         """Emit a call of the node's own target with new arguments."""
+        if node.op == "call_module":
+            if node.target not in self.attributes:
+                self.attributes[str(node.target)] = self.module(str(node.target))
         new = self.graph.create_node(node.op, node.target, tuple(args), dict(kwargs or {}), name=node.name, type_expr=node.type)
         new.meta = copy.copy(node.meta)
         return new
@@ -126,6 +131,7 @@ class Resizer:
         while name in self.attributes:
             name += "_"
         self.attributes[name] = index
+        self.index_names.append(name)
         return self.graph.get_attr(name)
 
     def select(self, node: fx.Node, value: Any, keep: Keep) -> Any:

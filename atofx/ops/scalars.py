@@ -21,7 +21,9 @@ def attribute(ctx: LineageContext, x: Any, name: str, *default: Any) -> Any:
     """``x.shape``, ``x.dtype``; ``x.T``, ``x.mT`` and ``x.data`` are tensors."""
     if not isinstance(ctx.out, torch.Tensor):
         return ctx.out
-    assert isinstance(x, TensorValue)
+    if not isinstance(x, TensorValue):  # a named tuple: x.values, x.indices
+        container = ctx.node.args[0].meta["val"]
+        return next(v for v, item in zip(x, container, strict=True) if item is ctx.out)
     if name in ("data", "real"):
         return TensorValue(ctx.out, x.layers, x.moved_leaf)
     if name in ("T", "mT", "H", "mH"):
