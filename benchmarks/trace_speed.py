@@ -3,8 +3,8 @@
     python -m benchmarks.trace_speed [--rounds 7] [--models resnet50 densenet121]
 
 `atofx.trace` gives groups, roles, reasons and costs; Torch-Pruning is asked for the same work: its dependency graph and
-the list of all its groups. Both get a fresh model of the same seed and the same image each round, in turn, so that a busy
-machine slows both; the medians are compared. Results go to benchmarks/results/trace_speed.{json,md}.
+the list of all its groups. Both get a fresh model of the same seed and the same image each round, in turn, so that a
+busy machine slows both; the medians are compared. Results go to benchmarks/results/trace_speed.{json,md}.
 """
 
 from __future__ import annotations

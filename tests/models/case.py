@@ -135,4 +135,4 @@ PRUNABLE: Mapping[str, Expected] = {"conv1.weight:0": (8, 8), "conv1.bias:0": (8
 """What a harmless trap leaves of a `Sandwich` of width 8: each channel can go on its own."""
 
 PINNED: Mapping[str, Expected] = {"conv1.weight:0": 0, "conv1.bias:0": 0, "conv2.weight:1": 0}
-"""What a trap must leave when its value at a dropped channel is not zero, or channels move with it."""
+"""What a trap must leave that mixes its channels in a way no smaller net can repeat."""

@@ -76,7 +76,7 @@ def _norms() -> dict[str, tuple[Callable[[], nn.Module], dict[str, Expected], st
         "layer_whole": (lambda: nn.LayerNorm([8, 6, 6]), {}, "layer norm over channels and pixels"),
         "layer_in_space": (
             lambda: nn.LayerNorm([6, 6]),
-            {"norm.weight:0": 0, "conv1.weight:0": 0},
+            {"norm.weight:0": 0, "norm.bias:0": 0},
             "layer norm over pixels only: its bias is added to dropped channels too",
         ),
         "layer_in_space_without_affine": (

@@ -75,7 +75,7 @@ def _not_zero_at_zero() -> dict[str, tuple[Callable[[Tensor], Tensor], str]]:
         ),
         "divided_by_own_norm": (
             lambda x: x / x.square().mean((2, 3), keepdim=True).sqrt(),
-            "0 / 0 is not a number, and spreads",
+            "0 / 0 is not a number and zero columns do not stop it, so it is pinned",
         ),
     }
 
@@ -93,8 +93,8 @@ for _name, (_function, _why) in _not_zero_at_zero().items():
         f"not_zero_{_name}",
         lambda function=_function: Pointwise(function),
         image(),
-        f"{_why}: what is consumed by a convolution while not zero must be pinned.",
-        PINNED,
+        f"{_why}: consumed by a convolution while not zero, a channel is pinned or its columns are zeroed with it.",
+        PINNED if _name == "divided_by_own_norm" else None,
     )
 
 
@@ -161,7 +161,7 @@ class SpatialGate(nn.Module):
         return self.conv2(x * torch.sigmoid(self.map(x)))
 
 
-@family.case(image(), PINNED)
+@family.case(image())
 class SpatialShift(nn.Module):
     """A one-channel map is added to all channels by broadcasting: none is zero any more."""
 
@@ -443,9 +443,9 @@ class SigmoidMeetsTanh(nn.Module):
         return self.conv2(a * b) + self.conv3(a + b)
 
 
-@family.case(image(), {"conv1.weight:0": 0, "side.weight:0": 0})
+@family.case(image())
 class SigmoidTimesSigmoid(nn.Module):
-    """Two gates multiplied are not zero at zero: pinned."""
+    """Two gates multiplied are not zero at zero."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -497,11 +497,23 @@ class DropoutModules(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = conv(3, 8)
-        self.drop = nn.Sequential(nn.Dropout(0.0), nn.Dropout2d(0.0), nn.AlphaDropout(0.0), nn.Identity())
+        self.drop = nn.Sequential(nn.Dropout(0.0), nn.Dropout2d(0.0), nn.Identity())
         self.conv2 = conv(8, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv2(self.drop(self.conv1(x)))
+
+
+@family.case(image())
+class AlphaDropout(Sandwich):
+    """Alpha dropout puts a constant where it drops, so a zero channel is not zero in training with a probability."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Sequential(nn.AlphaDropout(0.0), nn.FeatureAlphaDropout(0.0))
+
+    def trap(self, x: Tensor) -> Tensor:
+        return self.drop(x)
 
 
 @family.case(image(), PRUNABLE, modes=("eval",))
