@@ -178,21 +178,17 @@ def test_a_shape_the_model_cannot_take(atofx_command):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize(
-    "command", [[sys.executable, "-m", "atofx"], [sys.executable, "-c", "from atofx.cli import main; main()"]]
-)
-def test_as_a_program(command):
-    done = subprocess.run(
-        [*command, "inspect", "resnet20", "--json"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def test_as_a_program():
+    command = [sys.executable, "-m", "atofx", "inspect"]
+    done = subprocess.run([*command, "resnet20", "--json"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["model"] == "resnet20"
-    wrong = subprocess.run([*command, "inspect", "resnet200"], cwd=ROOT, capture_output=True, text=True, check=False)
+    wrong = subprocess.run([*command, "resnet200"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     assert wrong.stderr.splitlines()[-1].startswith("atofx: no model 'resnet200'")
 
 
-@pytest.mark.parametrize("library", ["typer", "rich", "pydantic", "yaml"])
+@pytest.mark.parametrize("library", ["typer", "yaml"])
 def test_without_the_train_extra(library):
     code = f"import sys; sys.modules[{library!r}] = None; from atofx.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
