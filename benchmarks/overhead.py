@@ -1,24 +1,20 @@
 """What ATO adds to a training step: ResNet-56, batch 128, CPU, fp32; controller steps included, and projection alone.
 
-    python benchmarks/overhead.py [--rounds 10] [--threads 2] [--out benchmarks/results/overhead.json]
+    python -m benchmarks.overhead [--rounds 10] [--threads 2]
 
 The parts are timed in turn within each round (plain step, projection, controller step, drawing a mask), so that a busy
 machine slows all alike, and their medians are compared. Inside the controller's window one step in twenty is a
 controller step and one mask is drawn an epoch (391 steps of 128 images); the projection runs on half of the FLOPs
-dropped. Wanted: the whole method at most 10 %, the projection at most 2 %. FLOPs are multiply-adds counted once.
+dropped. A short training has a controller step in five, so its share of the whole training is shown as well. FLOPs are
+multiply-adds counted once.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch.nn import functional
@@ -29,6 +25,7 @@ from atofx.methods.producers import Dropped, producer_axes
 from atofx.methods.projection import Proximal
 from atofx.methods.selection import UnitSpace
 from atofx.zoo.resnet import resnet56
+from benchmarks import record
 
 EVERY = 20
 MOST_OFTEN = 5
@@ -73,24 +70,25 @@ def main() -> None:
     phases = Schedule()
     window = phases.t_end - phases.t_start
     short = (1 - phases.t_w) * projection + window * (controller / MOST_OFTEN + drawing)
-    for name, value in medians.items():
-        print(f"{name:<18} {value * 1e3:10.2f} ms   {100 * value / step:6.2f} % of a plain step")
-    print(f"{'projection adds':<18} {100 * projection:10.2f} %   wanted <= 2")
-    print(f"{'ATO adds':<18} {100 * total:10.2f} %   wanted <= 10 (within the controller's window)")
-    print(f"{'short trainings':<18} {100 * short:10.2f} %   wanted <= 10 (one step in five, whole training)")
-    result = {
-        "command": "python " + shlex.join(sys.argv),
-        "machine": f"{platform.machine()}, {arguments.threads} threads, torch {torch.__version__}",
+    rows = [(name, f"{value * 1e3:.2f} ms", f"{100 * value / step:.2f} %", "") for name, value in medians.items()]
+    rows += [
+        ("projection adds", "", f"{100 * projection:.2f} %", "<= 2 %"),
+        ("ATO adds in the controller's window", "", f"{100 * total:.2f} %", "<= 10 %"),
+        ("ATO adds to a whole short training", "", f"{100 * short:.2f} %", "<= 10 %"),
+    ]
+    table = record.markdown(("", "median", "of a plain step", "wanted"), rows)
+    result = record.circumstances() | {
         "model": "resnet56",
         "batch": arguments.batch,
+        "threads": arguments.threads,
         "rounds": arguments.rounds,
         "milliseconds": {name: round(value * 1e3, 3) for name, value in medians.items()},
         "projection_percent": round(100 * projection, 3),
         "ato_percent": round(100 * total, 3),
         "ato_short_training_percent": round(100 * short, 3),
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    record.write("overhead", result, table)
+    print(table)
 
 
 def _interleaved(parts: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
@@ -109,7 +107,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "overhead.json")
     return parser.parse_args()
 
 
