@@ -79,17 +79,15 @@ def test_the_training_loop_of_the_readme():
     (loop,) = [b for b in blocks("README.md") if b.language == "python" and "atofx.methods.ATO" in b.text]
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 3))
     images, labels = torch.randn(8, 8, 1, 8, 8), torch.randint(3, (8, 8))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     scope = {
         "atofx": atofx,
-        "itertools": itertools,
         "model": model,
         "program": atofx.trace(model, images[0]),
         "loader": list(zip(images, labels, strict=True)),
         "epochs": 4,
         "criterion": nn.CrossEntropyLoss(),
         "optimizer": optimizer,
-        "scheduler": torch.optim.lr_scheduler.ConstantLR(optimizer),
     }
     exec(loop.text, scope)  # noqa: S102 - the page's own code
     program, mask, small = scope["program"], scope["mask"], scope["small"]
