@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
@@ -22,9 +22,7 @@ class Processes:
     @classmethod
     def present(cls) -> Processes:
         """Those this program was started with. Mixed precision is the engine's own, so accelerate's stays off."""
-        # Buffers are averaged after every step (average_buffers), which also keeps them equal everywhere.
-        buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
-        return cls(Accelerator(mixed_precision="no", kwargs_handlers=[buffers]))
+        return cls(Accelerator(mixed_precision="no"))
 
     @property
     def device(self) -> torch.device:
