@@ -268,12 +268,13 @@ class Program:
             MaskError: the mask does not fit.
         """
         resizer = make_resizer(self.analysis, self.check_mask(mask))
-        unused = set(self.traced.unused)
-        names = self.analysis.lineage.tensor_names
+        canonical = self.analysis.lineage.tensor_names
+        present = set(self.module.state_dict())
+        by_tensor = {canonical[key]: key for key in present if key in canonical}
         result = {}
         for name, tensor in self.traced.tensors.items():
-            kept = resizer.kept_axes(names[name], tensor.dim())
-            result[name] = KeptTensor(None if name in unused else name, kept)
+            key = name if name in present else by_tensor.get(canonical[name])
+            result[name] = KeptTensor(key, resizer.kept_axes(name, tensor.dim()))
         return result
 
     def verify(self, mask: SoftMask) -> VerifyReport:

@@ -13,6 +13,7 @@ import os
 import random
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import fx, nn
 import atofx.ops
 from atofx.errors import TraceError
 from atofx.ops import COMPOSITES, REGISTRY
+from atofx.ops.constants import constant_value
 from atofx.ops.evaluate import as_meta, meta_call, meta_twin
 from atofx.ops.inplace import mutated_argument
 
@@ -177,6 +179,9 @@ class _Attribute(_Proxy):
         return self._node
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.attr in ("item", "tolist") and isinstance(_concrete(self.root), torch.Tensor):
+            constant = constant_value(self.root.node)
+            return _number(self.root) if constant is None else getattr(constant, self.attr)()
         return self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
 
 
@@ -187,6 +192,9 @@ def _concrete(proxy: fx.Proxy) -> Any:
 def _number(proxy: fx.Proxy) -> Any:
     value = _concrete(proxy)
     if isinstance(value, torch.Tensor):
+        constant = constant_value(proxy.node)
+        if constant is not None:
+            return constant.item()
         raise TraceError(
             "the model turns a tensor's value into a Python number, which depends on the data"
             + _place() + "; compute it outside the model or with tensor operations (torch.where)"
@@ -206,11 +214,12 @@ class _Tracer(fx.Tracer):
         self._opaque: set[Any] = set()
         self._names: dict[int, str] = {}
         self.constants: dict[str, torch.Tensor] = {}
+        self.inside_evaluation = False
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         for name, tensor in [*root.named_parameters(), *root.named_buffers()]:
             self._names.setdefault(id(tensor), name)
-        with torch.no_grad():
+        with torch.no_grad(), _factories_as_nodes(self):
             graph = super().trace(root, concrete_args)
         if not self._training.users:
             graph.erase_node(self._training)
@@ -315,6 +324,9 @@ class _Tracer(fx.Tracer):
     def to_bool(self, obj: fx.Proxy) -> bool:
         value = _concrete(obj)
         if isinstance(value, torch.Tensor):
+            constant = constant_value(obj.node)
+            if constant is not None:
+                return bool(constant)
             raise TraceError(
                 "the model branches on a tensor's value, which depends on the data" + _place()
                 + "; use torch.where, or take the branch outside the model"
@@ -336,7 +348,9 @@ class _Tracer(fx.Tracer):
             if node.target == "training":
                 return self.root.training
             name = str(node.target)
-            return _to_meta(self.constants[name] if name in self.constants else _fetch(self.root, name))
+            tensor = self.constants[name] if name in self.constants else _fetch(self.root, name)
+            node.meta["atofx.tensor"] = tensor
+            return _to_meta(tensor)
         if node.op == "output":
             return None
         args = fx.node.map_arg(node.args, lambda n: n.meta["val"])
@@ -347,19 +361,52 @@ class _Tracer(fx.Tracer):
             if _keeps_shape(original) and isinstance(args[0], torch.Tensor):
                 return args[0] if getattr(original, "inplace", False) else torch.empty_like(args[0])
             module = self._twin(original)
+        self.inside_evaluation = True
         try:
-            return meta_call(node, _to_meta(args), _to_meta(kwargs), module)
+            try:
+                return _on_meta(meta_call(node, _to_meta(args), _to_meta(kwargs), module))
+            except NotImplementedError:  # sizes that depend on values: a boolean mask, if it is a constant
+                args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), _constant_or_meta)
+                return _to_meta(meta_call(node, args, kwargs, module))
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
             shapes = [tuple(t.shape) for t in _flat_tensors((args, kwargs))]
             target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", node.target)
             raise TraceError(
                 f"{target} fails on inputs of shape {shapes} at the example input{_place()}: {error}"
             ) from error
+        finally:
+            self.inside_evaluation = False
 
     def _twin(self, module: nn.Module) -> nn.Module:
         if id(module) not in self._twins:
             self._twins[id(module)] = meta_twin(module)
         return self._twins[id(module)]
+
+
+_FACTORIES = ("zeros", "ones", "full", "empty", "rand", "randn", "arange", "linspace", "eye")
+
+
+@contextmanager
+def _factories_as_nodes(tracer: _Tracer) -> Iterator[None]:
+    """While tracing, tensors made in ``forward`` become graph nodes: their sizes may be proxies, which torch itself refuses."""
+    originals = {name: getattr(torch, name) for name in _FACTORIES}
+
+    def node_for(original: Any) -> Any:
+        def factory(*args: Any, **kwargs: Any) -> Any:
+            device = kwargs.get("device")
+            if tracer.inside_evaluation or (device is not None and not isinstance(device, fx.Proxy) and str(device) == "meta"):
+                return original(*args, **kwargs)
+            return tracer.create_proxy("call_function", original, args, kwargs)
+
+        return factory
+
+    try:
+        for name, original in originals.items():
+            setattr(torch, name, node_for(original))
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(torch, name, original)
 
 
 def _fetch(root: nn.Module, name: str) -> Any:
@@ -405,6 +452,16 @@ def _arrange(signature: inspect.Signature, named: dict[str, Any]) -> tuple[tuple
         else:
             positional = False
     return tuple(args), kwargs | rest
+
+
+def _on_meta(value: Any) -> Any:
+    """Factories without a device make real tensors; only their shape matters here."""
+    return _to_meta(value) if isinstance(value, torch.Tensor) and value.device.type != "meta" else value
+
+
+def _constant_or_meta(node: fx.Node) -> Any:
+    constant = constant_value(node) if isinstance(node.meta["val"], torch.Tensor) else None
+    return node.meta["val"] if constant is None else constant
 
 
 def _from_torch(cls: type) -> bool:

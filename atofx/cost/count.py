@@ -15,6 +15,7 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import get_shape
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 Handle = Callable[[list[Any], list[Any]], Counter[str]]
 
@@ -65,7 +66,12 @@ def count_flops(module: nn.Module, inputs: Any) -> int:
         twin, inputs = _Keywords(twin, tuple(inputs)), tuple(inputs.values())
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
     with _quiet():
-        return int(analysis(twin, _zeros(arguments)).total())
+        try:
+            return int(analysis(twin, _zeros(arguments)).total())
+        except _UNTRACEABLE:
+            if isinstance(module, fx.GraphModule):
+                return sum(_one_by_one(module, _zeros(arguments)).values())
+            raise
 
 
 def _sharing_copy(module: nn.Module) -> nn.Module:
@@ -157,8 +163,63 @@ def flops_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, 
     twin = _sharing_copy(module)
     assert isinstance(twin, fx.GraphModule)
     with _quiet():
-        by_module = analysis(_Interpreter(twin), _zeros(inputs)).by_module()
+        try:
+            by_module = analysis(_Interpreter(twin), _zeros(inputs)).by_module()
+        except _UNTRACEABLE:
+            return _one_by_one(twin, _zeros(inputs))
     return {node.name: int(by_module.get(f"calls.{_key(node)}", 0)) for node in module.graph.nodes}
+
+
+#: What the tracer under fvcore raises on graphs it cannot record as a whole.
+_UNTRACEABLE = (RuntimeError, TypeError)
+
+
+class _Counting(fx.Interpreter):
+    """Runs a graph and counts every node on its own; a node that cannot be recorded counts nothing."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.counts: dict[str, int] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.op in ("call_module", "call_function", "call_method"):
+            args, kwargs = self.fetch_args_kwargs_from_env(n)
+            inner = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+            try:
+                self.counts[n.name] = int(analysis(_Frozen(n, inner, args, kwargs), _tensors((args, kwargs))).total())
+            except _UNTRACEABLE:
+                self.counts[n.name] = 0
+        return result
+
+
+class _Frozen(nn.Module):
+    """One node's call with its tensors as inputs and everything else fixed."""
+
+    def __init__(self, node: fx.Node, module: nn.Module | None, args: Any, kwargs: Any) -> None:
+        super().__init__()
+        self._call = (_NodeCall(node, module), args, kwargs)
+        self.tensors = nn.ParameterList(module.parameters() if module is not None else ())
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        call, args, kwargs = self._call
+        values = iter(tensors)
+        return call(*_refilled((args, kwargs), values))
+
+
+def _tensors(value: Any) -> tuple[torch.Tensor, ...]:
+    return tuple(v.detach() for v in pytree.tree_leaves(value) if isinstance(v, torch.Tensor))
+
+
+def _refilled(value: Any, tensors: Iterator[torch.Tensor]) -> Any:
+    return pytree.tree_map_only(torch.Tensor, lambda _: next(tensors), value)
+
+
+def _one_by_one(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, int]:
+    counting = _Counting(module)
+    with torch.no_grad():
+        counting.run(*inputs)
+    return {node.name: counting.counts.get(node.name, 0) for node in module.graph.nodes}
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -46,14 +47,17 @@ class ChannelGate(nn.Module):
         bank: where the masks are.
         dim: the dimension, counted from the end (negative), so that the batch size is free.
         units: group name -> (positions along the dimension, unit of each position).
-        length: extent of the dimension.
+        length: extent of the dimension at the example input. Where every channel takes a run of equal length (channels
+            flattened together with pixels), the run may be longer or shorter later.
     """
 
     def __init__(self, bank: GateBank, dim: int, units: Mapping[str, tuple[Tensor, Tensor]], length: int) -> None:
         super().__init__()
         self._bank = (bank,)  # in a tuple, so that it is registered once, not once a gate
+        run = _run_length(units, length)
         self.dim = dim
-        self.length = length
+        self.length = length // run
+        units = {name: (position[::run] // run, unit[::run]) for name, (position, unit) in units.items()}
         self.groups = tuple(units)
         for i, name in enumerate(self.groups):
             self.register_buffer(f"position_{i}", units[name][0], persistent=False)
@@ -69,8 +73,22 @@ class ChannelGate(nn.Module):
         for i, vector in present:
             values = vector.to(device=x.device, dtype=x.dtype)[self.get_buffer(f"unit_{i}")]
             factor = factor.index_put((self.get_buffer(f"position_{i}"),), values)
+        size = x.shape[self.dim]
+        if size != self.length:  # channels flattened together with pixels: as many pixels as this input has
+            factor = factor.repeat_interleave(size // self.length)
         return x * factor.reshape((-1,) + (1,) * (-self.dim - 1))
 
     def extra_repr(self) -> str:
         """Dimension and groups, for printing."""
         return f"dim={self.dim}, groups={list(self.groups)}"
+
+
+def _run_length(units: Mapping[str, tuple[Tensor, Tensor]], length: int) -> int:
+    """The length of the runs in which every channel appears along the dimension."""
+    owner = torch.full((length,), -1, dtype=torch.long)
+    for i, (position, unit) in enumerate(units.values()):
+        owner[position] = unit * len(units) + i
+    if not bool((owner >= 0).all()):
+        return 1
+    boundaries = (owner.diff() != 0).nonzero().flatten() + 1
+    return math.gcd(length, *boundaries.tolist()) if boundaries.numel() else 1

@@ -40,10 +40,8 @@ def _evaluate(node: fx.Node) -> Any:
     if not isinstance(value, (torch.Tensor, tuple, list)):
         return value  # sizes and numbers, as they are at the example input
     if node.op == "get_attr":
-        owner: Any = node.graph.owning_module
-        for part in str(node.target).split("."):
-            owner = getattr(owner, part)
-        return None if isinstance(owner, nn.Parameter) else owner
+        tensor = node.meta.get("atofx.tensor")
+        return None if isinstance(tensor, nn.Parameter) else tensor
     if node.op not in ("call_function", "call_method"):
         return None
     if getattr(node.target, "__name__", node.target) in _RANDOM or mutated_argument(node, None) is not None:

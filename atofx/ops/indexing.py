@@ -146,6 +146,10 @@ def resize_getitem(resizer: Resizer, node: fx.Node) -> Any:
     return resizer.function(operator.getitem, result, tuple(entries))
 
 
+#: Stands for the position of a channel that is not kept.
+_DROPPED = -(1 << 62)
+
+
 def resize_setitem(resizer: Resizer, node: fx.Node) -> Any:
     """``x[index] = value``."""
     source, index, value = node.args
@@ -153,6 +157,8 @@ def resize_setitem(resizer: Resizer, node: fx.Node) -> Any:
     if not resizer.is_resized(source):
         return resizer.copy(node)
     entries, selections = renumber(resizer, node, source, index)
+    if any(isinstance(e, int) and e == _DROPPED for e in entries):
+        return resizer.new(source)  # the one channel it writes to is gone
     for dim, positions in selections:
         place = _entry_at(entries, index, dim, len(resizer.shape(source)))
         entries[place] = resizer.index_buffer(node, positions)
@@ -185,7 +191,7 @@ def renumber(resizer: Resizer, node: fx.Node, source: fx.Node, index: Any) -> tu
         position = torch.full((value.shape[dim],), -1, dtype=torch.long)
         position[kept] = torch.arange(kept.numel())
         if isinstance(entry, int):
-            result.append(int(position[entry]))
+            result.append(int(position[entry]) if int(position[entry]) >= 0 else _DROPPED)
             continue
         picked = torch.arange(value.shape[dim])[_constant_entry(resizer, entry, argument)]
         target = position[picked.reshape(-1)]

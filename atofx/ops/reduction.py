@@ -184,11 +184,13 @@ REGISTRY.add(
     bind=lambda ctx, m, x: ((x,), {"dim": m.dim} if m.dim is not None else {}),
 )
 REGISTRY.add(OpRecord("softmax", along(zero_at_zero=False)), modules=[nn.Softmax2d], bind=lambda ctx, m, x: ((x,), {"dim": -3}))
-_scan = ["cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "sort", "argsort", "msort"]
-REGISTRY.add(
-    OpRecord("scan", along(zero_at_zero=False)),
-    functions=[getattr(torch, n) for n in _scan],
-    methods=[n for n in _scan if hasattr(Tensor, n)],
-)
+_zero_scans = ["cumsum", "cumprod", "cummax", "cummin", "sort", "msort"]
+_other_scans = ["logcumsumexp", "argsort"]
+for _names, _zero_at_zero in ((_zero_scans, True), (_other_scans, False)):
+    REGISTRY.add(
+        OpRecord("scan", along(zero_at_zero=_zero_at_zero)),
+        functions=[getattr(torch, n) for n in _names],
+        methods=[n for n in _names if hasattr(Tensor, n)],
+    )
 REGISTRY.add(OpRecord("normalize", normalize), functions=[F.normalize])
 

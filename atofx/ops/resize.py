@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -102,11 +104,18 @@ class Resizer:
         return fx.node.map_arg(argument, lambda n: self._env[n])
 
     def sizes(self, argument: Any, wanted: int) -> Any:
-        """A size argument that must become ``wanted``: kept as it is where it already gives that, else a literal."""
+        """A size argument that must become ``wanted``: kept as it is where it already gives that, else a literal.
+
+        A size computed in the graph is scaled, so that the part of it that is batch or image size stays free.
+        """
         value = self.compact_value(argument)
-        if isinstance(value, int) and value in (wanted, -1):
-            return self._env[argument] if isinstance(argument, fx.Node) else argument
-        return wanted
+        if not isinstance(argument, fx.Node):
+            return argument if value in (wanted, -1) else wanted
+        if value in (wanted, -1):
+            return self._env[argument]
+        common = math.gcd(wanted, value)
+        scaled = self.function(operator.mul, self._env[argument], wanted // common)
+        return scaled if value == common else self.function(operator.floordiv, scaled, value // common)
 
     def call(self, node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> fx.Node:
         """Emit a call of the node's own target with new arguments."""
