@@ -14,6 +14,9 @@ __all__ = ["run"]
 def run(config: TrainConfig) -> RunResult:
     """Train, shrink and compare as ``config`` says; the same call on one CPU, one GPU or under ``accelerate launch``.
 
+    ``accelerate launch --num_processes 8 -m atofx train`` takes eight GPUs. Several CPU processes are started with
+    ``torchrun --nproc_per_node 2 -m atofx train`` (accelerate's own launcher needs MPI for them).
+
     Everything is left in the run folder: ``config.yaml``, ``last.safetensors`` and ``best.safetensors`` (checkpoints),
     ``metrics.jsonl``, TensorBoard events, ``mask.json``, ``compact.safetensors`` and ``result.json``.
 

@@ -125,6 +125,8 @@ class TrainConfig(_Options):
     """Arithmetic of training; the final comparison is always fp32."""
     channels_last: bool = True
     """Memory layout of images and convolutions (faster on CPU and GPU)."""
+    threads: int | None = Field(default=None, ge=1, le=1024)
+    """CPU threads of each process; null: as torch has it. Tiny networks are faster with one on a busy machine."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of weights, data order, augmentation and controller."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from atofx.errors import ConfigError
 from atofx.train.config import TrainConfig, merged, read_yaml
+from atofx.train.run_folder import RunFolder
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -21,11 +22,16 @@ def recipe_names() -> tuple[str, ...]:
 def load_config(source: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
     """The configuration of a recipe's name or a YAML file's path (None: digits), with ``overrides`` on top.
 
-    An override of ``flops`` displaces the recipe's ``p`` and the other way round; nested mappings merge.
+    An override of ``flops`` displaces the recipe's ``p`` and the other way round; nested mappings merge. Without a
+    source, overrides that resume a run start from the configuration in its folder.
 
     Raises:
         ConfigError: no such recipe or file, an unknown key, or a value out of range.
     """
+    overrides = overrides or {}
+    if source is None and overrides.get("resume") and overrides.get("out"):
+        before = RunFolder(Path(str(overrides["out"])).expanduser()).config
+        source = before if before.exists() else None
     name = "digits" if source is None else str(source)
     if name in recipe_names():
         with as_file(files("atofx.train") / "recipes" / f"{name}.yaml") as path:
@@ -37,4 +43,4 @@ def load_config(source: str | Path | None = None, overrides: Mapping[str, Any] |
         known = f"known: {', '.join(recipe_names())}, or the path of a .yaml file"
         hint = f"did you mean {near[0]!r}?" if near else known
         raise ConfigError(f"no recipe {name!r}; {hint}")
-    return TrainConfig.parse(merged(values, overrides or {}))
+    return TrainConfig.parse(merged(values, overrides))

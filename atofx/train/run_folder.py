@@ -9,7 +9,9 @@ from atofx.errors import ConfigError
 from atofx.train.config import TrainConfig
 
 # These say where and whether, not what: a resumed run may differ in them.
-_FREE = frozenset({"out", "resume", "workers", "checkpoint_every", "data_dir", "eval_batch_size", "latency_batch"})
+_FREE = frozenset(
+    {"out", "resume", "workers", "threads", "checkpoint_every", "data_dir", "eval_batch_size", "latency_batch"}
+)
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ def choose(config: TrainConfig) -> Path:
     return Path("runs") / f"{stem}-{number}"
 
 
-def prepare(folder: RunFolder, config: TrainConfig) -> None:
-    """Make the folder and write the configuration into it.
+def check(folder: RunFolder, config: TrainConfig) -> None:
+    """Refuse a folder that this run may not use.
 
     Raises:
         ConfigError: it holds a run already and ``config.resume`` is off, or it holds a different run and it is on.
@@ -88,6 +90,15 @@ def prepare(folder: RunFolder, config: TrainConfig) -> None:
                 f"{str(folder.path)!r} holds a run already; continue it with --resume, or choose another with --out"
             )
         _require_same(TrainConfig.from_yaml(folder.config), config, folder.path)
+
+
+def prepare(folder: RunFolder, config: TrainConfig) -> None:
+    """Make the folder and write the configuration into it.
+
+    Raises:
+        ConfigError: it may not be used (:func:`check`) or cannot be written.
+    """
+    check(folder, config)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.config.write_text(config.to_yaml(), encoding="utf-8")
@@ -104,5 +115,5 @@ def _require_same(before: TrainConfig, now: TrainConfig, path: Path) -> None:
     if changed:
         raise ConfigError(
             f"the run in {str(path)!r} was started with other options: {'; '.join(changed)}; "
-            f"resume it with --config {path / 'config.yaml'}, or choose another folder with --out"
+            "--resume and --out alone continue it as it was; for a new run choose another folder with --out"
         )

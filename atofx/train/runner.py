@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from atofx.train.latency import latencies_ms
 from atofx.train.models import resolve_model
 from atofx.train.processes import Processes
 from atofx.train.result import RunResult
-from atofx.train.run_folder import RunFolder, choose, prepare
+from atofx.train.run_folder import RunFolder, check, choose, prepare
 
 if TYPE_CHECKING:
     from atofx.ir.mask import Mask
@@ -34,9 +35,22 @@ if TYPE_CHECKING:
 def execute(config: TrainConfig) -> RunResult:
     """What :func:`atofx.train.run` does."""
     check_method(config.method)
+    if config.out is not None:
+        check(RunFolder(choose(config)), config)
     processes = Processes.present()
-    with rng.isolated():
+    with rng.isolated(), _threads(config.threads):
         return _Run(config, processes, Console(quiet=not processes.is_main)).execute()
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Compute with ``count`` threads, and give the caller's number back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Run:

@@ -186,6 +186,19 @@ def test_broken_checkpoint_is_reported(tmp_path: Path) -> None:
         quick(tmp_path, epochs=1, resume=True)
 
 
+def test_out_and_resume_alone_continue_a_run_as_it_was(tmp_path: Path) -> None:
+    quick(tmp_path, epochs=1)
+    config = load_config(None, {"resume": True, "out": str(tmp_path)})
+    assert (config.model, config.epochs) == (QUICK["model"], 1)
+    run(config)
+
+
+def test_threads_are_given_back(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    quick(tmp_path, epochs=1, threads=before + 1)
+    assert torch.get_num_threads() == before
+
+
 def test_a_finished_run_resumes_to_the_same_result(tmp_path: Path) -> None:
     first = quick(tmp_path, epochs=1, baseline=True)
     again = quick(tmp_path, epochs=1, baseline=True, resume=True)
