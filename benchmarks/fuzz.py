@@ -11,10 +11,13 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from tests import invariants
 from tests.generator import net_of_seed
 
 NETS_OF_A_SEED = 1_000_000
+SECONDS_A_NET = 60
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,28 @@ def judge(number: int) -> Verdict:
     """Hold the promises on the net of that number."""
     net, inputs = net_of_seed(number)
     try:
-        subject = invariants.hold(net, inputs, number)
+        with _time_limit(SECONDS_A_NET):
+            subject = invariants.hold(net, inputs, number)
     except invariants.UnsuitableError:
         return Verdict(number, None, unsuitable=True, steps=len(net.steps))
     except Exception as error:  # noqa: BLE001 - whatever a net meets is a finding to report with its number
         return Verdict(number, _one_line(error), steps=len(net.steps))
     return Verdict(number, None, share=invariants.prunable_share(subject.program), steps=len(net.steps))
+
+
+@contextmanager
+def _time_limit(seconds: int) -> Iterator[None]:
+    """Raise `TimeoutError` in the block if it takes longer."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"not done after {seconds} s")
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
 
 
 def _one_line(error: BaseException) -> str:

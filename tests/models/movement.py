@@ -706,6 +706,20 @@ class ChannelShuffleByHand(Sandwich):
         return x.view(b, 2, 4, h, w).transpose(1, 2).reshape(b, 8, h, w)
 
 
+@family.case(image())
+class ShuffleOverConcatWithImage(nn.Module):
+    """The rectangle of a shuffle is made of hidden channels and of the image's, which cannot go: no end of tying."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = conv(3, 9)
+        self.conv2 = conv(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.conv1(x), x], 1)
+        return self.conv2(x.unflatten(1, (2, 6)).transpose(1, 2).flatten(1, 2))
+
+
 @family.case(image(), {"conv1.weight:0": 8, "conv2.weight:1": 8})
 class ShuffleThenGroups(nn.Module):
     """Grouped convolution, shuffle, grouped convolution: two rectangles across each other."""
