@@ -59,7 +59,7 @@ def test_option_a_pads_and_strides() -> None:
 
 
 def test_depth_is_6n_plus_2() -> None:
-    with pytest.raises(ValueError, match="6n \\+ 2 .* not 21"):
+    with pytest.raises(ValueError, match=r"6n \+ 2 .* not 21"):
         zoo.CifarResNet(21)
 
 
