@@ -110,7 +110,7 @@ class _Extents:
         columns = np.concatenate(self.columns)
         indices = torch.from_numpy(np.stack([rows, columns]))
         values = torch.ones(columns.size, dtype=torch.float64)
-        return torch.sparse_coo_tensor(indices, values, (len(self.base), max(self.units, 1))).coalesce()
+        return torch.sparse_coo_tensor(indices, values, (len(self.base), max(self.units, 1)), check_invariants=False).coalesce()
 
 
 def build_cost_model(analysis: Analysis, node_flops: Mapping[str, int]) -> CostModel:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from atofx.ir.values import Layer, TensorValue
 from atofx.ops.context import LineageContext, tensors_in
+from atofx.ops.pointwise import meet
 from atofx.ops.reduction import _same_layers
 from atofx.ops.registry import REGISTRY, OpRecord
 
@@ -28,6 +29,14 @@ def pool(spatial: int | None) -> Callable[..., Any]:
         return _same_layers(ctx, ctx.out, layers)
 
     return lineage
+
+
+def unpool(ctx: LineageContext, x: TensorValue, indices: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
+    """max_unpool: every channel's values go to the places its own indices name."""
+    spatial = x.ndim - 2
+    reason = "max_unpool moves it along spatial dimensions"
+    both = [ctx.confine(t, range(t.ndim - spatial), reason) for t in (x, indices)]
+    return ctx.value(ctx.out, meet(ctx, both, x.shape, lambda zeros: zeros[0]))
 
 
 def pixel_shuffle(ctx: LineageContext, x: TensorValue, upscale_factor: int) -> TensorValue:
@@ -104,6 +113,11 @@ REGISTRY.add(
     OpRecord("interpolate", pool(None)),
     functions=[F.interpolate, F.upsample, F.grid_sample],
     modules=[nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d],
+)
+REGISTRY.add(
+    OpRecord("unpooling", unpool),
+    functions=[F.max_unpool1d, F.max_unpool2d, F.max_unpool3d],
+    modules=[nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d],
 )
 _SHUFFLE = OpRecord("pixel shuffle", pixel_shuffle)
 REGISTRY.add(_SHUFFLE, functions=[F.pixel_shuffle])
