@@ -72,6 +72,16 @@ class FusedUnbind(Fused):
         return (share @ v).transpose(1, 2).reshape(b, n, c)
 
 
+@family.case(tokens())
+class HeadsOfOne(Fused):
+    """As many heads as channels: a narrower stream divided by the number of heads is nothing."""
+
+    def attend(self, x: Tensor) -> Tensor:
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, WIDTH, c // WIDTH).permute(2, 0, 3, 1, 4).unbind(0)
+        return ((q @ k.mT).softmax(-1) @ v).transpose(1, 2).reshape(b, n, c)
+
+
 @family.case(tokens(), FUSED)
 class FusedIndexed(Fused):
     """Swin's spelling: query, key and value by index, the literal head width in the view."""
