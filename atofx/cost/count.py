@@ -12,10 +12,13 @@ from math import prod
 from typing import Any
 
 import torch
-from fvcore.nn import FlopCountAnalysis
-from fvcore.nn.jit_handles import get_shape
 from torch import fx, nn
 from torch.utils import _pytree as pytree
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts a function as it is imported
+    from fvcore.nn import FlopCountAnalysis
+    from fvcore.nn.jit_handles import get_shape
 
 Handle = Callable[[list[Any], list[Any]], Counter[str]]
 

@@ -113,6 +113,8 @@ class Resizer:
             return argument if value in (wanted, -1) else wanted
         if value in (wanted, -1):
             return self._env[argument]
+        if not isinstance(value, int) or value < 1:
+            return wanted
         common = math.gcd(wanted, value)
         scaled = self.function(operator.mul, self._env[argument], wanted // common)
         return scaled if value == common else self.function(operator.floordiv, scaled, value // common)
