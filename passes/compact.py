@@ -9,6 +9,7 @@ import torch
 from torch import fx
 
 from atofx.ir.analysis import Analysis
+from atofx.ir.values import holds
 from atofx.ops import REGISTRY
 from atofx.ops.resize import Resizer
 
@@ -84,21 +85,8 @@ def _emit_module(resizer: Resizer, node: fx.Node) -> Any:
 
 def _has_tensor(node: fx.Node) -> bool:
     """Whether the result is a tensor or holds one; only then numbers among the arguments must stay what they were."""
-    found = False
-
-    def look(value: Any) -> None:
-        nonlocal found
-        if isinstance(value, torch.Tensor):
-            found = True
-        elif isinstance(value, (tuple, list)):
-            for item in value:
-                look(item)
-        elif isinstance(value, dict):
-            for item in value.values():
-                look(item)
-
-    look(node.meta.get("val"))
-    return found or node.meta.get("val") is None
+    value = node.meta.get("val")
+    return value is None or holds(value, torch.Tensor)
 
 
 def _remove_dead_numbers(graph: fx.Graph) -> None:

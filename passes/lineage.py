@@ -1,4 +1,4 @@
-"""Run the graph once on channel ids: which channels does each coordinate of each value belong to, and what couples them."""
+"""Run the graph once on channel ids: which channels each coordinate of each value belongs to, and what couples them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import fx, nn
 
 from atofx.errors import UnsupportedOpError
-from atofx.ir.lineage import Lineage
-from atofx.ir.values import TensorValue
+from atofx.ir.lineage import Lineage, Pin
+from atofx.ir.values import TensorValue, holds, unlabelled
 from atofx.ops import REGISTRY, OpRecord
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.inplace import mutated_argument
@@ -61,7 +61,7 @@ class _Run:
         ctx = self.ctx
         ctx.node, ctx.out, ctx.module, ctx.op_name = node, node.meta.get("val"), None, node.op
         if node.op == "placeholder":
-            self.values[node] = _plain(ctx.out)
+            self.values[node] = unlabelled(ctx.out)
         elif node.op == "get_attr":
             name = str(node.target)
             self.values[node] = ctx.leaf(name) if isinstance(ctx.out, torch.Tensor) else ctx.out
@@ -81,12 +81,12 @@ class _Run:
         ctx.module = module
         ctx.op_name = describe(node, module)
         record = REGISTRY.of(node, module)
-        args, kwargs = _resolve(self, node.args), _resolve(self, dict(node.kwargs))
+        args, kwargs = self.resolve(node.args), self.resolve(dict(node.kwargs))
         operands = tensors_in((args, kwargs))
         mutated = mutated_argument(node, module)
         if record is None:
             self.values[node] = self._unknown(node, module, operands)
-        elif not operands and not _holds_tensor(ctx.out):
+        elif not operands and not holds(ctx.out, torch.Tensor):
             self.values[node] = ctx.out
         else:
             self.values[node] = self._known(record, module, args, kwargs)
@@ -110,8 +110,8 @@ class _Run:
         if self.strict:
             shapes = [t.shape for t in operands]
             raise UnsupportedOpError(
-                f"{what} (node {node.name}, inputs {shapes}). Add a record with atofx.register_op, or in a file of atofx/ops "
-                "(CONTRIBUTING.md, 'Add an op'); without strict=True the channels that reach it stay whole"
+                f"{what} (node {node.name}, inputs {shapes}). Add a record with atofx.register_op, or in a file of "
+                "atofx/ops (CONTRIBUTING.md, 'Add an op'); without strict=True the channels that reach it stay whole"
             )
         reason = f"{what}; channels that reach it stay whole (add a record with atofx.register_op)"
         ctx.pin_value(operands, reason, unknown_op=True)
@@ -120,7 +120,7 @@ class _Run:
         if module is not None:
             for name, _ in [*module.named_parameters(), *module.named_buffers()]:
                 ctx.pin_value(ctx.leaf(f"{node.target}.{name}"), f"belongs to {ctx.op_name}, which no record describes")
-        return _plain(ctx.out)
+        return unlabelled(ctx.out)
 
     def _after_mutation(self, node: fx.Node, mutated: fx.Node) -> None:
         """The changed tensor carries the result from now on; other views of its memory must not depend on it."""
@@ -147,14 +147,9 @@ def _comes_after(user: fx.Node, node: fx.Node) -> bool:
     return user is not node and node < user
 
 
-def _note(node: fx.Node, op: str, reason: str) -> Any:
-    from atofx.ir.lineage import Pin
-
+def _note(node: fx.Node, op: str, reason: str) -> Pin:
     return Pin(torch.empty(0, dtype=torch.long), node.name, op, reason, unknown_op=True)
 
-
-def _resolve(run: _Run, argument: Any) -> Any:
-    return run.resolve(argument)
 
 
 def describe(node: fx.Node, module: nn.Module | None) -> str:
@@ -165,25 +160,3 @@ def describe(node: fx.Node, module: nn.Module | None) -> str:
         return f"Tensor.{node.target}"
     return getattr(node.target, "__name__", str(node.target))
 
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return TensorValue(value)
-    if isinstance(value, torch.Size):
-        return value
-    if isinstance(value, (tuple, list)):
-        plain = [_plain(v) for v in value]
-        return tuple(plain) if isinstance(value, tuple) else plain
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return value
-
-
-def _holds_tensor(value: Any) -> bool:
-    if isinstance(value, torch.Tensor):
-        return True
-    if isinstance(value, (tuple, list)):
-        return any(_holds_tensor(v) for v in value)
-    if isinstance(value, dict):
-        return any(_holds_tensor(v) for v in value.values())
-    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -67,3 +68,28 @@ class TensorValue:
             if layer.ids.shape[dim] > 1:
                 return layer
         return None
+
+
+def unlabelled(value: Any) -> Any:
+    """A (nested) result with every tensor as a value whose coordinates belong to no channel."""
+    if isinstance(value, torch.Tensor):
+        return TensorValue(value)
+    if isinstance(value, torch.Size):
+        return value
+    if isinstance(value, (tuple, list)):
+        items = [unlabelled(v) for v in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    if isinstance(value, dict):
+        return {k: unlabelled(v) for k, v in value.items()}
+    return value
+
+
+def holds(value: Any, kind: type) -> bool:
+    """Whether ``value`` is of that kind or holds, nested in containers, something that is."""
+    if isinstance(value, kind):
+        return True
+    if isinstance(value, (tuple, list)):
+        return any(holds(v, kind) for v in value)
+    if isinstance(value, dict):
+        return any(holds(v, kind) for v in value.values())
+    return False

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from atofx.ir.values import Layer, TensorValue
+from atofx.ops.arguments import argument_node, source_node
 from atofx.ops.context import LineageContext
 from atofx.ops.pointwise import meet, share_dim
 from atofx.ops.registry import REGISTRY, OpRecord
@@ -134,18 +135,12 @@ def add_bias(ctx: LineageContext, meta: Tensor, layers: list[Layer], bias: Tenso
     return ctx.value(meta, meet(ctx, [product, vector], tuple(meta.shape), lambda zeros: all(zeros)))
 
 
-def _node(ctx: LineageContext, position: int, *names: str) -> fx.Node | None:
-    argument = ctx.node.args[position] if len(ctx.node.args) > position else None
-    for name in names:
-        argument = ctx.node.kwargs.get(name, argument)
-    return argument if isinstance(argument, fx.Node) else None
-
 
 def linear(ctx: LineageContext, input: TensorValue, weight: TensorValue, bias: TensorValue | None = None) -> TensorValue:
     """y = x Wᵀ + b over the last dimension."""
     batch = _letters(input.ndim - 1)
     in_labels, out_labels = batch + "Z", batch + ("Y" if weight.ndim == 2 else "")
-    layers = contract(ctx, [input, weight], [_node(ctx, 0, "input"), _node(ctx, 1, "weight")], [in_labels, "YZ"[2 - weight.ndim :]], out_labels)
+    layers = contract(ctx, [input, weight], [argument_node(ctx.node, 0, "input"), argument_node(ctx.node, 1, "weight")], [in_labels, "YZ"[2 - weight.ndim :]], out_labels)
     return add_bias(ctx, ctx.out, layers, bias, -1)
 
 
@@ -160,7 +155,7 @@ def matmul(ctx: LineageContext, a: TensorValue, b: TensorValue, **kwargs: Any) -
     labels_a = batch[len(batch) - batch_a :] + ("YZ" if a.ndim > 1 else "Z")
     labels_b = batch[len(batch) - batch_b :] + ("ZX" if b.ndim > 1 else "Z")
     result = batch + ("Y" if a.ndim > 1 else "") + ("X" if b.ndim > 1 else "")
-    layers = contract(ctx, [a, b], [_node(ctx, 0, "input"), _node(ctx, 1, "other", "mat2")], [labels_a, labels_b], result)
+    layers = contract(ctx, [a, b], [argument_node(ctx.node, 0, "input"), argument_node(ctx.node, 1, "other", "mat2")], [labels_a, labels_b], result)
     return ctx.value(ctx.out, layers)
 
 
@@ -169,7 +164,7 @@ def addmm(ctx: LineageContext, input: TensorValue, a: TensorValue, b: TensorValu
     batch = _letters(max(a.ndim - 2, 0))
     labels_b = batch + ("ZX" if b.ndim > 1 else "Z")
     result = batch + "Y" + ("X" if b.ndim > 1 else "")
-    layers = contract(ctx, [a, b], [_node(ctx, 1, "mat1"), _node(ctx, 2, "mat2")], [batch + "YZ", labels_b], result)
+    layers = contract(ctx, [a, b], [argument_node(ctx.node, 1, "mat1"), argument_node(ctx.node, 2, "mat2")], [batch + "YZ", labels_b], result)
     product = TensorValue(ctx.out, tuple(layers))
     return ctx.value(ctx.out, meet(ctx, [product, input], tuple(ctx.out.shape), lambda zeros: all(zeros)))
 
@@ -205,7 +200,7 @@ def bilinear(
 ) -> TensorValue:
     """y_o = x1 W_o x2 + b_o."""
     batch = _letters(input1.ndim - 1)
-    nodes = [_node(ctx, 0, "input1"), _node(ctx, 1, "input2"), _node(ctx, 2, "weight")]
+    nodes = [argument_node(ctx.node, 0, "input1"), argument_node(ctx.node, 1, "input2"), argument_node(ctx.node, 2, "weight")]
     layers = contract(ctx, [input1, input2, weight], nodes, [batch + "I", batch + "J", "OIJ"], batch + "O")
     return add_bias(ctx, ctx.out, layers, bias, -1)
 
@@ -231,7 +226,7 @@ def attention(
     def labels(t: TensorValue, tail: str) -> str:
         return batch[len(batch) - (t.ndim - 2) :] + tail
 
-    nodes = [_node(ctx, 0, "query"), _node(ctx, 1, "key")]
+    nodes = [argument_node(ctx.node, 0, "query"), argument_node(ctx.node, 1, "key")]
     width, value_width = query.shape[-1], value.shape[-1]
     total = width + value_width
     scores = contract(
@@ -260,7 +255,7 @@ def attention(
     out = contract(
         ctx,
         [weights, value],
-        [None, _node(ctx, 2, "value")],
+        [None, argument_node(ctx.node, 2, "value")],
         [batch + "LS", labels(value, "SV")],
         batch + "LV",
         cost_share=(value_width, total),
@@ -270,8 +265,7 @@ def attention(
 
 def resize_attention(resizer: Resizer, node: fx.Node) -> Any:
     """The default scale is 1/sqrt of the *original* head dimension."""
-    query = node.args[0] if node.args else node.kwargs["query"]
-    assert isinstance(query, fx.Node)
+    query = source_node(node, "query")
     new = resizer.copy(node)
     if resizer.keep(query)[-1] is not None and node.kwargs.get("scale") is None:
         size = resizer.lineage.values[query].shape[-1]

@@ -10,8 +10,9 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from atofx.ir.values import Layer, TensorValue
+from atofx.ops.arguments import argument, argument_node, source_node
 from atofx.ops.context import LineageContext
-from atofx.ops.contraction import _node, add_bias, contract
+from atofx.ops.contraction import add_bias, contract
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -61,7 +62,8 @@ def _dense(ctx: LineageContext, x: TensorValue, w: TensorValue, channel: int, *,
     out_labels = batch + "O" + spatial
     weight_labels = ("CO" if transposed else "OC") + kernel
     pooled = TensorValue(_flat_spatial(x.meta, channel), x.layers)
-    return contract(ctx, [pooled, w], [_node(ctx, 0, "input"), _node(ctx, 1, "weight")], [in_labels, weight_labels], out_labels)
+    nodes = [argument_node(ctx.node, 0, "input"), argument_node(ctx.node, 1, "weight")]
+    return contract(ctx, [pooled, w], nodes, [in_labels, weight_labels], out_labels)
 
 
 def _flat_spatial(meta: Tensor, channel: int) -> Tensor:
@@ -149,7 +151,7 @@ def _index_in_group(
         ctx.pin_ids(ids_in, "a grouped convolution with one channel a group reads it")
     if x_layer is not None:
         ctx.require_zero(x_layer)
-        source = _node(ctx, 0, "input")
+        source = argument_node(ctx.node, 0, "input")
         if source is not None:
             ctx.gate(source, x_layer)
     if fan_out is None:
@@ -187,18 +189,17 @@ def resize_conv(transposed: bool) -> Callable[[Resizer, fx.Node], Any]:
     def resize(resizer: Resizer, node: fx.Node) -> Any:
         new = resizer.copy(node)
         position = 6
-        groups = node.kwargs.get("groups", node.args[position] if len(node.args) > position else 1)
-        groups = resizer.original(groups)
+        groups = resizer.original(argument(node, position, "groups", 1))
         if groups == 1:
             return new
-        weight = node.kwargs.get("weight", node.args[1] if len(node.args) > 1 else None)
-        assert isinstance(weight, fx.Node)
+        weight = argument_node(node, 1, "weight")
+        assert weight is not None
         spatial = len(resizer.shape(weight)) - 2
         if transposed:
             kept = _kept_groups(resizer, node, groups, spatial)
         else:
             kept = _channels(resizer, node, spatial) // resizer.shape(weight)[1]
-        kept_groups = resizer.sizes(node.args[position] if len(node.args) > position else node.kwargs["groups"], kept)
+        kept_groups = resizer.sizes(argument(node, position, "groups"), kept)
         if len(node.args) > position:
             new.args = (*new.args[:position], kept_groups, *new.args[position + 1 :])
         else:
@@ -209,17 +210,13 @@ def resize_conv(transposed: bool) -> Callable[[Resizer, fx.Node], Any]:
 
 
 def _channels(resizer: Resizer, node: fx.Node, spatial: int) -> int:
-    source = node.args[0] if node.args else node.kwargs["input"]
-    assert isinstance(source, fx.Node)
-    shape = resizer.shape(source)
+    shape = resizer.shape(source_node(node))
     return shape[len(shape) - 1 - spatial]
 
 
 def _kept_groups(resizer: Resizer, node: fx.Node, groups: int, spatial: int) -> int:
     """A transposed convolution keeps all its groups unless whole groups go: then every kept group has its full width."""
-    source = node.args[0] if node.args else node.kwargs["input"]
-    assert isinstance(source, fx.Node)
-    shape = resizer.lineage.values[source].shape
+    shape = resizer.lineage.values[source_node(node)].shape
     width = shape[len(shape) - 1 - spatial] // groups
     return _channels(resizer, node, spatial) // width if groups >= width else groups
 

@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from atofx.ir.values import TensorValue
+from atofx.ops.arguments import target_name
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.movement import emit_sizes
 from atofx.ops.registry import REGISTRY, OpRecord
@@ -16,7 +17,7 @@ from atofx.ops.resize import Resizer
 
 def filled(ctx: LineageContext, *args: Any, **kwargs: Any) -> TensorValue:
     """zeros, ones, full, empty, rand, new_zeros, …: any size can be cut."""
-    name = getattr(ctx.node.target, "__name__", str(ctx.node.target))
+    name = target_name(ctx.node)
     fill = kwargs.get("fill_value", args[-1] if name.endswith("full") else None)
     zero = name.endswith("zeros") or (name.endswith("full") and isinstance(fill, (int, float)) and fill == 0)
     return ctx.constant(ctx.out, nonzero=not zero)
@@ -32,7 +33,7 @@ def resize_filled(resizer: Resizer, node: fx.Node) -> Any:
     """Sizes at their kept values."""
     if not resizer.is_resized(node):
         return resizer.copy(node)
-    name = getattr(node.target, "__name__", str(node.target))
+    name = target_name(node)
     skip = 1 if node.op == "call_method" else 0
     head, sizes = node.args[:skip], list(node.args[skip:])
     tail: list[Any] = []

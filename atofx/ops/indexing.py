@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from atofx.ir.values import TensorValue
+from atofx.ops.arguments import argument, source_node
 from atofx.ops.constants import constant_value
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.layers import align, run_on_ids
@@ -129,8 +130,7 @@ def _width(entry: Any) -> int:
 
 def resize_getitem(resizer: Resizer, node: fx.Node) -> Any:
     """``x[index]``: indices along cut dimensions are renumbered."""
-    source, index = node.args[0], node.args[1]
-    assert isinstance(source, fx.Node)
+    source, index = source_node(node), node.args[1]
     if not isinstance(resizer.lineage.values[source], TensorValue):
         return resizer.call(node, resizer.number(node.args))
     if not resizer.is_resized(source) and not (
@@ -152,8 +152,8 @@ _DROPPED = -(1 << 62)
 
 def resize_setitem(resizer: Resizer, node: fx.Node) -> Any:
     """``x[index] = value``."""
-    source, index, value = node.args
-    assert isinstance(source, fx.Node)
+    source = source_node(node)
+    _, index, value = node.args
     if not resizer.is_resized(source):
         return resizer.copy(node)
     entries, selections = renumber(resizer, node, source, index)
@@ -242,12 +242,11 @@ def _as_slice(positions: Tensor, size: int) -> slice | None:
 
 def _resize_along(pick: Callable[[Resizer, fx.Node], Tensor | int]) -> Callable[[Resizer, fx.Node], Any]:
     def resize(resizer: Resizer, node: fx.Node) -> Any:
-        source, dim = node.args[0], _named(node, 1, "dim")
-        assert isinstance(source, fx.Node)
+        source = source_node(node)
         if not resizer.is_resized(source):
             return resizer.copy(node)
         value = resizer.lineage.values[source]
-        dim = resizer.original(dim) % value.ndim
+        dim = resizer.original(argument(node, 1, "dim")) % value.ndim
         kept = resizer.keep(source)[dim]
         if kept is None:
             return resizer.copy(node)
@@ -266,30 +265,26 @@ def _resize_along(pick: Callable[[Resizer, fx.Node], Tensor | int]) -> Callable[
     return resize
 
 
-def _named(node: fx.Node, position: int, name: str) -> Any:
-    return node.args[position] if len(node.args) > position else node.kwargs.get(name)
-
 
 def _pick_narrow(resizer: Resizer, node: fx.Node) -> Tensor:
-    start, length = resizer.original((_named(node, 2, "start"), _named(node, 3, "length")))
-    size = resizer.lineage.values[node.args[0]].shape[resizer.original(_named(node, 1, "dim"))]  # type: ignore[index]
+    start, length = resizer.original((argument(node, 2, "start"), argument(node, 3, "length")))
+    size = resizer.lineage.values[source_node(node)].shape[resizer.original(argument(node, 1, "dim"))]
     return torch.arange(size).narrow(0, start, length)
 
 
 def _pick_select(resizer: Resizer, node: fx.Node) -> int:
-    return int(resizer.original(_named(node, 2, "index")))
+    return int(resizer.original(argument(node, 2, "index")))
 
 
 def _pick_index(resizer: Resizer, node: fx.Node) -> Tensor:
-    constant = constant_value(_named(node, 2, "index"), None)
+    constant = constant_value(argument(node, 2, "index"))
     assert constant is not None
     return constant.reshape(-1)
 
 
 def index_select(ctx: LineageContext, x: TensorValue, dim: int, index: TensorValue) -> TensorValue:
     """index_select with a constant index moves ids; an index that depends on data pins the dimension."""
-    argument = _named(ctx.node, 2, "index")
-    constant = constant_value(argument, ctx)
+    constant = constant_value(argument(ctx.node, 2, "index"))
     axis = dim % x.ndim
     layers = []
     for layer in x.layers:

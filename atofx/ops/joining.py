@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from atofx.ir.values import NONE, Layer, TensorValue
+from atofx.ops.arguments import argument, source_node, target_name
 from atofx.ops.context import LineageContext
 from atofx.ops.layers import run_on_ids
 from atofx.ops.registry import REGISTRY, OpRecord
@@ -133,10 +134,10 @@ _FIXED_DIM = {"hsplit": 1, "vsplit": 0, "dsplit": 2}
 
 
 def _split_dim(node: fx.Node, ndim: int) -> int:
-    name = getattr(node.target, "__name__", str(node.target))
+    name = target_name(node)
     if name in _FIXED_DIM:
         return 0 if name == "hsplit" and ndim == 1 else _FIXED_DIM[name]
-    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+    dim = argument(node, 2, "dim", 0)
     if isinstance(dim, fx.Node):
         dim = dim.meta["val"]
     assert isinstance(dim, int)
@@ -145,8 +146,7 @@ def _split_dim(node: fx.Node, ndim: int) -> int:
 
 def resize_split(resizer: Resizer, node: fx.Node) -> Any:
     """Pieces at their kept sizes."""
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
+    source = source_node(node)
     value = resizer.lineage.values[source]
     dim = _split_dim(node, value.ndim)
     if resizer.keep(source)[dim] is None:

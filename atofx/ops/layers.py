@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 
 import torch
 
-from atofx.ir.values import NONE, Layer
+from atofx.ir.values import Layer
 
 
 def encode(layer: Layer, shape: Sequence[int]) -> torch.Tensor:
@@ -50,7 +49,8 @@ def run_on_ids(layer: Layer, shape: Sequence[int], op: Callable[[torch.Tensor], 
 def reshape_layer(layer: Layer, source: Sequence[int], target: Sequence[int]) -> Layer:
     """Reshape a layer without materialising the dimensions it does not vary along.
 
-    The two shapes are cut into the smallest blocks of equal element count; only blocks in which the ids vary are expanded.
+    The two shapes are cut into the smallest blocks of equal element count; only blocks in which the ids vary are
+    expanded.
     """
     code = encode(layer, source)
     kept_source: list[int] = []
@@ -115,18 +115,3 @@ def fresh_layer(start: int, size: int, dim: int, ndim: int, *, nonzero: bool = F
     ids = torch.arange(start, start + size).reshape(shape)
     return Layer(ids, torch.full_like(ids, nonzero, dtype=torch.bool))
 
-
-def along(layer: Layer, dim: int) -> torch.Tensor:
-    """The ids of a layer that varies along ``dim`` only, as a vector."""
-    assert layer.dims in ((dim,), ()), layer.ids.shape
-    return layer.ids.reshape(-1)
-
-
-def none_like(ids: torch.Tensor) -> Layer:
-    """A layer of coordinates that belong to no channel."""
-    return Layer(torch.full_like(ids, NONE), torch.ones_like(ids, dtype=torch.bool))
-
-
-def numel(shape: Sequence[int]) -> int:
-    """Number of elements."""
-    return prod(shape)

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from atofx.ir.values import Layer, TensorValue
+from atofx.ops.arguments import argument, source_node, target_name
 from atofx.ops.context import LineageContext
 from atofx.ops.evaluate import meta_call
 from atofx.ops.layers import reshape_layer, run_on_ids
@@ -40,7 +41,7 @@ def movement(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> 
 
 def reshape(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
     """view, reshape, flatten, unflatten, contiguous reinterpretation of the same elements in order."""
-    if args and isinstance(args[0], torch.dtype) or "dtype" in kwargs:
+    if (args and isinstance(args[0], torch.dtype)) or "dtype" in kwargs:
         ctx.pin_value(x, "its memory is reinterpreted as another dtype")
         return TensorValue(ctx.out)
     layers = [reshape_layer(layer, x.shape, tuple(ctx.out.shape)) for layer in x.layers]
@@ -49,7 +50,7 @@ def reshape(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> T
 
 def window(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
     """Tensor.unfold and diagonal: dimensions they cut windows or lines out of stay whole, others pass."""
-    name = getattr(ctx.node.target, "__name__", str(ctx.node.target))
+    name = target_name(ctx.node)
     if name == "unfold":
         dims = {kwargs.get("dimension", args[0] if args else 0) % x.ndim}
     else:
@@ -113,25 +114,26 @@ def resize_view(resizer: Resizer, node: fx.Node) -> fx.Node:
         return resizer.copy(node)
     wanted = resizer.shape(node)
     new_sizes = emit_sizes(resizer, sizes, wanted)
-    x = resizer.new(node.args[0])  # type: ignore[arg-type]
+    x = resizer.new(source_node(node))
     return resizer.call(node, (x, *new_sizes) if node.op == "call_method" else (x, tuple(new_sizes)))
 
 
 def resize_unflatten(resizer: Resizer, node: fx.Node) -> fx.Node:
     """unflatten(x, dim, sizes)."""
-    dim, sizes = _argument(node, 1, "dim"), _argument(node, 2, "sizes")
-    ndim = len(resizer.shape(node.args[0]))  # type: ignore[arg-type]
+    source = source_node(node)
+    dim, sizes = argument(node, 1, "dim"), argument(node, 2, "sizes")
+    ndim = len(resizer.shape(source))
     start = resizer.original(dim) % ndim
     count = len(resizer.original(sizes))
     wanted = resizer.shape(node)[start : start + count]
     new = emit_sizes(resizer, (sizes,), wanted)
-    return resizer.call(node, (resizer.new(node.args[0]), start, tuple(new)))  # type: ignore[arg-type]
+    return resizer.call(node, (resizer.new(source), start, tuple(new)))
 
 
 def configure_unflatten(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
     """nn.Unflatten."""
     assert isinstance(module, nn.Unflatten)
-    ndim = len(resizer.shape(node.args[0]))  # type: ignore[arg-type]
+    ndim = len(resizer.shape(source_node(node)))
     start = int(module.dim) % ndim
     sizes = tuple(module.unflattened_size)
     wanted = resizer.shape(node)[start : start + len(sizes)]
@@ -140,8 +142,7 @@ def configure_unflatten(module: nn.Module, resizer: Resizer, node: fx.Node) -> N
 
 def resize_squeeze(resizer: Resizer, node: fx.Node) -> fx.Node:
     """squeeze() without dimensions names them, so that a channel dimension cut to 1 stays."""
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
+    source = source_node(node)
     if len(node.args) > 1 or node.kwargs:
         return resizer.copy(node)
     value = resizer.lineage.values[source]
@@ -153,8 +154,7 @@ def resize_squeeze(resizer: Resizer, node: fx.Node) -> fx.Node:
 
 def resize_by_index(resizer: Resizer, node: fx.Node) -> fx.Node:
     """roll, channel shuffle, …: where the channels are cut, an index selection does the same move."""
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
+    source = source_node(node)
     if not resizer.is_resized(source) and not resizer.is_resized(node):
         return resizer.copy(node)
     value, result = resizer.lineage.values[source], resizer.lineage.values[node]
@@ -163,8 +163,11 @@ def resize_by_index(resizer: Resizer, node: fx.Node) -> fx.Node:
         return resizer.copy(node)
     keep_in, keep_out = resizer.keep(source), resizer.keep(node)
     resized = [d for d in range(value.ndim) if keep_in[d] is not None or keep_out[d] is not None]
-    if value.ndim == result.ndim and len(resized) == 1 and (mapping := _dim_map(resizer, node, value, resized[0])) is not None:
-        dim = resized[0]
+    if value.ndim != result.ndim or len(resized) != 1:
+        return resizer.copy(node)
+    dim = resized[0]
+    mapping = _dim_map(resizer, node, value, dim)
+    if mapping is not None:
         kept_in, kept_out = keep_in[dim], keep_out[dim]
         wanted = mapping if kept_out is None else mapping[kept_out]
         position = wanted if kept_in is None else torch.searchsorted(kept_in, wanted)
@@ -192,16 +195,14 @@ def _dim_map(resizer: Resizer, node: fx.Node, value: TensorValue, dim: int) -> T
     args = (marks, *resizer.original(node.args[1:]))
     module = resizer.source.get_submodule(str(node.target)) if node.op == "call_module" else None
     moved = meta_call(node, args, resizer.original(dict(node.kwargs)), module)
-    index = [0] * moved.dim()
-    line = moved[tuple(index[:dim]) + (slice(None),) + tuple(index[dim + 1 :])]
+    line = moved[tuple(slice(None) if d == dim else 0 for d in range(moved.dim()))]
     return line if isinstance(line, Tensor) else None
 
 
 def _without_dim(resizer: Resizer, node: fx.Node, new: fx.Node, dim: int) -> fx.Node:
     """The part of a roll or flip that concerns other dimensions than ``dim``."""
-    name = getattr(node.target, "__name__", str(node.target))
-    if name == "roll":
-        shifts, dims = resizer.original((_argument(node, 1, "shifts"), _argument(node, 2, "dims")))
+    if target_name(node) == "roll":
+        shifts, dims = resizer.original((argument(node, 1, "shifts"), argument(node, 2, "dims")))
         if dims is None:
             return new
         ndim = len(resizer.shape(node))
@@ -216,9 +217,6 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
-def _argument(node: fx.Node, position: int, name: str) -> Any:
-    return node.args[position] if len(node.args) > position else node.kwargs.get(name)
-
 
 # ---------------------------------------------------------------------- records
 
@@ -226,8 +224,8 @@ _PLAIN = OpRecord("movement", movement)
 REGISTRY.add(
     _PLAIN,
     functions=[
-        torch.permute, torch.transpose, torch.swapaxes, torch.swapdims, torch.movedim, torch.moveaxis, torch.t, torch.flip,
-        torch.fliplr, torch.flipud, torch.rot90, torch.unsqueeze, torch.repeat_interleave, torch.tile, torch.adjoint,
+        torch.permute, torch.transpose, torch.swapaxes, torch.swapdims, torch.movedim, torch.moveaxis, torch.t,
+        torch.flip, torch.fliplr, torch.flipud, torch.rot90, torch.unsqueeze, torch.repeat_interleave, torch.tile, torch.adjoint,
         torch.atleast_1d, torch.atleast_2d, torch.atleast_3d,
     ],
     methods=[

@@ -10,6 +10,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from atofx.ir.values import Layer, TensorValue
+from atofx.ops.arguments import argument, source_node
 from atofx.ops.context import LineageContext
 from atofx.ops.pointwise import along_dim, meet
 from atofx.ops.reduction import mix
@@ -165,8 +166,7 @@ def local_response_norm(ctx: LineageContext, input: TensorValue, *args: Any, **k
 
 def configure_features(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
     """nn.BatchNorm*, nn.InstanceNorm*."""
-    source = node.args[0] if node.args else node.kwargs["input"]
-    assert isinstance(source, fx.Node)
+    source = source_node(node)
     module.num_features = resizer.shape(source)[_channel(module, resizer.lineage.values[source].ndim)]
 
 
@@ -179,8 +179,7 @@ def _channel(module: nn.Module, ndim: int) -> int:
 def configure_group_norm(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
     """nn.GroupNorm: as many groups as are kept, each of its full width."""
     assert isinstance(module, nn.GroupNorm)
-    source = node.args[0] if node.args else node.kwargs["input"]
-    assert isinstance(source, fx.Node)
+    source = source_node(node)
     width = module.num_channels // module.num_groups
     module.num_channels = resizer.shape(source)[1]
     module.num_groups = module.num_channels // width
@@ -188,12 +187,11 @@ def configure_group_norm(module: nn.Module, resizer: Resizer, node: fx.Node) -> 
 
 def resize_group_norm(resizer: Resizer, node: fx.Node) -> Any:
     """F.group_norm."""
-    source = node.args[0] if node.args else node.kwargs["input"]
-    assert isinstance(source, fx.Node)
+    source = source_node(node)
     new = resizer.copy(node)
     if not resizer.is_resized(source):
         return new
-    groups = resizer.original(node.args[1] if len(node.args) > 1 else node.kwargs["num_groups"])
+    groups = resizer.original(argument(node, 1, "num_groups"))
     width = resizer.lineage.values[source].shape[1] // groups
     kept = resizer.shape(source)[1] // width
     if len(node.args) > 1:

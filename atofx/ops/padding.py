@@ -10,6 +10,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from atofx.ir.values import NONE, Layer, TensorValue
+from atofx.ops.arguments import argument, source_node
 from atofx.ops.context import LineageContext
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
@@ -61,8 +62,7 @@ def _pad_dim(
 
 def resize_pad(resizer: Resizer, node: fx.Node) -> Any:
     """Cut dimensions are padded by the number of kept padding channels; other modes select from the padded whole."""
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
+    source = source_node(node)
     amounts, mode, value = _call(resizer, node)
     ndim = len(resizer.shape(source))
     keep_in, keep_out = resizer.keep(source), resizer.keep(node)
@@ -103,8 +103,7 @@ def _call(resizer: Resizer, node: fx.Node) -> tuple[Sequence[Any], str, float | 
     if node.op == "call_module":
         module = resizer.source.get_submodule(str(node.target))
         return _module_amounts(module), _mode(module), getattr(module, "value", None)
-    args = dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)) | dict(node.kwargs)
-    return args["pad"], args.get("mode", "constant"), args.get("value")
+    return argument(node, 1, "pad"), argument(node, 2, "mode", "constant"), argument(node, 3, "value")
 
 
 def _amount(resizer: Resizer, amounts: Sequence[Any], ndim: int, dim: int) -> tuple[int, int]:
@@ -127,9 +126,9 @@ def _mode(module: nn.Module) -> str:
 
 
 def _module_amounts(module: nn.Module) -> tuple[int, ...]:
-    padding = module.padding
+    padding: Any = module.padding
     assert isinstance(padding, (tuple, list))
-    return tuple(padding)  # type: ignore[arg-type]
+    return tuple(padding)
 
 
 def _bind(ctx: LineageContext, module: nn.Module, x: TensorValue) -> tuple[tuple[Any, ...], dict[str, Any]]:

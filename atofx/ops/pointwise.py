@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atofx.ir.values import Layer, TensorValue
+from atofx.ir.values import Layer, TensorValue, unlabelled
+from atofx.ops.arguments import target_name
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.evaluate import meta_call
 from atofx.ops.layers import align_layer
@@ -28,7 +29,7 @@ def pointwise(ctx: LineageContext, *args: Any, **kwargs: Any) -> Any:
         return ctx.out
     if not isinstance(ctx.out, Tensor):
         ctx.pin_value((args, kwargs), "reaches an element-wise operation with several results")
-        return _plain(ctx.out)
+        return unlabelled(ctx.out)
     layers = meet(ctx, operands, tuple(ctx.out.shape), lambda zeros: _is_zero(ctx, args, kwargs, operands, zeros))
     return ctx.value(ctx.out, layers)
 
@@ -192,17 +193,10 @@ def type_as(ctx: LineageContext, x: TensorValue, other: TensorValue) -> TensorVa
 
 def filled_like(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
     """zeros_like, ones_like, full_like, …: the same shape, a constant everywhere."""
-    name = getattr(ctx.node.target, "__name__", str(ctx.node.target))
+    name = target_name(ctx.node)
     zero = name == "zeros_like" or (name == "full_like" and args[:1] == (0,))
     return TensorValue(ctx.out, tuple(layer.with_nonzero(not zero) for layer in x.layers))
 
-
-def _plain(out: Any) -> Any:
-    if isinstance(out, Tensor):
-        return TensorValue(out)
-    if isinstance(out, (tuple, list)):
-        return type(out)(_plain(v) for v in out) if not hasattr(out, "_fields") else tuple(_plain(v) for v in out)
-    return out
 
 
 # ---------------------------------------------------------------------- records

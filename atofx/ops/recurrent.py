@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from atofx.ir.values import TensorValue
+from atofx.ir.values import TensorValue, unlabelled
+from atofx.ops.arguments import argument_node
 from atofx.ops.context import LineageContext
-from atofx.ops.pointwise import _plain
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -39,10 +39,10 @@ def recurrent(ctx: LineageContext, input: TensorValue, *state: Any, **kwargs: An
     ctx.cost([], share=(state_width, width + state_width))
     if layer is not None:
         ctx.require_zero(layer)
-        source = ctx.node.args[0] if ctx.node.args else ctx.node.kwargs.get("input")
-        if isinstance(source, fx.Node):
+        source = argument_node(ctx.node, 0, "input")
+        if source is not None:
             ctx.gate(source, layer)
-    return _plain(ctx.out)
+    return unlabelled(ctx.out)
 
 
 def configure_recurrent(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:

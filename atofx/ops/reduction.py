@@ -10,8 +10,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from atofx.ir.values import Layer, TensorValue
+from atofx.ops.arguments import argument, argument_node, source_node, target_name
 from atofx.ops.context import LineageContext, tensors_in
-from atofx.ops.movement import _argument
 from atofx.ops.pointwise import pointwise
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
@@ -36,7 +36,7 @@ def mix(
             result.append(tied if zero_at_zero else tied.with_nonzero(True))
         elif additive and not x.moved_leaf:
             ctx.require_zero(layer)
-            source = _source_node(ctx.node)
+            source = argument_node(ctx.node, 0, "input")
             if source is not None:
                 ctx.gate(source, layer)
         else:
@@ -45,10 +45,6 @@ def mix(
             ctx.mark_produced(layer.ids)
     return result
 
-
-def _source_node(node: fx.Node) -> fx.Node | None:
-    source = node.args[0] if node.args else next(iter(node.kwargs.values()))
-    return source if isinstance(source, fx.Node) else None
 
 
 def _drop_dims(layer: Layer, dims: set[int], *, keepdim: bool) -> Layer:
@@ -89,7 +85,7 @@ def _same_layers(ctx: LineageContext, out: Any, layers: list[Layer]) -> Any:
 def _dims(ctx: LineageContext, x: TensorValue, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[set[int], bool]:
     """(reduced dimensions, whether they stay with size 1), read off the call and the result's shape."""
     dim = kwargs.get("dim", kwargs.get("axis"))
-    name = getattr(ctx.node.target, "__name__", str(ctx.node.target))
+    name = target_name(ctx.node)
     if dim is None and args:
         dim = args[1] if name == "norm" and len(args) > 1 else None if name == "norm" else args[0]
         if isinstance(dim, bool) or dim == ():  # var(x, unbiased)
@@ -132,7 +128,7 @@ def _kept_through(ctx: LineageContext, x: TensorValue, dims: Sequence[int]) -> l
             if x.moved_leaf:
                 ctx.pin(layer, "a parameter is normalised over this axis")
             ctx.require_zero(layer)
-            source = _source_node(ctx.node)
+            source = argument_node(ctx.node, 0, "input")
             if source is not None and not x.moved_leaf:
                 ctx.gate(source, layer)
         elif inside:
@@ -145,10 +141,9 @@ def _kept_through(ctx: LineageContext, x: TensorValue, dims: Sequence[int]) -> l
 
 def resize_mean(resizer: Resizer, node: fx.Node) -> Any:
     """A mean over cut channels keeps the original count as its divisor."""
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
+    source = source_node(node)
     value = resizer.lineage.values[source]
-    dim = _argument(node, 1, "dim")
+    dim = argument(node, 1, "dim")
     dims = range(value.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
     ratio = 1.0
     for d in dims:

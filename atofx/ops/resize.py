@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 
 from atofx.ir.lineage import Lineage
-from atofx.ir.values import TensorValue
+from atofx.ir.values import TensorValue, holds
 from atofx.ops.evaluate import is_literal, meta_call
 from atofx.ops.layers import compress
 
@@ -198,7 +198,7 @@ class Resizer:
         """Remember a node's counterpart and what it evaluates to."""
         self._env[node] = new
         value = self.lineage.values[node]
-        self._concrete[node] = _compact_meta(self, value) if _holds_tensor(value) else self._evaluate(node, value)
+        self._concrete[node] = _compact_meta(self, value) if holds(value, TensorValue) else self._evaluate(node, value)
 
     def _evaluate(self, node: fx.Node, value: Any) -> Any:
         if node.op in ("placeholder", "get_attr", "output"):
@@ -217,15 +217,6 @@ def _compact_meta(resizer: Resizer, value: Any) -> Any:
         return {k: _compact_meta(resizer, v) for k, v in value.items()}
     return value
 
-
-def _holds_tensor(value: Any) -> bool:
-    if isinstance(value, TensorValue):
-        return True
-    if isinstance(value, (tuple, list)):
-        return any(_holds_tensor(v) for v in value)
-    if isinstance(value, dict):
-        return any(_holds_tensor(v) for v in value.values())
-    return False
 
 
 def _fetch(root: nn.Module, name: str) -> torch.Tensor:
