@@ -1,6 +1,7 @@
 """The public names, and what a bare `import atofx` must not load."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ def test_all_is_frozen():
         "Mask",
         "Member",
         "Program",
-        "__version__",
+        "errors",
         "load",
         "methods",
         "register_op",
@@ -31,8 +32,11 @@ def test_all_is_frozen():
 def test_every_public_name_exists_and_is_documented():
     for name in atofx.__all__:
         assert hasattr(atofx, name)
-        if name != "__version__":
-            assert getattr(atofx, name).__doc__, f"atofx.{name} has no docstring"
+        assert getattr(atofx, name).__doc__, f"atofx.{name} has no docstring"
+
+
+def test_version_is_that_of_the_distribution():
+    assert re.fullmatch(r"\d+\.\d+\.\d+", atofx.__version__)
 
 
 @pytest.fixture(scope="module")
