@@ -20,8 +20,8 @@ from atofx.ops.composite import COMPOSITES
 from atofx.ops.registry import REGISTRY, OpRecord, register_op
 
 FAMILIES = (
-    scalars, movement, indexing, joining, padding, pointwise, reduction, contraction, convolution, normalization, pooling,
-    embedding, recurrent, factories,
+    scalars, movement, indexing, joining, padding, pointwise, reduction, contraction, convolution, normalization,
+    pooling, embedding, recurrent, factories,
 )  # fmt: skip
 
 __all__ = ["COMPOSITES", "FAMILIES", "REGISTRY", "OpRecord", "register_op"]

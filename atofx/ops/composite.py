@@ -43,8 +43,8 @@ def multihead_attention(
 ) -> tuple[Any, Any]:
     """nn.MultiheadAttention as projections, scaled dot product attention and an output projection.
 
-    Heads appear as a dimension of their own, so that whole heads are units. The attention weights are a separate branch that
-    disappears when nobody reads them.
+    Heads appear as a dimension of their own, so that whole heads are units. The attention weights are a separate branch
+    that disappears when nobody reads them.
     """
     batched = query.dim() == 3
     q, k, v = _projected(m, query, key, value)
@@ -68,7 +68,7 @@ def multihead_attention(
 
 
 def _projected(m: nn.MultiheadAttention, query: Any, key: Any, value: Any) -> Any:
-    bias = m.in_proj_bias
+    bias: Any = m.in_proj_bias
     if m._qkv_same_embed_dim and query is key and key is value:
         return F.linear(query, m.in_proj_weight, bias).chunk(3, -1)
     if m._qkv_same_embed_dim:

@@ -1,4 +1,4 @@
-"""Real values of tensors that depend on no input and no parameter: index buffers, arange, …"""
+"""Real values of tensors that depend on no input and no parameter: index buffers, arange and the like."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RANDOM = frozenset(
 )  # fmt: skip
 
 
-def constant_value(argument: Any, _ctx: Any = None) -> torch.Tensor | None:
+def constant_value(argument: Any) -> torch.Tensor | None:
     """The value of a node (or literal) if it is a constant, else None."""
     if isinstance(argument, torch.Tensor):
         return argument
@@ -81,8 +81,5 @@ def _missing(original: Any, resolved: Any) -> bool:
     if isinstance(original, dict):
         return any(_missing(original[k], resolved[k]) for k in original)
     if isinstance(original, slice):
-        return any(
-            _missing(o, r)
-            for o, r in zip((original.start, original.stop, original.step), (resolved.start, resolved.stop, resolved.step), strict=True)
-        )
+        return any(_missing(getattr(original, end), getattr(resolved, end)) for end in ("start", "stop", "step"))
     return False

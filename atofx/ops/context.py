@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from atofx.ir.lineage import CostFactor, GatePoint, LeafAxis, Pin
 from atofx.ir.values import NONE, Layer, TensorValue
-from atofx.ops.layers import align, align_layer, fresh_layer
+from atofx.ops.layers import align_layer, either, fresh_layer
 
 
 class LineageContext:
@@ -74,7 +74,9 @@ class LineageContext:
     def constant(self, meta: torch.Tensor, *, nonzero: bool) -> TensorValue:
         """A constant created in the graph: every long dimension gets ids that join whatever they meet."""
         layers = [
-            self.fresh(size, dim, meta.dim(), nonzero=nonzero) for dim, size in enumerate(meta.shape) if 1 < size <= 65536
+            self.fresh(size, dim, meta.dim(), nonzero=nonzero)
+            for dim, size in enumerate(meta.shape)
+            if 1 < size <= 65536
         ]
         return TensorValue(meta, tuple(layers), moved_leaf=True)
 
@@ -82,8 +84,7 @@ class LineageContext:
 
     def unify(self, a: torch.Tensor, b: torch.Tensor, why: str) -> None:
         """Couple ids element by element (broadcasting); an id that meets NONE is pinned, with ``why`` as the reason."""
-        a, b = torch.broadcast_tensors(a, b)
-        a, b = a.reshape(-1), b.reshape(-1)
+        a, b = (t.reshape(-1) for t in torch.broadcast_tensors(a, b))
         known = (a >= 0) & (b >= 0)
         if not bool(known.all()):
             lonely = torch.cat([a[(a >= 0) & (b < 0)], b[(b >= 0) & (a < 0)]])
@@ -106,7 +107,7 @@ class LineageContext:
         return Layer(ids, nonzero)
 
     def confine(self, value: TensorValue, dims: Iterable[int], why: str) -> TensorValue:
-        """Make every layer vary along exactly one of ``dims``: tie the rest, pin layers that vary along none of them."""
+        """Make every layer vary along exactly one of ``dims``: tie the rest, pin layers that vary along none."""
         allowed = {d % value.ndim for d in dims}
         layers = []
         for layer in value.layers:
@@ -168,12 +169,13 @@ class LineageContext:
     # ---------------------------------------------------------------- values
 
     def value(self, meta: torch.Tensor, layers: Iterable[Layer], *, moved_leaf: bool = False) -> TensorValue:
-        """Build a value: layers that label everything with one id are pinned, layers that share a dimension are merged."""
+        """Build a value: layers of a single id are pinned, layers that share a dimension are merged."""
         kept: list[Layer] = []
         for layer in layers:
             layer = align_layer(layer, meta.dim())
             if not layer.dims:
-                self.pin(layer, "a single channel is used on its own, it cannot be removed from a tensor of one channel")
+                reason = "a single channel is used on its own, it cannot be removed from a tensor of one channel"
+                self.pin(layer, reason)
                 continue
             if bool((layer.ids < 0).all()):
                 continue
@@ -191,10 +193,9 @@ class LineageContext:
         return TensorValue(meta, tuple(kept), moved_leaf)
 
     def merge(self, a: Layer, b: Layer, why: str) -> Layer:
-        """Unify two layers; the result has the ids of ``a`` (of ``b`` where ``a`` has none) and the zero facts of ``a``."""
+        """Unify two layers; the ids are those of ``a`` (of ``b`` where it has none), the zero facts those of ``a``."""
         self.unify(a.ids, b.ids, why)
-        ids_a, ids_b = torch.broadcast_tensors(a.ids, b.ids)
-        ids = torch.where(ids_a >= 0, ids_a, ids_b)
+        ids = either(a.ids, b.ids)
         return Layer(ids, a.nonzero.expand(ids.shape))
 
     @property
@@ -228,5 +229,3 @@ def tensors_in(value: Any) -> list[TensorValue]:
         return tensors_in((value.start, value.stop, value.step))
     return []
 
-
-__all__ = ["LineageContext", "align", "tensors_in"]

@@ -1,4 +1,4 @@
-"""Sums of products: linear, matmul, bmm, einsum, bilinear, scaled dot product attention. One function handles them all."""
+"""Sums of products: linear, matmul, einsum, bilinear, scaled dot product attention. One function handles them all."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from atofx.ir.values import Layer, TensorValue
 from atofx.ops.arguments import argument_node, source_node
 from atofx.ops.context import LineageContext
+from atofx.ops.layers import either
 from atofx.ops.pointwise import meet, share_dim
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
@@ -47,8 +48,7 @@ def contract(
             merged = [m for m in merged if not share_dim(m[0], ids)]
             for other in met:
                 ctx.unify(other[0], ids, "is multiplied with coordinates that are always kept")
-                a, b = torch.broadcast_tensors(other[0], ids)
-                ids, parts = torch.where(a >= 0, a, b), other[1] + parts
+                ids, parts = either(other[0], ids), other[1] + parts
             merged.append((ids, parts))
     out_layers = []
     extents = []
@@ -136,11 +136,14 @@ def add_bias(ctx: LineageContext, meta: Tensor, layers: list[Layer], bias: Tenso
 
 
 
-def linear(ctx: LineageContext, input: TensorValue, weight: TensorValue, bias: TensorValue | None = None) -> TensorValue:
+def linear(
+    ctx: LineageContext, input: TensorValue, weight: TensorValue, bias: TensorValue | None = None
+) -> TensorValue:
     """y = x Wᵀ + b over the last dimension."""
     batch = _letters(input.ndim - 1)
-    in_labels, out_labels = batch + "Z", batch + ("Y" if weight.ndim == 2 else "")
-    layers = contract(ctx, [input, weight], [argument_node(ctx.node, 0, "input"), argument_node(ctx.node, 1, "weight")], [in_labels, "YZ"[2 - weight.ndim :]], out_labels)
+    labels = [batch + "Z", "YZ"[2 - weight.ndim :]]
+    nodes = [argument_node(ctx.node, 0, "input"), argument_node(ctx.node, 1, "weight")]
+    layers = contract(ctx, [input, weight], nodes, labels, batch + ("Y" if weight.ndim == 2 else ""))
     return add_bias(ctx, ctx.out, layers, bias, -1)
 
 
@@ -155,7 +158,8 @@ def matmul(ctx: LineageContext, a: TensorValue, b: TensorValue, **kwargs: Any) -
     labels_a = batch[len(batch) - batch_a :] + ("YZ" if a.ndim > 1 else "Z")
     labels_b = batch[len(batch) - batch_b :] + ("ZX" if b.ndim > 1 else "Z")
     result = batch + ("Y" if a.ndim > 1 else "") + ("X" if b.ndim > 1 else "")
-    layers = contract(ctx, [a, b], [argument_node(ctx.node, 0, "input"), argument_node(ctx.node, 1, "other", "mat2")], [labels_a, labels_b], result)
+    nodes = [argument_node(ctx.node, 0, "input"), argument_node(ctx.node, 1, "other", "mat2")]
+    layers = contract(ctx, [a, b], nodes, [labels_a, labels_b], result)
     return ctx.value(ctx.out, layers)
 
 
@@ -164,14 +168,16 @@ def addmm(ctx: LineageContext, input: TensorValue, a: TensorValue, b: TensorValu
     batch = _letters(max(a.ndim - 2, 0))
     labels_b = batch + ("ZX" if b.ndim > 1 else "Z")
     result = batch + "Y" + ("X" if b.ndim > 1 else "")
-    layers = contract(ctx, [a, b], [argument_node(ctx.node, 1, "mat1"), argument_node(ctx.node, 2, "mat2")], [batch + "YZ", labels_b], result)
+    nodes = [argument_node(ctx.node, 1, "mat1"), argument_node(ctx.node, 2, "mat2")]
+    layers = contract(ctx, [a, b], nodes, [batch + "YZ", labels_b], result)
     product = TensorValue(ctx.out, tuple(layers))
     return ctx.value(ctx.out, meet(ctx, [product, input], tuple(ctx.out.shape), lambda zeros: all(zeros)))
 
 
 def einsum(ctx: LineageContext, equation: str, *operands: Any) -> TensorValue:
     """torch.einsum with letters and an optional ellipsis."""
-    tensors: Sequence[TensorValue] = operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
+    listed = len(operands) == 1 and isinstance(operands[0], (list, tuple))
+    tensors: Sequence[TensorValue] = operands[0] if listed else operands
     arguments = ctx.node.args[1:]
     if len(arguments) == 1 and isinstance(arguments[0], (list, tuple)):
         arguments = tuple(arguments[0])
@@ -200,7 +206,7 @@ def bilinear(
 ) -> TensorValue:
     """y_o = x1 W_o x2 + b_o."""
     batch = _letters(input1.ndim - 1)
-    nodes = [argument_node(ctx.node, 0, "input1"), argument_node(ctx.node, 1, "input2"), argument_node(ctx.node, 2, "weight")]
+    nodes = [argument_node(ctx.node, i, name) for i, name in enumerate(("input1", "input2", "weight"))]
     layers = contract(ctx, [input1, input2, weight], nodes, [batch + "I", batch + "J", "OIJ"], batch + "O")
     return add_bias(ctx, ctx.out, layers, bias, -1)
 
@@ -232,7 +238,8 @@ def attention(
     scores = contract(
         ctx, [query, key], nodes, [labels(query, "LD"), labels(key, "SD")], batch + "LS", cost_share=(width, total)
     )
-    shape = (*torch.broadcast_shapes(query.shape[:-2], key.shape[:-2]), query.shape[-2], key.shape[-2])
+    batches = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2])
+    shape = (*batches, query.shape[-2], key.shape[-2])
     meta = torch.empty(shape, device="meta")
     layers = []
     for layer in scores:
@@ -275,15 +282,24 @@ def resize_attention(resizer: Resizer, node: fx.Node) -> Any:
 
 def configure_linear(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
     """nn.Linear: sizes follow the weight."""
-    module.out_features, module.in_features = module.weight.shape  # type: ignore[assignment,union-attr,misc]
+    assert isinstance(module, nn.Linear)
+    module.out_features, module.in_features = module.weight.shape
 
 
 def configure_bilinear(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
     """nn.Bilinear."""
-    module.out_features, module.in1_features, module.in2_features = module.weight.shape  # type: ignore[assignment,union-attr,misc]
+    assert isinstance(module, nn.Bilinear)
+    module.out_features, module.in1_features, module.in2_features = module.weight.shape
 
 
-_LINEAR = OpRecord("linear", linear)
+def linear_shape(module: nn.Module, x: Tensor) -> Tensor | None:
+    """The result of nn.Linear."""
+    if not x.dim() or x.shape[-1] != module.in_features:
+        return None
+    return x.new_empty((*x.shape[:-1], module.out_features))  # type: ignore[arg-type]
+
+
+_LINEAR = OpRecord("linear", linear, shape=linear_shape)
 REGISTRY.add(_LINEAR, functions=[F.linear])
 REGISTRY.add(
     _LINEAR,
@@ -308,7 +324,8 @@ REGISTRY.add(
     functions=[*(getattr(torch, n) for n in _matmul_names), torch.linalg.matmul, operator.matmul],
     methods=[*_matmul_names, "__matmul__"],
 )
-REGISTRY.add(OpRecord("addmm", addmm), functions=[torch.addmm, torch.baddbmm, torch.addmv], methods=["addmm", "baddbmm", "addmv"])
+_sum_names = ["addmm", "baddbmm", "addmv"]
+REGISTRY.add(OpRecord("addmm", addmm), functions=[getattr(torch, n) for n in _sum_names], methods=_sum_names)
 REGISTRY.add(OpRecord("einsum", einsum), functions=[torch.einsum, torch.functional.einsum])
 REGISTRY.add(
     OpRecord("scaled dot product attention", attention, resize_attention), functions=[F.scaled_dot_product_attention]

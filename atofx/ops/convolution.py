@@ -13,7 +13,7 @@ from atofx.ir.values import Layer, TensorValue
 from atofx.ops.arguments import argument, argument_node, source_node
 from atofx.ops.context import LineageContext
 from atofx.ops.contraction import add_bias, contract
-from atofx.ops.registry import REGISTRY, OpRecord
+from atofx.ops.registry import REGISTRY, BoundCall, OpRecord
 from atofx.ops.resize import Resizer
 
 
@@ -30,11 +30,14 @@ def convolution(spatial: int, *, transposed: bool) -> Callable[..., TensorValue]
         *rest: Any,
         **kwargs: Any,
     ) -> TensorValue:
-        groups = _groups(rest, kwargs, transposed=transposed)
+        # rest: (dilation, groups) of a convolution, (output_padding, groups, dilation) of a transposed one
+        groups = int(kwargs.get("groups", rest[1] if len(rest) > 1 else 1))
         channel = input.ndim - 1 - spatial
-        why = "a convolution mixes it along its spatial dimensions"
-        x = ctx.confine(input, range(channel + 1), why)
-        w = ctx.confine(weight, (0, 1), "kernel dimensions are not channels") if not weight.moved_leaf else _channel_axes(weight)
+        x = ctx.confine(input, range(channel + 1), "a convolution mixes it along its spatial dimensions")
+        if weight.moved_leaf:
+            w = _channel_axes(weight)
+        else:
+            w = ctx.confine(weight, (0, 1), "kernel dimensions are not channels")
         if groups == 1:
             layers = _dense(ctx, x, w, channel, transposed=transposed)
         else:
@@ -44,14 +47,10 @@ def convolution(spatial: int, *, transposed: bool) -> Callable[..., TensorValue]
     return lineage
 
 
-def _groups(rest: tuple[Any, ...], kwargs: dict[str, Any], *, transposed: bool) -> int:
-    """conv(…, stride, padding, dilation, groups); conv_transpose(…, stride, padding, output_padding, groups, dilation)."""
-    return int(kwargs.get("groups", rest[1] if len(rest) > 1 else 1))
-
 
 def _channel_axes(weight: TensorValue) -> TensorValue:
     """The weight with the layers of its kernel dimensions left out."""
-    return TensorValue(weight.meta, tuple(y for y in weight.layers if set(y.dims) & {0, 1}), moved_leaf=weight.moved_leaf)
+    return TensorValue(weight.meta, tuple(y for y in weight.layers if set(y.dims) & {0, 1}), weight.moved_leaf)
 
 
 def _dense(ctx: LineageContext, x: TensorValue, w: TensorValue, channel: int, *, transposed: bool) -> list[Layer]:
@@ -76,7 +75,7 @@ def _grouped(
 ) -> list[Layer]:
     """Whole groups are units where there are at least as many as channels in one; else one index in every group is."""
     width = x.shape[channel] // groups
-    out_width = (w.shape[1] if transposed else w.shape[0] // groups)
+    out_width = w.shape[1] if transposed else w.shape[0] // groups
     x_layer = x.layer_on(channel)
     w_in, w_out = (0, 1) if transposed else (1, 0)
     fan_in, fan_out = w.layer_on(w_in), w.layer_on(w_out)
@@ -86,14 +85,20 @@ def _grouped(
     batch_layers = [y for y in x.layers if y is not x_layer]
     ids_in = torch.full((groups, width), -1) if x_layer is None else x_layer.ids.reshape(groups, width)
     if groups >= width:
-        unit = _whole_groups(ctx, ids_in, fan_in, fan_out, groups, out_width, w, transposed=transposed)
-        ids_out = unit[:, None].expand(groups, out_width).reshape(-1) if transposed or fan_out is None else fan_out.ids.reshape(-1)
-        ctx.cost([fan_out.ids if fan_out is not None and not transposed else unit])
+        unit = _whole_groups(ctx, ids_in, fan_in, fan_out, groups, transposed=transposed)
+        if transposed or fan_out is None:
+            ids_out = unit[:, None].expand(groups, out_width).reshape(-1)
+            ctx.cost([unit])
+        else:
+            ids_out = fan_out.ids.reshape(-1)
+            ctx.cost([fan_out.ids])
         rows = fan_in if transposed else fan_out
         nonzero = torch.full_like(ids_out, rows is None or bool(rows.nonzero.any()), dtype=torch.bool)
     else:
-        ids_out = _index_in_group(ctx, x_layer, ids_in, fan_in, fan_out, groups, width, out_width, w, transposed=transposed)
-        ctx.cost([e for e in (fan_in.ids if fan_in is not None else None, fan_out.ids if fan_out is not None else None) if e is not None])
+        ids_out = _index_in_group(
+            ctx, x_layer, ids_in, fan_in, fan_out, groups, width, out_width, w, transposed=transposed
+        )
+        ctx.cost([axis.ids for axis in (fan_in, fan_out) if axis is not None])
         nonzero = ids_out < 0
     shape = [1] * x.ndim
     shape[channel] = ids_out.numel()
@@ -106,12 +111,10 @@ def _whole_groups(
     fan_in: Layer | None,
     fan_out: Layer | None,
     groups: int,
-    out_width: int,
-    w: TensorValue,
     *,
     transposed: bool,
 ) -> Tensor:
-    """Tie every group's inputs and outputs into one unit; the weight's per-group axis stays whole. Returns (groups,) ids."""
+    """Tie every group's inputs and outputs into one unit, (groups,) ids; the weight's per-group axis stays whole."""
     why = "a grouped convolution reads it together with channels that are always kept"
     unit = ids_in[:, 0]
     ctx.unify(ids_in, unit[:, None], why)
@@ -169,12 +172,11 @@ def _index_in_group(
 
 def configure_conv(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
     """nn.Conv*: channel counts and groups follow the sliced weight and the cut input."""
-    kept_in = _channels(resizer, node, module.weight.dim() - 2)  # type: ignore[union-attr,operator]
-    transposed = bool(module.transposed)
+    assert isinstance(module, nn.modules.conv._ConvNd)
     weight = module.weight
-    assert isinstance(weight, Tensor)
-    if transposed:
-        groups = _kept_groups(resizer, node, int(module.groups), weight.dim() - 2)  # type: ignore[arg-type]
+    kept_in = _channels(resizer, node, weight.dim() - 2)
+    if module.transposed:
+        groups = _kept_groups(resizer, node, module.groups, weight.dim() - 2)
         module.out_channels = weight.shape[1] * groups
     else:
         groups = kept_in // weight.shape[1]
@@ -215,14 +217,30 @@ def _channels(resizer: Resizer, node: fx.Node, spatial: int) -> int:
 
 
 def _kept_groups(resizer: Resizer, node: fx.Node, groups: int, spatial: int) -> int:
-    """A transposed convolution keeps all its groups unless whole groups go: then every kept group has its full width."""
+    """A transposed convolution keeps all its groups unless whole groups go: then kept ones have their full width."""
     shape = resizer.lineage.values[source_node(node)].shape
     width = shape[len(shape) - 1 - spatial] // groups
     return _channels(resizer, node, spatial) // width if groups >= width else groups
 
 
-def _bind(ctx: LineageContext, module: nn.Module, x: TensorValue, output_size: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _bind(ctx: LineageContext, module: nn.Module, x: TensorValue, output_size: Any = None) -> BoundCall:
     return (x, ctx.module_leaf("weight", (0, 1)), ctx.module_leaf("bias")), {"groups": module.groups}
+
+
+def conv_shape(module: nn.Module, x: Tensor) -> Tensor | None:
+    """The result of nn.Conv* (not transposed, numeric padding): floor((n + 2p - d(k - 1) - 1) / s) + 1 per dimension."""
+    spatial = len(module.kernel_size)  # type: ignore[arg-type]
+    if isinstance(module.padding, str) or x.dim() != spatial + 2 or x.shape[1] != module.in_channels:
+        return None
+    sizes = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, p, d, k, s in zip(
+            x.shape[2:], module.padding, module.dilation, module.kernel_size, module.stride, strict=True  # type: ignore[arg-type]
+        )
+    ]
+    if min(sizes) < 1:
+        return None
+    return x.new_empty((x.shape[0], module.out_channels, *sizes))  # type: ignore[arg-type]
 
 
 _KINDS: tuple[tuple[int, bool, type[nn.Module], tuple[Any, ...]], ...] = (
@@ -234,6 +252,11 @@ _KINDS: tuple[tuple[int, bool, type[nn.Module], tuple[Any, ...]], ...] = (
     (3, True, nn.ConvTranspose3d, (F.conv_transpose3d, torch.conv_transpose3d)),
 )
 for _spatial, _transposed, _module, _functions in _KINDS:
-    _record = OpRecord(_module.__name__, convolution(_spatial, transposed=_transposed), resize_conv(_transposed))
+    _record = OpRecord(
+        _module.__name__,
+        convolution(_spatial, transposed=_transposed),
+        resize_conv(_transposed),
+        None if _transposed else conv_shape,
+    )
     REGISTRY.add(_record, functions=_functions)
     REGISTRY.add(_record, modules=[_module], bind=_bind, configure=configure_conv, tensors=("weight",))

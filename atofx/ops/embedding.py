@@ -40,7 +40,8 @@ def embedding(
 
 def configure_embedding(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
     """nn.Embedding."""
-    module.embedding_dim = module.weight.shape[1]  # type: ignore[union-attr,index,assignment]
+    assert isinstance(module, nn.Embedding)
+    module.embedding_dim = module.weight.shape[1]
 
 
 _EMBEDDING = OpRecord("embedding", embedding)

@@ -26,10 +26,11 @@ def as_meta(tensor: torch.Tensor) -> torch.Tensor:
 
 def meta_twin(module: nn.Module) -> nn.Module:
     """A copy of a module in eval mode with its tensors on the meta device; the module itself is not touched."""
-    own_lists = any(isinstance(v, (list, tuple)) and v and isinstance(v[0], torch.Tensor) for v in vars(module).values())
+    lists = [v for v in vars(module).values() if isinstance(v, (list, tuple)) and v]
+    own_lists = any(isinstance(v[0], torch.Tensor) for v in lists)
     if module._modules or own_lists:
         memo = {id(t): as_meta(t) for t in [*module.parameters(), *module.buffers()]}
-        return copy.deepcopy(module, memo).eval()  # type: ignore[arg-type]
+        return copy.deepcopy(module, memo).eval()
     twin = copy.copy(module)
     vars(twin)["_parameters"] = {k: p if p is None else as_meta(p) for k, p in module._parameters.items()}
     vars(twin)["_buffers"] = {k: b if b is None else as_meta(b) for k, b in module._buffers.items()}

@@ -53,10 +53,13 @@ def resize_sequence(resizer: Resizer, node: fx.Node) -> Any:
     return resizer.select(node, resizer.copy(node), resizer.keep(node))
 
 
-_filled = ["zeros", "ones", "full", "empty", "rand", "randn", "randint"]
-_sequences = ["arange", "linspace", "logspace", "eye", "tensor", "tril_indices", "triu_indices", "as_tensor", "hann_window"]
+_filled = ["zeros", "ones", "full", "empty", "rand", "randn"]
+_sequences = [
+    "arange", "linspace", "logspace", "eye", "tensor", "tril_indices", "triu_indices", "as_tensor", "hann_window",
+]  # fmt: skip
 _new = ["new_zeros", "new_ones", "new_full", "new_empty"]
-REGISTRY.add(OpRecord("filled tensor", filled, resize_filled), functions=[getattr(torch, n) for n in _filled if n != "randint"], methods=_new)
+_FILLED = OpRecord("filled tensor", filled, resize_filled)
+REGISTRY.add(_FILLED, functions=[getattr(torch, n) for n in _filled], methods=_new)
 REGISTRY.add(
     OpRecord("constant sequence", sequence, resize_sequence),
     functions=[*(getattr(torch, n) for n in _sequences), torch.randint, torch.randperm],

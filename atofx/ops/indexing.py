@@ -43,14 +43,16 @@ def setitem(ctx: LineageContext, x: TensorValue, index: Any, value: Any) -> None
             if not partners:
                 ctx.pin(layer, "is written into a tensor whose coordinates are always kept")
         for part in layers:
-            extent = any(value.ndim + d - len(shape) >= 0 and value.shape[d - len(shape)] > 1 for d in _varying(part.ids))
+            aligned = [d - len(shape) for d in _varying(part.ids)]
+            extent = any(value.ndim + d >= 0 and value.shape[d] > 1 for d in aligned)
             met = any(set(_varying(part.ids)) & set(_varying(align(v.ids, len(shape)))) for v in value.layers)
             if extent and not met:
                 ctx.pin(part, "is overwritten by values whose coordinates are always kept")
-    zero_written = not isinstance(value, TensorValue) and isinstance(value, (int, float)) and value == 0
-    for layer in x.layers:
-        clean = isinstance(value, TensorValue) and not any(bool(v.nonzero.any()) for v in value.layers) and bool(value.layers)
-        if not zero_written and not clean:
+        zero = bool(value.layers) and not any(bool(v.nonzero.any()) for v in value.layers)
+    else:
+        zero = isinstance(value, (int, float)) and value == 0
+    if not zero:
+        for layer in x.layers:
             ctx.require_zero(layer, layer.ids)
 
 
@@ -59,13 +61,13 @@ def _varying(ids: Tensor) -> list[int]:
 
 
 def _real_index(ctx: LineageContext, x: TensorValue, index: Any, argument: Any) -> Any:
-    """The index with tensors replaced by their constant values, or by zeros of their shape where they depend on data."""
+    """The index with tensors replaced by their values, or by zeros of their shape where they depend on data."""
     if isinstance(index, tuple):
         return tuple(_real_index(ctx, x, i, a) for i, a in zip(index, argument, strict=True))
     if isinstance(index, list):
         return [_real_index(ctx, x, i, a) for i, a in zip(index, argument, strict=True)]
     if isinstance(index, TensorValue):
-        constant = constant_value(argument, ctx)
+        constant = constant_value(argument)
         if constant is not None:
             return constant
         return torch.zeros(index.shape, dtype=index.meta.dtype)
@@ -75,16 +77,16 @@ def _real_index(ctx: LineageContext, x: TensorValue, index: Any, argument: Any) 
 def _usable(ctx: LineageContext, x: TensorValue, index: Any) -> list[Any]:
     """The layers an index moves; those that vary along a dimension indexed by data are pinned."""
     entries, dims = expand_index(index, x.ndim)
-    tensor_dims = [d for entry, d in zip(entries, dims, strict=True) if d is not None and isinstance(entry, (TensorValue, list))]
-    constant = all(
-        constant_value(a, ctx) is not None
-        for a in _index_nodes(ctx.node.args[1])
-    )
+    by_tensor = [isinstance(entry, (TensorValue, list)) for entry in entries]
+    tensor_dims = [d for d, tensor in zip(dims, by_tensor, strict=True) if tensor and d is not None]
+    constant = all(constant_value(a) is not None for a in _index_nodes(ctx.node.args[1]))
     usable = []
     for layer in x.layers:
         hit = [d for d in layer.dims if d in tensor_dims]
-        if hit and (not constant or len(tensor_dims) > 1):
-            ctx.pin(layer, "is indexed by a tensor that depends on the data" if not constant else "is indexed by several tensors")
+        if hit and not constant:
+            ctx.pin(layer, "is indexed by a tensor that depends on the data")
+        elif hit and len(tensor_dims) > 1:
+            ctx.pin(layer, "is indexed by several tensors")
         else:
             usable.append(layer)
     for tensor in tensors_in(index):
@@ -96,8 +98,8 @@ def _usable(ctx: LineageContext, x: TensorValue, index: Any) -> list[Any]:
 
 def _index_nodes(argument: Any) -> list[fx.Node]:
     nodes: list[fx.Node] = []
-    fx.node.map_arg(argument, lambda n: nodes.append(n) if n.meta.get("val") is not None and isinstance(n.meta["val"], Tensor) else None)
-    return nodes
+    fx.node.map_arg(argument, nodes.append)
+    return [n for n in nodes if isinstance(n.meta.get("val"), Tensor)]
 
 
 def expand_index(index: Any, ndim: int) -> tuple[list[Any], list[int | None]]:
@@ -137,11 +139,11 @@ def resize_getitem(resizer: Resizer, node: fx.Node) -> Any:
         isinstance(resizer.lineage.values[node], TensorValue) and resizer.is_resized(node)
     ):
         return resizer.copy(node)
-    entries, selections = renumber(resizer, node, source, index)
+    entries, selections = renumber(resizer, source, index)
     result = resizer.new(source)
     for dim, positions in selections:
         result = resizer.function(torch.index_select, result, dim, resizer.index_buffer(node, positions))
-    if all(e == slice(None) for e in entries if not isinstance(e, fx.Node)) and not any(isinstance(e, fx.Node) for e in entries):
+    if not any(isinstance(e, fx.Node) for e in entries) and all(e == slice(None) for e in entries):
         return result
     return resizer.function(operator.getitem, result, tuple(entries))
 
@@ -156,21 +158,16 @@ def resize_setitem(resizer: Resizer, node: fx.Node) -> Any:
     _, index, value = node.args
     if not resizer.is_resized(source):
         return resizer.copy(node)
-    entries, selections = renumber(resizer, node, source, index)
+    entries, selections = renumber(resizer, source, index)
     if any(isinstance(e, int) and e == _DROPPED for e in entries):
         return resizer.new(source)  # the one channel it writes to is gone
     for dim, positions in selections:
-        place = _entry_at(entries, index, dim, len(resizer.shape(source)))
-        entries[place] = resizer.index_buffer(node, positions)
+        _, dims = expand_index(index, len(resizer.shape(source)))
+        entries[dims.index(dim)] = resizer.index_buffer(node, positions)
     return resizer.call(node, (resizer.new(source), tuple(entries), resizer.number(value)))
 
 
-def _entry_at(entries: list[Any], index: Any, dim: int, ndim: int) -> int:
-    _, dims = expand_index(index, ndim)
-    return dims.index(dim)
-
-
-def renumber(resizer: Resizer, node: fx.Node, source: fx.Node, index: Any) -> tuple[list[Any], list[tuple[int, Tensor]]]:
+def renumber(resizer: Resizer, source: fx.Node, index: Any) -> tuple[list[Any], list[tuple[int, Tensor]]]:
     """(index entries at kept positions, index selections to apply first: (dimension, positions)).
 
     For every cut dimension, the kept result coordinates are looked up among the kept source coordinates.
@@ -178,22 +175,21 @@ def renumber(resizer: Resizer, node: fx.Node, source: fx.Node, index: Any) -> tu
     value = resizer.lineage.values[source]
     concrete = resizer.original(index)
     entries, dims = expand_index(concrete, value.ndim)
-    arguments, _ = _expand_arguments(index, len(entries))
+    arguments = _expand_arguments(index, len(entries))
     keep_in = resizer.keep(source)
     result: list[Any] = []
     selections: list[tuple[int, Tensor]] = []
-    for entry, argument, dim in zip(entries, arguments, dims, strict=True):
-        if dim is None or keep_in[dim] is None:
-            result.append(resizer.number(argument) if dim is None or not isinstance(entry, slice) else _slice(resizer, argument))
+    for entry, given, dim in zip(entries, arguments, dims, strict=True):
+        kept = None if dim is None else keep_in[dim]
+        if dim is None or kept is None:
+            result.append(resizer.number(given))
             continue
-        kept = keep_in[dim]
-        assert kept is not None
         position = torch.full((value.shape[dim],), -1, dtype=torch.long)
         position[kept] = torch.arange(kept.numel())
         if isinstance(entry, int):
             result.append(int(position[entry]) if int(position[entry]) >= 0 else _DROPPED)
             continue
-        picked = torch.arange(value.shape[dim])[_constant_entry(resizer, entry, argument)]
+        picked = torch.arange(value.shape[dim])[_constant_entry(entry, given)]
         target = position[picked.reshape(-1)]
         target = target[target >= 0]
         if isinstance(entry, slice) and (bounds := _as_slice(target, kept.numel())) is not None:
@@ -204,25 +200,21 @@ def renumber(resizer: Resizer, node: fx.Node, source: fx.Node, index: Any) -> tu
     return result, selections
 
 
-def _slice(resizer: Resizer, argument: Any) -> Any:
-    return resizer.number(argument)
-
-
-def _constant_entry(resizer: Resizer, entry: Any, argument: Any) -> Any:
+def _constant_entry(entry: Any, given: Any) -> Any:
     if isinstance(entry, TensorValue):
-        constant = constant_value(argument, None)
+        constant = constant_value(given)
         assert constant is not None
         return constant
     return entry
 
 
-def _expand_arguments(index: Any, length: int) -> tuple[list[Any], None]:
+def _expand_arguments(index: Any, length: int) -> list[Any]:
     arguments = list(index) if isinstance(index, tuple) else [index]
     filler = [slice(None)] * (length - sum(a is not Ellipsis for a in arguments))
     place = next((i for i, a in enumerate(arguments) if a is Ellipsis), None)
     if place is None:
-        return arguments + filler, None
-    return arguments[:place] + filler + arguments[place + 1 :], None
+        return arguments + filler
+    return arguments[:place] + filler + arguments[place + 1 :]
 
 
 def _as_slice(positions: Tensor, size: int) -> slice | None:

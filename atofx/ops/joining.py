@@ -30,7 +30,9 @@ def stack(ctx: LineageContext, tensors: Sequence[TensorValue], dim: int = 0) -> 
     dim %= tensors[0].ndim + 1
     widened = [
         TensorValue(
-            t.meta.unsqueeze(dim), tuple(Layer(y.ids.unsqueeze(dim), y.nonzero.unsqueeze(dim)) for y in t.layers), t.moved_leaf
+            t.meta.unsqueeze(dim),
+            tuple(Layer(y.ids.unsqueeze(dim), y.nonzero.unsqueeze(dim)) for y in t.layers),
+            t.moved_leaf,
         )
         for t in tensors
     ]
@@ -40,17 +42,13 @@ def stack(ctx: LineageContext, tensors: Sequence[TensorValue], dim: int = 0) -> 
 def _joined(ctx: LineageContext, tensors: Sequence[TensorValue], dim: int) -> list[Layer]:
     """Layers of the concatenation along ``dim``.
 
-    Layers are matched across operands by a dimension they share; one that varies only along other dimensions must meet a
-    partner in every operand (else it is pinned).
+    Layers are matched across operands by a dimension they share; one that varies only along other dimensions must meet
+    a partner in every operand (else it is pinned).
     """
     slots: list[list[Layer | None]] = []
     for i, tensor in enumerate(tensors):
         for layer in tensor.layers:
-            varies = set(layer.dims) | ({dim} if _is_along(layer, tensor, dim) else set())
-            slot = next(
-                (s for s in slots if s[i] is None and any(_shares(s[j], tensors[j], varies, dim) for j in range(i))),
-                None,
-            )
+            slot = next((s for s in slots if s[i] is None and any(_share(other, layer) for other in s[:i])), None)
             if slot is None:
                 slot = [None] * len(tensors)
                 slots.append(slot)
@@ -58,12 +56,8 @@ def _joined(ctx: LineageContext, tensors: Sequence[TensorValue], dim: int) -> li
     return [_concatenate(ctx, slot, tensors, dim) for slot in slots]
 
 
-def _is_along(layer: Layer, tensor: TensorValue, dim: int) -> bool:
-    return layer.ids.shape[dim] > 1
-
-
-def _shares(layer: Layer | None, tensor: TensorValue, varies: set[int], dim: int) -> bool:
-    return layer is not None and bool(set(layer.dims) & varies)
+def _share(other: Layer | None, layer: Layer) -> bool:
+    return other is not None and bool(set(other.dims) & set(layer.dims))
 
 
 def _concatenate(ctx: LineageContext, slot: Sequence[Layer | None], tensors: Sequence[TensorValue], dim: int) -> Layer:
@@ -80,18 +74,18 @@ def _concatenate(ctx: LineageContext, slot: Sequence[Layer | None], tensors: Seq
         reference = layer.ids if reference is None else reference
         ctx.unify(reference, layer.ids, "is concatenated with coordinates that are always kept")
     pieces, facts = [], []
-    for layer, tensor in zip(slot, tensors, strict=True):
+    for part, tensor in zip(slot, tensors, strict=True):
         piece_shape = list(shape)
         piece_shape[dim] = tensor.shape[dim]
-        if layer is None:
+        if part is None:
             pieces.append(torch.full(piece_shape, NONE))
             facts.append(torch.ones(piece_shape, dtype=torch.bool))
         else:
-            pieces.append(layer.ids.expand(piece_shape))
-            facts.append(layer.nonzero.expand(piece_shape))
+            pieces.append(part.ids.expand(piece_shape))
+            facts.append(part.nonzero.expand(piece_shape))
     ids, nonzero = torch.cat(pieces, dim), torch.cat(facts, dim)
-    if others and all(layer is None or layer.ids.shape[dim] == 1 for layer in slot):
-        if any(layer is None for layer in slot):
+    if others and all(layer.ids.shape[dim] == 1 for layer in present):
+        if len(present) < len(slot):
             ctx.pin_ids(ids, "is concatenated with a tensor whose coordinates along that dimension are always kept")
         assert reference is not None
         return Layer(reference, nonzero.any(dim, keepdim=True))
@@ -158,10 +152,11 @@ def resize_split(resizer: Resizer, node: fx.Node) -> Any:
 _CAT = OpRecord("cat", cat)
 REGISTRY.add(_CAT, functions=[torch.cat, torch.concat, torch.concatenate])
 REGISTRY.add(OpRecord("stack", stack), functions=[torch.stack])
+_splits = ["split", "chunk", "tensor_split", "split_with_sizes", "hsplit", "vsplit", "dsplit"]
 REGISTRY.add(
     OpRecord("split", split, resize_split),
-    functions=[torch.split, torch.chunk, torch.tensor_split, torch.split_with_sizes, torch.hsplit, torch.vsplit, torch.dsplit],
-    methods=["split", "chunk", "tensor_split", "split_with_sizes", "hsplit", "vsplit", "dsplit"],
+    functions=[getattr(torch, name) for name in _splits],
+    methods=_splits,
 )
 REGISTRY.add(OpRecord("unbind", unbind), functions=[torch.unbind], methods=["unbind"])
 REGISTRY.add(OpRecord("meshgrid", meshgrid), functions=[torch.meshgrid])

@@ -98,6 +98,11 @@ def matching_blocks(source: Sequence[int], target: Sequence[int]) -> list[tuple[
     return blocks
 
 
+def either(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The ids of ``a``, and those of ``b`` where ``a`` has none (broadcasting)."""
+    return torch.where(a >= 0, a, b)
+
+
 def align(ids: torch.Tensor, ndim: int) -> torch.Tensor:
     """Prepend size-1 dimensions, as broadcasting does."""
     return ids.reshape((1,) * (ndim - ids.dim()) + tuple(ids.shape)) if ids.dim() < ndim else ids

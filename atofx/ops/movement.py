@@ -225,8 +225,8 @@ REGISTRY.add(
     _PLAIN,
     functions=[
         torch.permute, torch.transpose, torch.swapaxes, torch.swapdims, torch.movedim, torch.moveaxis, torch.t,
-        torch.flip, torch.fliplr, torch.flipud, torch.rot90, torch.unsqueeze, torch.repeat_interleave, torch.tile, torch.adjoint,
-        torch.atleast_1d, torch.atleast_2d, torch.atleast_3d,
+        torch.flip, torch.fliplr, torch.flipud, torch.rot90, torch.unsqueeze, torch.repeat_interleave, torch.tile,
+        torch.adjoint, torch.atleast_1d, torch.atleast_2d, torch.atleast_3d,
     ],
     methods=[
         "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "flip", "fliplr", "flipud", "rot90",

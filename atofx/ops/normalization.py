@@ -9,12 +9,13 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from atofx.ir.values import Layer, TensorValue
+from atofx.ir.values import TensorValue
 from atofx.ops.arguments import argument, source_node
 from atofx.ops.context import LineageContext
+from atofx.ops.layers import align_layer
 from atofx.ops.pointwise import along_dim, meet
 from atofx.ops.reduction import mix
-from atofx.ops.registry import REGISTRY, OpRecord
+from atofx.ops.registry import REGISTRY, OpRecord, same_shape
 from atofx.ops.resize import Resizer
 
 
@@ -107,7 +108,9 @@ def group_norm(
     return _affine(ctx, TensorValue(x.meta, tuple(layers)), weight, bias, 1)
 
 
-def _affine(ctx: LineageContext, x: TensorValue, weight: TensorValue | None, bias: TensorValue | None, dim: int) -> TensorValue:
+def _affine(
+    ctx: LineageContext, x: TensorValue, weight: TensorValue | None, bias: TensorValue | None, dim: int
+) -> TensorValue:
     operands = [x]
     roles = ["x"]
     for role, vector in (("weight", weight), ("bias", bias)):
@@ -144,20 +147,18 @@ def layer_norm(
     for vector in (weight, bias):
         if vector is not None:
             shape = (1,) * (input.ndim - vector.ndim) + vector.shape
-            moved = tuple(Layer(y.ids.reshape(_pad(y.ids.shape, input.ndim)), y.nonzero.reshape(_pad(y.ids.shape, input.ndim))) for y in vector.layers)
+            moved = tuple(align_layer(y, input.ndim) for y in vector.layers)
             operands.append(TensorValue(torch.empty(shape, device="meta"), moved, vector.moved_leaf))
     final = meet(ctx, operands, input.shape, lambda zeros: zeros[0] and (bias is None or zeros[-1]))
     ctx.cost([layer.ids for layer in final])
     return ctx.value(ctx.out, final)
 
 
-def _pad(shape: Sequence[int], ndim: int) -> list[int]:
-    return [1] * (ndim - len(shape)) + list(shape)
-
 
 def local_response_norm(ctx: LineageContext, input: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
     """Neighbouring channels: pinned."""
-    layers = mix(ctx, input, [1], additive=False, zero_at_zero=True, reason="local response normalisation mixes neighbours")
+    reason = "local response normalisation mixes neighbours"
+    layers = mix(ctx, input, [1], additive=False, zero_at_zero=True, reason=reason)
     return ctx.value(ctx.out, layers)
 
 
@@ -166,6 +167,7 @@ def local_response_norm(ctx: LineageContext, input: TensorValue, *args: Any, **k
 
 def configure_features(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
     """nn.BatchNorm*, nn.InstanceNorm*."""
+    assert isinstance(module, nn.modules.batchnorm._NormBase)
     source = source_node(node)
     module.num_features = resizer.shape(source)[_channel(module, resizer.lineage.values[source].ndim)]
 
@@ -201,29 +203,30 @@ def resize_group_norm(resizer: Resizer, node: fx.Node) -> Any:
     return new
 
 
-_BATCH = OpRecord("batch norm", batch_norm, keeps_shape=True)
+_TENSORS = ("running_mean", "running_var", "weight", "bias")
+_BATCH = OpRecord("batch norm", batch_norm, shape=same_shape)
 REGISTRY.add(_BATCH, functions=[F.batch_norm])
 REGISTRY.add(
     _BATCH,
     modules=[nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm],
-    bind=lambda ctx, m, input: ((input, *(ctx.module_leaf(n) for n in ("running_mean", "running_var", "weight", "bias"))), {}),
+    bind=lambda ctx, m, input: ((input, *(ctx.module_leaf(n) for n in _TENSORS)), {}),
     configure=configure_features,
     tensors=("weight", "bias"),
 )
 _INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-_INSTANCE_RECORD = OpRecord("instance norm", instance_norm, keeps_shape=True)
+_INSTANCE_RECORD = OpRecord("instance norm", instance_norm, shape=same_shape)
 REGISTRY.add(_INSTANCE_RECORD, functions=[F.instance_norm])
 REGISTRY.add(
     _INSTANCE_RECORD,
     modules=_INSTANCE,
     bind=lambda ctx, m, input: (
-        (input, *(ctx.module_leaf(n) for n in ("running_mean", "running_var", "weight", "bias"))),
+        (input, *(ctx.module_leaf(n) for n in _TENSORS)),
         {"spatial": _INSTANCE.index(type(m)) + 1} if type(m) in _INSTANCE else {},
     ),
     configure=configure_features,
     tensors=("weight", "bias"),
 )
-_GROUP = OpRecord("group norm", group_norm, resize_group_norm, keeps_shape=True)
+_GROUP = OpRecord("group norm", group_norm, resize_group_norm, shape=same_shape)
 REGISTRY.add(_GROUP, functions=[F.group_norm, torch.group_norm])
 REGISTRY.add(
     _GROUP,
@@ -232,7 +235,7 @@ REGISTRY.add(
     configure=configure_group_norm,
     tensors=("weight", "bias"),
 )
-_LAYER = OpRecord("layer norm", layer_norm, keeps_shape=True)
+_LAYER = OpRecord("layer norm", layer_norm, shape=same_shape)
 REGISTRY.add(_LAYER, functions=[F.layer_norm, torch.layer_norm])
 REGISTRY.add(
     _LAYER,
@@ -240,7 +243,7 @@ REGISTRY.add(
     bind=lambda ctx, m, input: ((input, m.normalized_shape, ctx.module_leaf("weight"), ctx.module_leaf("bias")), {}),
     tensors=("weight", "bias"),
 )
-_RMS = OpRecord("RMS norm", layer_norm, keeps_shape=True)
+_RMS = OpRecord("RMS norm", layer_norm, shape=same_shape)
 REGISTRY.add(_RMS, functions=[F.rms_norm, torch.rms_norm])
 REGISTRY.add(
     _RMS,

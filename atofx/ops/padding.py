@@ -12,11 +12,13 @@ from torch.nn import functional as F
 from atofx.ir.values import NONE, Layer, TensorValue
 from atofx.ops.arguments import argument, source_node
 from atofx.ops.context import LineageContext
-from atofx.ops.registry import REGISTRY, OpRecord
+from atofx.ops.registry import REGISTRY, BoundCall, OpRecord
 from atofx.ops.resize import Resizer
 
 
-def pad(ctx: LineageContext, x: TensorValue, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> TensorValue:
+def pad(
+    ctx: LineageContext, x: TensorValue, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> TensorValue:
     """F.pad: along a channel dimension zeros become new ids that join whatever they meet."""
     fill = value or 0.0
     layers = []
@@ -82,12 +84,14 @@ def resize_pad(resizer: Resizer, node: fx.Node) -> Any:
         if mode == "constant":
             new_amounts[position] = int((kept_out < before).sum()) if before > 0 else before
             new_amounts[position + 1] = int((kept_out >= before + size).sum()) if after > 0 else after
-            if before < 0 or after < 0:
-                inner = kept_in[(kept_in >= -min(before, 0)) & (kept_in < size + min(after, 0))]
-                new_amounts[position] = -int((kept_in < inner.min()).sum()) if before < 0 else new_amounts[position]
-                new_amounts[position + 1] = -int((kept_in > inner.max()).sum()) if after < 0 else new_amounts[position + 1]
+            inner = kept_in[(kept_in >= -min(before, 0)) & (kept_in < size + min(after, 0))]
+            if before < 0:
+                new_amounts[position] = -int((kept_in < inner.min()).sum())
+            if after < 0:
+                new_amounts[position + 1] = -int((kept_in > inner.max()).sum())
             continue
-        line = F.pad(torch.arange(size, dtype=torch.float64).reshape(1, 1, -1), (before, after), mode=mode).reshape(-1).long()
+        places = torch.arange(size, dtype=torch.float64).reshape(1, 1, -1)
+        line = F.pad(places, (before, after), mode=mode).reshape(-1).long()
         index = torch.searchsorted(kept_in, line[kept_out])
         result = resizer.function(torch.index_select, result, dim, resizer.index_buffer(node, index))
         new_amounts[position] = new_amounts[position + 1] = 0
@@ -131,7 +135,7 @@ def _module_amounts(module: nn.Module) -> tuple[int, ...]:
     return tuple(padding)
 
 
-def _bind(ctx: LineageContext, module: nn.Module, x: TensorValue) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _bind(ctx: LineageContext, module: nn.Module, x: TensorValue) -> BoundCall:
     return (x, _module_amounts(module)), {"mode": _mode(module), "value": getattr(module, "value", None)}
 
 

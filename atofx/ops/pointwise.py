@@ -15,8 +15,8 @@ from atofx.ir.values import Layer, TensorValue, unlabelled
 from atofx.ops.arguments import target_name
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.evaluate import meta_call
-from atofx.ops.layers import align_layer
-from atofx.ops.registry import REGISTRY, OpRecord
+from atofx.ops.layers import align_layer, either
+from atofx.ops.registry import REGISTRY, BoundCall, OpRecord, same_shape
 
 #: Values an operand that is not zero is probed with.
 _PROBES = (-3.7, -1.0, -0.31, 0.23, 1.0, 2.9)
@@ -60,7 +60,7 @@ def meet(
             merged = [m for m in merged if not share_dim(m[0], ids)]
             for other in met:
                 ctx.unify(other[0], ids, "meets coordinates that are always kept")
-                ids = _combine(other[0], ids)
+                ids = either(other[0], ids)
                 parts = other[1] + parts
             merged.append((ids, parts))
     result = []
@@ -79,10 +79,6 @@ def share_dim(a: Tensor, b: Tensor) -> bool:
     return any(x > 1 and y > 1 for x, y in zip(a.shape, b.shape, strict=True))
 
 
-def _combine(a: Tensor, b: Tensor) -> Tensor:
-    a, b = torch.broadcast_tensors(a, b)
-    return torch.where(a >= 0, a, b)
-
 
 def _has_extent(operand: TensorValue, dims: Sequence[int], ndim: int) -> bool:
     offset = ndim - operand.ndim
@@ -93,6 +89,9 @@ def _nonzero(
     ids: Tensor, parts: Sequence[tuple[int, Layer]], count: int, is_zero: Callable[[tuple[bool, ...]], bool]
 ) -> Tensor:
     """Evaluate ``is_zero`` for every combination of operands' zero facts that occurs."""
+    if all(layer.clean for _, layer in parts):
+        members = {i for i, _ in parts}
+        return torch.tensor(not is_zero(tuple(i in members for i in range(count)))).expand(ids.shape)
     zero = torch.zeros(count, *ids.shape, dtype=torch.bool)
     for i, layer in parts:
         zero[i] |= ~layer.nonzero
@@ -104,7 +103,9 @@ def _nonzero(
     return verdict[inverse].reshape(ids.shape)
 
 
-def _is_zero(ctx: LineageContext, args: Any, kwargs: Any, operands: Sequence[TensorValue], zeros: tuple[bool, ...]) -> bool:
+def _is_zero(
+    ctx: LineageContext, args: Any, kwargs: Any, operands: Sequence[TensorValue], zeros: tuple[bool, ...]
+) -> bool:
     """Whether the node's function gives 0 when these operands are 0 and the others are anything."""
     if not any(zeros):
         return False
@@ -131,7 +132,7 @@ def _is_zero(ctx: LineageContext, args: Any, kwargs: Any, operands: Sequence[Ten
     return isinstance(result, Tensor) and bool((result == 0).all())
 
 
-def per_channel_unary(ctx: LineageContext, module: nn.Module, x: TensorValue) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def per_channel_unary(ctx: LineageContext, module: nn.Module, x: TensorValue) -> BoundCall:
     """PReLU: a weight per channel (dimension 1)."""
     weight = ctx.module_leaf("weight")
     return (x, weight), {}
@@ -202,24 +203,24 @@ def filled_like(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) 
 # ---------------------------------------------------------------------- records
 
 _NAMES = """
-abs absolute acos arccos acosh add addcdiv addcmul angle asin asinh atan arctan atan2 arctan2 atanh bitwise_and bitwise_or
-bitwise_xor bitwise_not ceil celu clamp clamp_max clamp_min clip conj copysign cos cosh deg2rad digamma div divide elu eq erf
-erfc erfinv exp exp2 expm1 fix float_power floor floor_divide fmax fmin fmod frac ge greater greater_equal gt hardshrink
-heaviside hypot i0 igamma igammac isclose isfinite isinf isnan ldexp le lerp less less_equal lgamma log log10 log1p log2
-logaddexp logaddexp2 logical_and logical_not logical_or logical_xor logit lt masked_fill max maximum min minimum mul multiply
-mvlgamma nan_to_num ne neg negative nextafter not_equal polygamma pow positive rad2deg real reciprocal relu remainder round
-rrelu rsqrt rsub selu sgn sigmoid sign signbit sin sinc sinh softplus sqrt square sub subtract tan tanh threshold true_divide
-trunc where xlogy
+abs absolute acos arccos acosh add addcdiv addcmul angle asin asinh atan arctan atan2 arctan2 atanh bitwise_and
+bitwise_or bitwise_xor bitwise_not ceil celu clamp clamp_max clamp_min clip conj copysign cos cosh deg2rad digamma div
+divide elu eq erf erfc erfinv exp exp2 expm1 fix float_power floor floor_divide fmax fmin fmod frac ge greater
+greater_equal gt hardshrink heaviside hypot i0 igamma igammac isclose isfinite isinf isnan ldexp le lerp less
+less_equal lgamma log log10 log1p log2 logaddexp logaddexp2 logical_and
+logical_not logical_or logical_xor logit lt masked_fill max maximum min minimum mul multiply mvlgamma
+nan_to_num ne neg negative nextafter not_equal polygamma pow positive rad2deg real reciprocal relu remainder round
+rrelu rsqrt rsub selu sgn sigmoid sign signbit sin sinc sinh softplus sqrt square sub subtract tan tanh threshold true_divide trunc where xlogy
 """.split()
 _AMBIGUOUS = {"max", "min"}  # reductions unless called with two tensors; they have records of their own
 _FUNCTIONAL = """
-celu elu gelu hardshrink hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu relu6 rrelu selu sigmoid silu softplus
-softshrink softsign tanh tanhshrink threshold relu_ elu_ celu_ selu_ leaky_relu_ rrelu_ hardtanh_ threshold_
+celu elu gelu hardshrink hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu relu6 rrelu selu sigmoid silu
+softplus softshrink softsign tanh tanhshrink threshold relu_ elu_ celu_ selu_ leaky_relu_ rrelu_ hardtanh_ threshold_
 """.split()
 _MODULES = [
-    nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.LogSigmoid, nn.Mish,
-    nn.ReLU, nn.ReLU6, nn.RReLU, nn.SELU, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink,
-    nn.Threshold,
+    nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.LogSigmoid,
+    nn.Mish, nn.ReLU, nn.ReLU6, nn.RReLU, nn.SELU, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.Softshrink, nn.Softsign,
+    nn.Tanh, nn.Tanhshrink, nn.Threshold,
 ]  # fmt: skip
 _OPERATORS = [
     operator.abs, operator.add, operator.and_, operator.eq, operator.floordiv, operator.ge, operator.gt, operator.iadd,
@@ -227,7 +228,9 @@ _OPERATORS = [
     operator.isub, operator.itruediv, operator.ixor, operator.le, operator.lt, operator.mod, operator.mul, operator.ne,
     operator.neg, operator.not_, operator.or_, operator.pos, operator.pow, operator.sub, operator.truediv, operator.xor,
 ]  # fmt: skip
-_NUMBERS = [math.ceil, math.exp, math.floor, math.log, math.log2, math.pow, math.prod, math.sqrt, math.trunc, float, int, round]
+_NUMBERS = [
+    math.ceil, math.exp, math.floor, math.log, math.log2, math.pow, math.prod, math.sqrt, math.trunc, float, int, round,
+]  # fmt: skip
 
 POINTWISE = OpRecord("pointwise", pointwise)
 _names = [name for name in _NAMES if name not in _AMBIGUOUS]
@@ -243,14 +246,14 @@ REGISTRY.add(
     ],
     methods=[*_names, *(f"{name}_" for name in _names), "masked_fill_", "__add__", "__mul__", "copy_"],
 )
-REGISTRY.add(OpRecord("pointwise", pointwise, keeps_shape=True), modules=_MODULES)
+REGISTRY.add(OpRecord("pointwise", pointwise, shape=same_shape), modules=_MODULES)
 REGISTRY.add(OpRecord("prelu", prelu), functions=[torch.prelu, F.prelu], methods=["prelu"])
-REGISTRY.add(OpRecord("prelu", prelu, keeps_shape=True), modules=[nn.PReLU], bind=per_channel_unary, tensors=("weight",))
-REGISTRY.add(OpRecord("glu", glu), functions=[F.glu])
 REGISTRY.add(
-    OpRecord("glu", glu), modules=[nn.GLU], bind=lambda ctx, m, x: ((x, m.dim), {})
+    OpRecord("prelu", prelu, shape=same_shape), modules=[nn.PReLU], bind=per_channel_unary, tensors=("weight",)
 )
-_DROPOUT = OpRecord("dropout", dropout, keeps_shape=True)
+REGISTRY.add(OpRecord("glu", glu), functions=[F.glu])
+REGISTRY.add(OpRecord("glu", glu), modules=[nn.GLU], bind=lambda ctx, m, x: ((x, m.dim), {}))
+_DROPOUT = OpRecord("dropout", dropout, shape=same_shape)
 REGISTRY.add(
     _DROPOUT,
     functions=[

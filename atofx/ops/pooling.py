@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from atofx.ir.values import Layer, TensorValue
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.pointwise import meet
-from atofx.ops.reduction import _same_layers
+from atofx.ops.reduction import same_layers
 from atofx.ops.registry import REGISTRY, OpRecord
 
 
@@ -26,7 +26,7 @@ def pool(spatial: int | None) -> Callable[..., Any]:
         x = ctx.confine(x, range(x.ndim - count), f"{ctx.op_name} mixes it along spatial dimensions")
         layers = list(x.layers)
         ctx.cost([layer.ids for layer in layers])
-        return _same_layers(ctx, ctx.out, layers)
+        return same_layers(ctx, ctx.out, layers)
 
     return lineage
 
@@ -80,7 +80,9 @@ def unfold(ctx: LineageContext, x: TensorValue, kernel_size: Any, *args: Any, **
     return ctx.value(ctx.out, layers)
 
 
-def fold(ctx: LineageContext, x: TensorValue, output_size: Any, kernel_size: Any, *args: Any, **kwargs: Any) -> TensorValue:
+def fold(
+    ctx: LineageContext, x: TensorValue, output_size: Any, kernel_size: Any, *args: Any, **kwargs: Any
+) -> TensorValue:
     """col2im: (N, C·k, L) -> (N, C, H, W)."""
     x = ctx.confine(x, range(x.ndim - 1), "fold moves it along spatial dimensions")
     layers = []

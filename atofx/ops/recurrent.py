@@ -21,7 +21,7 @@ def recurrent(ctx: LineageContext, input: TensorValue, *state: Any, **kwargs: An
     x = ctx.confine(input, [input.ndim - 1], "a recurrent layer runs along it")
     first = ("weight_ih_l0", "weight_ih_l0_reverse", "weight_ih")
     layer = x.layer_on(x.ndim - 1)
-    for name, parameter in module.named_parameters():
+    for name, _ in module.named_parameters():
         axes = ctx.module_leaf(name)
         assert axes is not None
         for labelled in axes.layers:
@@ -33,7 +33,7 @@ def recurrent(ctx: LineageContext, input: TensorValue, *state: Any, **kwargs: An
                     ctx.unify(labelled.ids.reshape(-1), layer.ids.reshape(-1), "reads channels that are always kept")
             else:
                 ctx.pin(labelled, "belongs to the state of a recurrent layer, which is kept whole")
-        del parameter
+
     width, state_width = x.shape[-1], int(module.hidden_size)  # type: ignore[arg-type]
     ctx.cost([] if layer is None else [layer.ids], share=(width, width + state_width))
     ctx.cost([], share=(state_width, width + state_width))
@@ -47,8 +47,8 @@ def recurrent(ctx: LineageContext, input: TensorValue, *state: Any, **kwargs: An
 
 def configure_recurrent(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
     """The input size follows the first layer's weight; the flat list of weights is rebuilt."""
-    weight = getattr(module, "weight_ih_l0", None)
-    weight = weight if weight is not None else module.weight_ih
+    assert isinstance(module, (nn.RNNBase, nn.RNNCellBase))
+    weight = module.weight_ih_l0 if isinstance(module, nn.RNNBase) else module.weight_ih
     assert isinstance(weight, Tensor)
     module.input_size = weight.shape[1]
     if isinstance(module, nn.RNNBase):

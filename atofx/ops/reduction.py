@@ -22,8 +22,9 @@ def mix(
 ) -> list[Layer]:
     """The layers of ``x`` after its elements along ``dims`` were mixed (dimensions still in place).
 
-    A layer along mixed and other dimensions is tied along the mixed ones (whole heads, whole groups): mixing then happens
-    inside a unit. A layer along mixed dimensions only is consumed: exact for a sum, because zeros add nothing; pinned else.
+    A layer along mixed and other dimensions is tied along the mixed ones (whole heads, whole groups): mixing then
+    happens inside a unit. A layer along mixed dimensions only is consumed: exact for a sum, because zeros add nothing;
+    pinned else.
     """
     mixed = {d % x.ndim for d in dims} if x.ndim else set()
     result = []
@@ -63,17 +64,17 @@ def reduction(*, additive: bool, zero_at_zero: bool) -> Callable[..., Any]:
         if len(tensors_in((args, kwargs))) > 0:
             return pointwise(ctx, x, *args, **kwargs)  # torch.max(a, b)
         dims, keepdim = _dims(ctx, x, args, kwargs)
-        layers = mix(
-            ctx, x, sorted(dims), additive=additive, zero_at_zero=zero_at_zero,
-            reason=f"{ctx.op_name} over channels depends on how many there are; apply it to a dimension that is not pruned",
-        )  # fmt: skip
+        reason = (
+            f"{ctx.op_name} over channels depends on how many there are; apply it to a dimension that is not pruned"
+        )
+        layers = mix(ctx, x, sorted(dims), additive=additive, zero_at_zero=zero_at_zero, reason=reason)
         final = [_drop_dims(layer, dims, keepdim=keepdim) for layer in layers]
-        return _same_layers(ctx, ctx.out, final)
+        return same_layers(ctx, ctx.out, final)
 
     return lineage
 
 
-def _same_layers(ctx: LineageContext, out: Any, layers: list[Layer]) -> Any:
+def same_layers(ctx: LineageContext, out: Any, layers: list[Layer]) -> Any:
     """Give every tensor of a (tuple) result these layers; only the first keeps its zero facts."""
     if isinstance(out, Tensor):
         return ctx.value(out, layers)
@@ -108,12 +109,14 @@ def along(*, zero_at_zero: bool) -> Callable[..., Any]:
             ctx, x, [dim], additive=False, zero_at_zero=zero_at_zero,
             reason=f"{ctx.op_name} over channels would change when channels are removed",
         )  # fmt: skip
-        return _same_layers(ctx, ctx.out, layers)
+        return same_layers(ctx, ctx.out, layers)
 
     return lineage
 
 
-def normalize(ctx: LineageContext, x: TensorValue, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> TensorValue:
+def normalize(
+    ctx: LineageContext, x: TensorValue, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None
+) -> TensorValue:
     """F.normalize: divides by a norm, to which zeros add nothing."""
     return TensorValue(ctx.out, tuple(_kept_through(ctx, x, [dim])))
 
@@ -178,7 +181,7 @@ REGISTRY.add(
     modules=[nn.Softmax, nn.LogSoftmax, nn.Softmin],
     bind=lambda ctx, m, x: ((x,), {"dim": m.dim} if m.dim is not None else {}),
 )
-REGISTRY.add(OpRecord("softmax", along(zero_at_zero=False)), modules=[nn.Softmax2d], bind=lambda ctx, m, x: ((x,), {"dim": -3}))
+REGISTRY.add(_SOFTMAX, modules=[nn.Softmax2d], bind=lambda ctx, m, x: ((x,), {"dim": -3}))
 _zero_scans = ["cumsum", "cumprod", "cummax", "cummin", "sort", "msort"]
 _other_scans = ["logcumsumexp", "argsort"]
 for _names, _zero_at_zero in ((_zero_scans, True), (_other_scans, False)):

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
 if TYPE_CHECKING:
     from atofx.ops.context import LineageContext
@@ -19,10 +20,21 @@ if TYPE_CHECKING:
 LineageFunction = Callable[..., Any]
 #: ``resize(resizer, node)``: emits the node's counterpart into the compact graph and returns it.
 ResizeFunction = Callable[["Resizer", fx.Node], Any]
+#: Positional and keyword arguments.
+BoundCall = tuple[tuple[Any, ...], dict[str, Any]]
 #: ``bind(ctx, module, *args, **kwargs)`` -> (args, kwargs) of the functional spelling.
-BindFunction = Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]
+BindFunction = Callable[..., BoundCall]
 #: ``configure(module, resizer, node)``: sets the copied module's size attributes after its tensors were sliced.
 ConfigureFunction = Callable[[nn.Module, "Resizer", fx.Node], None]
+
+
+#: ``shape(module, input)`` on the meta device -> result on the meta device, or None.
+ShapeFunction = Callable[[nn.Module, Tensor], Tensor | None]
+
+
+def same_shape(module: nn.Module, x: Tensor) -> Tensor:
+    """The shape function of modules whose result has the input's shape and dtype."""
+    return x if getattr(module, "inplace", False) is True else torch.empty_like(x)
 
 
 @dataclass(frozen=True)
@@ -33,13 +45,13 @@ class OpRecord:
         name: readable name.
         lineage: how ids move (see :data:`LineageFunction`).
         resize: how a functional call is emitted in the compact graph; None copies it, keeping its numbers.
-        keeps_shape: as a module, the operation has one input and its result has the input's shape and dtype.
+        shape: a short cut for tracing a module: its result on the meta device from its only input, None to run the module.
     """
 
     name: str
     lineage: LineageFunction
     resize: ResizeFunction | None = None
-    keeps_shape: bool = False
+    shape: ShapeFunction | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,8 @@ class Registry:
         except TypeError:  # an unhashable callable has no record
             return None
         if record is None:  # functions of packages that are heavy to import are entered by their qualified name
-            record = self._functions.get(f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}")
+            module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+            record = self._functions.get(f"{module}.{name}")
         return record
 
     def method(self, name: str) -> OpRecord | None:
@@ -105,7 +118,7 @@ class Registry:
         """The record of a module's type, or of the base whose ``forward`` it inherits unchanged."""
         for base in type(module).__mro__:
             record = self._modules.get(base)
-            if record is None:
+            if record is None or not issubclass(base, nn.Module):
                 continue
             if type(module).forward is not base.forward:
                 return None
@@ -152,8 +165,8 @@ def register_op(
         methods: tensor method names that spell it.
         modules: module types that spell it; they are not traced into.
         resize: how to emit the call in the compact graph; None keeps the call's numbers as they are.
-        bind: for modules: ``bind(ctx, module, *args, **kwargs)`` -> (args, kwargs) passed to ``lineage``; by default the
-            call's own arguments.
+        bind: for modules: ``bind(ctx, module, *args, **kwargs)`` -> (args, kwargs) passed to ``lineage``; by default
+            the call's own arguments.
         configure: for modules: sets size attributes of the resized copy.
 
     Returns:
@@ -163,5 +176,5 @@ def register_op(
     return REGISTRY.add(record, functions=functions, methods=methods, modules=modules, bind=bind, configure=configure)
 
 
-def _plain_bind(ctx: LineageContext, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _plain_bind(ctx: LineageContext, module: nn.Module, *args: Any, **kwargs: Any) -> BoundCall:
     return args, kwargs

@@ -121,10 +121,9 @@ class Resizer:
 
     def call(self, node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> fx.Node:
         """Emit a call of the node's own target with new arguments."""
-        if node.op == "call_module":
-            if node.target not in self.attributes:
-                self.attributes[str(node.target)] = self.module(str(node.target))
-        new = self.graph.create_node(node.op, node.target, tuple(args), dict(kwargs or {}), name=node.name, type_expr=node.type)
+        if node.op == "call_module" and node.target not in self.attributes:
+            self.attributes[str(node.target)] = self.module(str(node.target))
+        new = self.graph.create_node(node.op, node.target, tuple(args), dict(kwargs or {}), node.name, node.type)
         new.meta = copy.copy(node.meta)
         return new
 

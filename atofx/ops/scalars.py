@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from atofx.ir.values import TensorValue
+from atofx.ops.arguments import source_node
 from atofx.ops.context import LineageContext
 from atofx.ops.registry import REGISTRY, OpRecord
 
@@ -22,7 +23,7 @@ def attribute(ctx: LineageContext, x: Any, name: str, *default: Any) -> Any:
     if not isinstance(ctx.out, torch.Tensor):
         return ctx.out
     if not isinstance(x, TensorValue):  # a named tuple: x.values, x.indices
-        container = ctx.node.args[0].meta["val"]
+        container = source_node(ctx.node).meta["val"]
         return next(v for v, item in zip(x, container, strict=True) if item is ctx.out)
     if name in ("data", "real"):
         return TensorValue(ctx.out, x.layers, x.moved_leaf)
@@ -46,10 +47,14 @@ def _transposed(x: TensorValue, name: str) -> Any:
 _PLAIN = OpRecord("size", plain)
 REGISTRY.add(
     _PLAIN,
-    functions=[len, isinstance, torch.numel, torch.is_tensor, torch.is_floating_point, torch.Size, operator.contains, torch._assert],
+    functions=[
+        len, isinstance, torch.numel, torch.is_tensor, torch.is_floating_point, torch.Size, operator.contains,
+        torch._assert,
+    ],
     methods=[
-        "size", "dim", "ndimension", "numel", "nelement", "is_contiguous", "stride", "element_size", "is_floating_point",
-        "get_device", "storage_offset", "keys", "items", "values", "is_complex", "bit_length", "__len__",
+        "size", "dim", "ndimension", "numel", "nelement", "is_contiguous", "stride", "element_size",
+        "is_floating_point", "get_device", "storage_offset", "keys", "items", "values", "is_complex", "bit_length",
+        "__len__",
     ],
 )  # fmt: skip
 REGISTRY.add(OpRecord("attribute", attribute), functions=[getattr])
