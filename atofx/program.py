@@ -61,8 +61,8 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, *, strict: bool = Fal
 
     Args:
         model: any module; it is left as it was and shares its parameters with the result.
-        example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs; batch size and image size of
-            later inputs may differ where the model allows it.
+        example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs; batch size and image size
+            of later inputs may differ where the model allows it.
         strict: raise where an operation has no record instead of keeping the channels that reach it whole.
 
     Raises:
@@ -157,7 +157,8 @@ class Program:
         Args:
             keep: share of units to keep, in (0, 1].
             seed: of the choice.
-            round_to: round the number of kept *channels* to a multiple of this where the group is at least twice that wide.
+            round_to: round the number of kept *channels* to a multiple of this where the group is at least twice that
+                wide.
 
         Raises:
             MaskError: ``keep`` is not in (0, 1] or ``round_to`` is below 1.
@@ -187,16 +188,19 @@ class Program:
             raise MaskError(f"the mask lacks the groups {', '.join(missing[:5])}; start from program.full_mask()")
         empty = [name for name, vector in vectors.items() if not bool(vector.any())]
         if empty:
-            raise MaskError(f"the mask leaves nothing of {', '.join(empty[:5])}; every group must keep at least one unit")
+            names = ", ".join(empty[:5])
+            raise MaskError(f"the mask leaves nothing of {names}; every group must keep at least one unit")
         return vectors
 
     def _check_names(self, vectors: SoftMask) -> None:
         sizes = {g.name: g.size for g in self.prunable}
         for name, vector in vectors.items():
             if name not in sizes:
-                raise MaskError(f"the mask names a group this program does not have: {name!r}; is it another model's mask?")
+                what = "the mask names a group this program does not have"
+                raise MaskError(f"{what}: {name!r}; is it another model's mask?")
             if vector.shape != (sizes[name],):
-                raise MaskError(f"the mask of {name!r} has shape {tuple(vector.shape)}, the group has {sizes[name]} units")
+                shape = tuple(vector.shape)
+                raise MaskError(f"the mask of {name!r} has shape {shape}, the group has {sizes[name]} units")
 
     # ---------------------------------------------------------------- cost
 
@@ -209,7 +213,8 @@ class Program:
         """Multiply-adds (counted once) of one forward pass on the example input.
 
         Args:
-            mask: None for the dense model; a hard mask gives an int, one of float vectors a differentiable float64 scalar.
+            mask: None for the dense model; a hard mask gives an int, one of float vectors a differentiable float64
+                scalar.
         """
         return self._cost(mask, "flops")
 
@@ -244,7 +249,7 @@ class Program:
         return zeroed(self.analysis, self.check_mask(mask))
 
     def gated(self, mask: SoftMask | None = None) -> GatedModule:
-        """The dense module with gate nodes; it shares parameters with :attr:`module`. Gates are open unless ``mask`` is given.
+        """The dense module with gate nodes, open unless ``mask`` is given; it shares parameters with :attr:`module`.
 
         Raises:
             MaskError: the mask does not fit.
@@ -310,7 +315,7 @@ class Program:
 
 
 def kept_units(group: Group, keep: float, round_to: int = 1) -> int:
-    """How many units of a group a keep ratio leaves: at least one, in multiples of ``round_to`` channels for wide groups."""
+    """How many units of a group a keep ratio leaves: at least one, in multiples of ``round_to`` channels if wide."""
     units = max(1, round(keep * group.size))
     if round_to > 1 and group.channels >= 2 * round_to:
         width = max(1, group.channels // group.size)

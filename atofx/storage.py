@@ -67,7 +67,8 @@ def load(path: str | os.PathLike[str], model_factory: Callable[[], nn.Module]) -
     given = {group: vector.numel() for group, vector in mask.items()}
     if expected != given:
         differing = sorted(set(expected.items()) ^ set(given.items()))[:4]
-        raise FileError(f"{name!r} holds a mask of another model than model_factory makes; groups that differ: {differing}")
+        problem = "holds a mask of another model than model_factory makes"
+        raise FileError(f"{name!r} {problem}; groups that differ: {differing}")
     module = program.compact(mask)
     own = _unique(module)
     if own.keys() != tensors.keys() or any(own[key].shape != tensors[key].shape for key in own):
@@ -86,7 +87,8 @@ def _unique(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def _describe(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        low, high = (int(value.min()), int(value.max())) if not value.dtype.is_floating_point and value.numel() else (0, 0)
+        ranged = not value.dtype.is_floating_point and value.numel() > 0
+        low, high = (int(value.min()), int(value.max())) if ranged else (0, 0)
         return {"tensor": list(value.shape), "dtype": str(value.dtype).removeprefix("torch."), "low": low, "high": high}
     if isinstance(value, Mapping):
         return {"dict": {k: _describe(v) for k, v in value.items()}}

@@ -22,7 +22,10 @@ ADVICE = (
     ("normalisation over channels", "use a norm that acts per channel, or leave this stream whole"),
     ("only one unit", "nothing: at least one unit of every group stays"),
     ("depends on the data", "use a constant index (a registered buffer or a literal)"),
-    ("meets a tensor whose coordinates are always kept", "explain what it meets: that tensor is pinned for a reason of its own"),
+    (
+        "meets a tensor whose coordinates are always kept",
+        "explain what it meets: that tensor is pinned for a reason of its own",
+    ),
     ("multiplied with", "explain what it meets: model inputs and pinned tensors keep all their channels"),
 )
 
@@ -79,13 +82,16 @@ def summarize(analysis: Analysis, traced: Traced, flops: int, params: int) -> st
     prunable = [g for g in analysis.groups if g.prunable]
     units = sum(g.size for g in prunable)
     lines = [
-        f"{type(analysis.module).__name__}: {units} prunable units in {len(prunable)} groups; "
-        f"{flops:,} FLOPs (multiply-adds), {params:,} parameters",
+        (
+            f"{type(analysis.module).__name__}: {units} prunable units in {len(prunable)} groups; "
+            f"{flops:,} FLOPs (multiply-adds), {params:,} parameters"
+        ),
         f"{'group':40} {'units':>6} {'axes':>5}  first axes",
     ]
     for group in prunable:
         axes = ", ".join(f"{m.name}[{m.dim}]" for m in group.members[:3])
-        lines.append(f"{group.name:40} {group.size:6} {len(group.members):5}  {axes}{', …' if len(group.members) > 3 else ''}")
+        more = ", …" if len(group.members) > 3 else ""
+        lines.append(f"{group.name:40} {group.size:6} {len(group.members):5}  {axes}{more}")
     pinned = [g for g in analysis.groups if not g.prunable]
     if pinned:
         lines.append("kept whole:")

@@ -21,7 +21,7 @@ class GatedModule(fx.GraphModule):
     gates: GateBank
 
     def set_mask(self, mask: Mapping[str, torch.Tensor] | None) -> None:
-        """Set the gates: group name -> bool or float vector (gradients reach it). Missing groups are open, None opens all.
+        """Set the gates: group name -> bool or float vector (gradients reach it). Missing ones open, None opens all.
 
         Raises:
             MaskError: an unknown group, or a vector of the wrong length.

@@ -41,11 +41,11 @@ def form_groups(lineage: Lineage) -> Grouping:
     pinned = np.zeros(count, dtype=bool)
     reasons: dict[int, str] = {}
     for pin in lineage.pins:
-        labels = np.unique(component_np[pin.ids.numpy()]) if pin.ids.numel() else np.empty(0, dtype=np.int64)
-        place = f" ({pin.op})" if pin.op else ""
-        for label in labels[~pinned[labels]]:
-            reasons[int(label)] = pin.reason + place
-        pinned[labels] = True
+        labels = component_np[pin.ids.numpy()]
+        new = labels[~pinned[labels]]
+        if new.size:
+            reasons.update(dict.fromkeys(new.tolist(), pin.reason + (f" ({pin.op})" if pin.op else "")))
+            pinned[new] = True
     used = (lineage.produced | lineage.consumed).numpy()
     axes = [axis for axis in lineage.leaves.values() if axis.name in lineage.tensor_names]
     live = np.zeros(count, dtype=bool)
@@ -107,38 +107,31 @@ def _components(edges: torch.Tensor, num_ids: int) -> tuple[torch.Tensor, int]:
     return torch.from_numpy(labels.astype(np.int64)), int(count)
 
 
-def _signatures(lineage: Lineage, component: np.ndarray[Any, Any], count: int, axes: list[LeafAxis]) -> np.ndarray[Any, Any]:
-    """A hash per component of the axes and the tensors it appears in.
+def _signatures(
+    lineage: Lineage, component: np.ndarray[Any, Any], count: int, axes: list[LeafAxis]
+) -> np.ndarray[Any, Any]:
+    """A hash per component of how often it appears in which axes and tensors: one random number per appearance, summed.
 
-    How many coordinates of an axis a component holds counts too, so that units of one group have one shape. Tensors count,
-    not only axes, so that every dimension of every tensor is made of whole groups: since no group ends empty,
-    no tensor does.
+    Tensors count, not only axes, so that every dimension of every tensor is made of whole groups: since no group ends
+    empty, no tensor does.
     """
-    generator = np.random.default_rng(0)
-    signature = np.zeros(count, dtype=np.uint64)
-    seen: dict[bytes, None] = {}
-
-    def enter(labels: np.ndarray[Any, Any]) -> None:
-        unique = np.unique(labels)
-        key = unique.tobytes()
-        if key not in seen:
-            seen[key] = None
-            signature[unique] += generator.integers(1, 2**63, dtype=np.uint64)
-
-    for axis in axes:
-        unique, times = np.unique(component[axis.start : axis.start + axis.size], return_counts=True)
-        signature[unique] += generator.integers(1, 2**63, dtype=np.uint64) * times.astype(np.uint64)
-        if bool((times == times[0]).all()):
-            seen[unique.tobytes()] = None
-    done: set[int] = set()
+    places = [np.arange(axis.start, axis.start + axis.size) for axis in axes]
+    done: set[tuple[int, int]] = set()
     for nested in lineage.values.values():
         for value in tensors_in(nested):
             for layer in value.layers:
-                if id(layer.ids) in done:
-                    continue
-                done.add(id(layer.ids))
-                ids = layer.ids.reshape(-1)
-                enter(component[ids[ids >= 0].numpy()])
+                memory = (layer.ids.data_ptr(), layer.ids.numel())  # a view with as many elements holds the same ids
+                if layer.ids.is_contiguous():
+                    if memory in done:
+                        continue
+                    done.add(memory)
+                ids = layer.ids.reshape(-1).numpy()
+                places.append(ids if ids.min() >= 0 else ids[ids >= 0])
+    signature = np.zeros(count, dtype=np.uint64)
+    if places:
+        numbers = np.random.default_rng(0).integers(1, 2**63, len(places), dtype=np.uint64)
+        spread = np.repeat(numbers, [p.size for p in places])
+        np.add.at(signature, component[np.concatenate(places)], spread)
     return signature
 
 
@@ -184,18 +177,20 @@ def _build(
     for axis in axes:
         span = slice(axis.start, axis.start + axis.size)
         in_group = group_of[span]
-        for index in torch.unique(in_group).tolist():
+        first = int(in_group[0])
+        whole = bool((in_group == first).all())
+        for index in [first] if whole else torch.unique(in_group).tolist():
             if index < 0:
                 continue
-            mine = in_group == index
-            role = "producer" if bool(produced[span][mine].any()) or not bool(consumed[span][mine].any()) else "consumer"
-            unit = torch.where(mine, unit_of[span], torch.full_like(unit_of[span], -1))
-            members[index].append(Member(axis.name, axis.dim, role, unit))  # type: ignore[arg-type]
+            mine = slice(None) if whole else in_group == index
+            only_cut = bool(consumed[span][mine].any()) and not bool(produced[span][mine].any())
+            unit = unit_of[span].clone() if whole else torch.where(in_group == index, unit_of[span], -1)
+            members[index].append(Member(axis.name, axis.dim, "consumer" if only_cut else "producer", unit))
     names = _names(members)
     class_reason: list[str | None] = [None] * classes
-    for label in alive:
+    for label in alive[pinned[alive]]:
         index = group_of_component[label]
-        if pinned[label] and class_reason[index] is None:
+        if class_reason[index] is None:
             class_reason[index] = reasons[int(label)]
     groups = []
     for index in range(classes):

@@ -1,7 +1,7 @@
 """Model and example inputs -> graph with a meta value at every node.
 
-Symbolic tracing that also runs on shapes: every proxy knows what it evaluates to at the example input, so control flow on
-shapes is followed (and fixed), while sizes stay dynamic in the emitted code.
+Symbolic tracing that also runs on shapes: every proxy knows what it evaluates to at the example input, so control flow
+on shapes is followed (and fixed), while sizes stay dynamic in the emitted code.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,7 +36,8 @@ class Traced:
     """A traced model.
 
     Attributes:
-        module: shares modules and parameters with the model; every node has ``meta["val"]`` (tensors on the meta device).
+        module: shares modules and parameters with the model; every node has ``meta["val"]``, tensors on the meta
+            device.
         tensors: every parameter and buffer of the *model* by qualified name, and constants of the graph.
         inputs: the example inputs, as given.
         unused: parameters and buffers of the model that the graph does not use.
@@ -85,8 +87,10 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
             leaf = module.get_submodule(node.target)
             used_ids.update(id(t) for t in [*leaf.parameters(), *leaf.buffers()])
     unused = tuple(name for name, t in tensors.items() if id(t) not in used_ids)
-    reachable = {name for name, _ in [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]}
-    ordered = dict(sorted(tensors.items(), key=lambda item: item[0] not in reachable))  # a tied tensor goes by a name in use
+    reachable = set(dict(module.named_parameters(remove_duplicate=False)))
+    reachable.update(dict(module.named_buffers(remove_duplicate=False)))
+    # a tied tensor goes by a name in use
+    ordered = dict(sorted(tensors.items(), key=lambda item: item[0] not in reachable))
     return Traced(module, ordered, example_inputs, unused)
 
 
@@ -266,7 +270,9 @@ class _Tracer(fx.Tracer):
             return True
         return id(m) in self._opaque
 
-    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         composite = COMPOSITES.module(m)
         if composite is not None and not self.is_leaf_module(m, ""):
             return composite(m, *args, **kwargs)
@@ -279,18 +285,18 @@ class _Tracer(fx.Tracer):
         last = next(iter(reversed(self.graph.nodes)), None)
         try:
             return call()
-        except Exception:  # whatever its code raises on proxies, as a leaf it pins what reaches it
+        except Exception:  # noqa: BLE001 - whatever its code raises on proxies, as a leaf it pins what reaches it
             for node in reversed(self.graph.nodes):
                 if node is last:
                     break
                 self.graph.erase_node(node)
-            self._opaque.add(key if isinstance(key, type) or callable(key) and not isinstance(key, nn.Module) else id(key))
+            self._opaque.add(id(key) if isinstance(key, nn.Module) else key)
             return call()
 
     # ------------------------------------------------------------ proxies
 
     def create_arg(self, a: Any) -> Any:
-        if isinstance(a, torch.Tensor) and not isinstance(a, _Proxy):
+        if isinstance(a, torch.Tensor):
             name = self._names.get(id(a))
             if name is None:  # a tensor made while tracing, from no input: a constant of the graph
                 name = f"_constant_{len(self.constants)}"
@@ -314,7 +320,8 @@ class _Tracer(fx.Tracer):
         return proxy
 
     def _is_opaque(self, target: Any) -> bool:
-        return target in self._opaque or (target.__module__ or "").split(".")[0] in ("torch", "math", "operator", "_operator")
+        package = (target.__module__ or "").split(".")[0]
+        return target in self._opaque or package in ("torch", "math", "operator", "_operator")
 
     def _open(self, target: Any, args: Any, kwargs: Any, rest: Any, more: Any) -> Any:
         if target in self._opaque:
@@ -333,7 +340,7 @@ class _Tracer(fx.Tracer):
             )
         return bool(value)
 
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+    def iter(self, obj: Any) -> Iterator[Any]:
         return iter([obj[i] for i in range(len(_concrete(obj)))])
 
     def keys(self, obj: fx.Proxy) -> Any:
@@ -358,8 +365,9 @@ class _Tracer(fx.Tracer):
         module = None
         if node.op == "call_module":
             original = self.root.get_submodule(str(node.target))
-            if _keeps_shape(original) and isinstance(args[0], torch.Tensor):
-                return args[0] if getattr(original, "inplace", False) else torch.empty_like(args[0])
+            short_cut = _shape(original, args)
+            if short_cut is not None:
+                return short_cut
             module = self._twin(original)
         self.inside_evaluation = True
         try:
@@ -388,13 +396,14 @@ _FACTORIES = ("zeros", "ones", "full", "empty", "rand", "randn", "arange", "lins
 
 @contextmanager
 def _factories_as_nodes(tracer: _Tracer) -> Iterator[None]:
-    """While tracing, tensors made in ``forward`` become graph nodes: their sizes may be proxies, which torch itself refuses."""
+    """While tracing, tensors made in ``forward`` become nodes: their sizes may be proxies, which torch refuses."""
     originals = {name: getattr(torch, name) for name in _FACTORIES}
 
     def node_for(original: Any) -> Any:
         def factory(*args: Any, **kwargs: Any) -> Any:
             device = kwargs.get("device")
-            if tracer.inside_evaluation or (device is not None and not isinstance(device, fx.Proxy) and str(device) == "meta"):
+            on_meta = device is not None and not isinstance(device, fx.Proxy) and str(device) == "meta"
+            if tracer.inside_evaluation or on_meta:
                 return original(*args, **kwargs)
             return tracer.create_proxy("call_function", original, args, kwargs)
 
@@ -418,9 +427,12 @@ def _fetch(root: nn.Module, name: str) -> Any:
     return owner
 
 
-def _keeps_shape(module: nn.Module) -> bool:
+def _shape(module: nn.Module, args: tuple[Any, ...]) -> torch.Tensor | None:
+    """The module's result by its record's short cut, None if it has to be run."""
     record = REGISTRY.module(module)
-    return record is not None and record.op.keeps_shape
+    if record is None or record.op.shape is None or len(args) != 1 or not isinstance(args[0], torch.Tensor):
+        return None
+    return record.op.shape(module, args[0])
 
 
 def _remove_dead(graph: fx.Graph, root: nn.Module) -> None:
@@ -496,10 +508,7 @@ def _flat_tensors(value: Any) -> list[torch.Tensor]:
     return []
 
 
-_NOT_THE_USERS = tuple(os.path.dirname(os.path.realpath(m.__file__ or "")) for m in (torch, atofx.ops)) + (
-    os.path.dirname(os.path.realpath(__file__)),
-    "<",
-)
+_NOT_THE_USERS = (*(str(Path(f or "").resolve().parent) for f in (torch.__file__, atofx.ops.__file__, __file__)), "<")
 
 
 def _is_ours(filename: str) -> bool:
@@ -522,6 +531,6 @@ def _message(error: Exception, model: nn.Module) -> str:
     place = _format(traceback.extract_tb(error.__traceback__))
     return (
         f"{type(model).__name__} cannot be traced{place}: {type(error).__name__}: {error}. "
-        "Check that model(*example_inputs) runs; control flow on tensor values and conversions to numpy or Python numbers "
-        "cannot be traced, use tensor operations instead"
+        "Check that model(*example_inputs) runs; control flow on tensor values and conversions to numpy or Python "
+        "numbers cannot be traced, use tensor operations instead"
     )

@@ -20,7 +20,8 @@ class VerifyReport:
 
     Attributes:
         error: largest relative error in float64 of compact against zeroed, and gated against zeroed.
-        flops_predicted, flops_counted: multiply-adds (counted once) by the cost model and by fvcore on the compact module.
+        flops_predicted, flops_counted: multiply-adds (counted once) by the cost model and by fvcore on the compact
+            module.
         params_predicted, params_counted: parameters by the cost model and counted in the compact module.
     """
 
@@ -49,7 +50,9 @@ class VerifyReport:
 
 
 def largest_error(a: Any, b: Any) -> float:
-    """Largest absolute difference over all tensors in two nested results, relative to the largest value of ``b`` (at least 1e-12).
+    """Largest absolute difference over all tensors in two nested results, relative to the largest value of ``b``.
+
+    That value counts as at least 1e-12.
 
     Raises:
         ValueError: the results differ in structure or shape.

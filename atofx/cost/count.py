@@ -80,7 +80,7 @@ def count_flops(module: nn.Module, inputs: Any) -> int:
 def _sharing_copy(module: nn.Module) -> nn.Module:
     """A copy in eval mode with the very tensors of the module (running statistics do not change in eval mode)."""
     tensors = [*module.parameters(), *module.buffers()]
-    return copy.deepcopy(module, {id(t): t for t in tensors}).eval()  # type: ignore[arg-type]
+    return copy.deepcopy(module, {id(t): t for t in tensors}).eval()
 
 
 def analysis(module: nn.Module, inputs: tuple[Any, ...]) -> FlopCountAnalysis:

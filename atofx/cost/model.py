@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,8 +67,9 @@ class CostModel:
             else:
                 parts.append(vector.to(device="cpu", dtype=torch.float64))
         kept = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
-        moved = torch.sparse.mm(self.weights, kept[:, None])[:, 0] if self.units else torch.zeros_like(self.base, dtype=torch.float64)
-        total = self.base.to(torch.float64) + moved
+        total = self.base.to(torch.float64)
+        if self.units:
+            total = total + torch.sparse.mm(self.weights, kept[:, None])[:, 0]
         return total if soft else total.round().long()
 
 
@@ -87,7 +89,7 @@ class _Extents:
                 position += group.size
         self.units = position
         self.base: list[int] = [1]
-        self.columns: list[np.ndarray] = [np.empty(0, dtype=np.int64)]  # type: ignore[type-arg]
+        self.columns: list[np.ndarray[Any, Any]] = [np.empty(0, dtype=np.int64)]
         self._known: dict[bytes, int] = {}
 
     def add(self, ids: Tensor) -> int:
@@ -110,7 +112,8 @@ class _Extents:
         columns = np.concatenate(self.columns)
         indices = torch.from_numpy(np.stack([rows, columns]))
         values = torch.ones(columns.size, dtype=torch.float64)
-        return torch.sparse_coo_tensor(indices, values, (len(self.base), max(self.units, 1)), check_invariants=False).coalesce()
+        shape = (len(self.base), max(self.units, 1))
+        return torch.sparse_coo_tensor(indices, values, shape, check_invariants=False).coalesce()
 
 
 def build_cost_model(analysis: Analysis, node_flops: Mapping[str, int]) -> CostModel:
@@ -137,7 +140,13 @@ def build_cost_model(analysis: Analysis, node_flops: Mapping[str, int]) -> CostM
         ids = [torch.arange(a.start, a.start + a.size) for a in axes if a is not None]
         params.append(_term(extents, tensor.numel(), ids))
     return CostModel(
-        extents.offsets, extents.units, torch.tensor(extents.base), extents.matrix(), _polynomial(flops), _polynomial(params), node_flops
+        extents.offsets,
+        extents.units,
+        torch.tensor(extents.base),
+        extents.matrix(),
+        _polynomial(flops),
+        _polynomial(params),
+        node_flops,
     )
 
 

@@ -35,7 +35,8 @@ class GateBank(nn.Module):
             if size is None:
                 raise MaskError(f"no prunable group is named {name!r}; groups: {', '.join(list(self.sizes)[:8])}, …")
             if vector.shape != (size,):
-                raise MaskError(f"the mask of group {name!r} has shape {tuple(vector.shape)}, the group has {size} units")
+                shape = tuple(vector.shape)
+                raise MaskError(f"the mask of group {name!r} has shape {shape}, the group has {size} units")
             vectors[name] = vector
         self.vectors = vectors
 

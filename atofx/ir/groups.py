@@ -17,7 +17,8 @@ class Member:
     Attributes:
         name: qualified name of the parameter or buffer in the user's model.
         dim: the axis.
-        role: ``"producer"`` if zeroing the coordinates makes the unit's values zero, ``"consumer"`` if they are only cut.
+        role: ``"producer"`` if zeroing the coordinates makes the unit's values zero, ``"consumer"`` if they are only
+            cut.
         unit: LongTensor of the axis' length; the unit of the group each coordinate belongs to, -1 for none.
     """
 

@@ -51,7 +51,7 @@ class GatePoint:
 
 @dataclass(frozen=True, eq=False)
 class CostFactor:
-    """``share`` (numerator, denominator) of a node's dense FLOPs scales with the kept part of each of these id vectors."""
+    """``share`` (numerator, denominator) of a node's dense FLOPs scales with the kept part of each id vector."""
 
     node: fx.Node
     extents: tuple[torch.Tensor, ...]
@@ -63,7 +63,7 @@ class Lineage:
     """Result of the lineage pass.
 
     Attributes:
-        values: node -> value (a :class:`~atofx.ir.values.TensorValue`, a plain Python value, or nested containers of them).
+        values: node -> value: a :class:`~atofx.ir.values.TensorValue`, a plain Python value, or containers of them.
         leaves: every labelled axis of parameters, buffers and constants, by (name, dim).
         edges: int64 (2, E): pairs of ids that are one unit.
         pins: why ids cannot be removed.

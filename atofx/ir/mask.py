@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -75,7 +76,8 @@ class Mask(Mapping[str, torch.Tensor]):
                 vector[torch.tensor(entry["dropped"], dtype=torch.long)] = False
                 vectors[name] = vector
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise FileError(f"not a mask in JSON ({type(error).__name__}: {error}); write one with Mask.save") from error
+            problem = f"{type(error).__name__}: {error}"
+            raise FileError(f"not a mask in JSON ({problem}); write one with Mask.save") from error
         return cls(vectors)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -102,11 +104,12 @@ class Mask(Mapping[str, torch.Tensor]):
             raise FileError(f"{os.fspath(path)}: {error}") from error
 
 
-def _as_bool(name: str, vector: torch.Tensor) -> torch.Tensor:
+def _as_bool(name: str, vector: Any) -> torch.Tensor:
     if not isinstance(vector, torch.Tensor) or vector.dim() != 1:
         raise MaskError(f"the mask of group {name!r} is not a one-dimensional tensor: {vector!r}")
     if vector.dtype != torch.bool:
         if not bool(((vector == 0) | (vector == 1)).all()):
             raise MaskError(f"the mask of group {name!r} holds values other than 0 and 1; a Mask is boolean")
         vector = vector != 0
-    return vector.detach().cpu().clone()
+    copied: torch.Tensor = vector.detach().cpu().clone()
+    return copied

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -30,6 +31,11 @@ class Layer:
     def dims(self) -> tuple[int, ...]:
         """The dimensions along which the id varies."""
         return tuple(d for d, size in enumerate(self.ids.shape) if size > 1)
+
+    @cached_property
+    def clean(self) -> bool:
+        """Whether every element is zero where its unit's producers are."""
+        return not bool(self.nonzero.any())
 
     def with_nonzero(self, value: bool | torch.Tensor) -> Layer:
         """The same ids with another zero fact."""

@@ -228,7 +228,7 @@ def _bind(ctx: LineageContext, module: nn.Module, x: TensorValue, output_size: A
 
 
 def conv_shape(module: nn.Module, x: Tensor) -> Tensor | None:
-    """The result of nn.Conv* (not transposed, numeric padding): floor((n + 2p - d(k - 1) - 1) / s) + 1 per dimension."""
+    """The result of nn.Conv* (not transposed, numeric padding): floor((n + 2p - d(k - 1) - 1) / s) + 1 per axis."""
     spatial = len(module.kernel_size)  # type: ignore[arg-type]
     if isinstance(module.padding, str) or x.dim() != spatial + 2 or x.shape[1] != module.in_channels:
         return None

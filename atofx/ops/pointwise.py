@@ -210,7 +210,8 @@ greater_equal gt hardshrink heaviside hypot i0 igamma igammac isclose isfinite i
 less_equal lgamma log log10 log1p log2 logaddexp logaddexp2 logical_and
 logical_not logical_or logical_xor logit lt masked_fill max maximum min minimum mul multiply mvlgamma
 nan_to_num ne neg negative nextafter not_equal polygamma pow positive rad2deg real reciprocal relu remainder round
-rrelu rsqrt rsub selu sgn sigmoid sign signbit sin sinc sinh softplus sqrt square sub subtract tan tanh threshold true_divide trunc where xlogy
+rrelu rsqrt rsub selu sgn sigmoid sign signbit sin sinc sinh softplus sqrt square sub subtract tan tanh threshold
+true_divide trunc where xlogy
 """.split()
 _AMBIGUOUS = {"max", "min"}  # reductions unless called with two tensors; they have records of their own
 _FUNCTIONAL = """

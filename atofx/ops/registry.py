@@ -45,7 +45,8 @@ class OpRecord:
         name: readable name.
         lineage: how ids move (see :data:`LineageFunction`).
         resize: how a functional call is emitted in the compact graph; None copies it, keeping its numbers.
-        shape: a short cut for tracing a module: its result on the meta device from its only input, None to run the module.
+        shape: a short cut for tracing a module: its result on the meta device from its only input, None to run the
+            module.
     """
 
     name: str
