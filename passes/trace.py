@@ -227,7 +227,7 @@ class _Tracer(fx.Tracer):
             graph = super().trace(root, concrete_args)
         if not self._training.users:
             graph.erase_node(self._training)
-        _remove_dead(graph, root)
+        _remove_dead(graph)
         return graph
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
@@ -435,7 +435,7 @@ def _shape(module: nn.Module, args: tuple[Any, ...]) -> torch.Tensor | None:
     return record.op.shape(module, args[0])
 
 
-def _remove_dead(graph: fx.Graph, root: nn.Module) -> None:
+def _remove_dead(graph: fx.Graph) -> None:
     """Erase nodes nobody reads, except modules (statistics), inputs and in-place changes."""
     for node in reversed(graph.nodes):
         if node.users or node.op not in ("call_function", "call_method", "get_attr"):

@@ -294,9 +294,10 @@ def configure_bilinear(module: nn.Module, resizer: Resizer, node: fx.Node) -> No
 
 def linear_shape(module: nn.Module, x: Tensor) -> Tensor | None:
     """The result of nn.Linear."""
+    assert isinstance(module, nn.Linear)
     if not x.dim() or x.shape[-1] != module.in_features:
         return None
-    return x.new_empty((*x.shape[:-1], module.out_features))  # type: ignore[arg-type]
+    return x.new_empty((*x.shape[:-1], module.out_features))
 
 
 _LINEAR = OpRecord("linear", linear, shape=linear_shape)

@@ -229,18 +229,17 @@ def _bind(ctx: LineageContext, module: nn.Module, x: TensorValue, output_size: A
 
 def conv_shape(module: nn.Module, x: Tensor) -> Tensor | None:
     """The result of nn.Conv* (not transposed, numeric padding): floor((n + 2p - d(k - 1) - 1) / s) + 1 per axis."""
-    spatial = len(module.kernel_size)  # type: ignore[arg-type]
-    if isinstance(module.padding, str) or x.dim() != spatial + 2 or x.shape[1] != module.in_channels:
+    assert isinstance(module, nn.modules.conv._ConvNd)
+    padding, kernel = module.padding, module.kernel_size
+    if isinstance(padding, str) or x.dim() != len(kernel) + 2 or x.shape[1] != module.in_channels:
         return None
     sizes = [
         (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, p, d, k, s in zip(
-            x.shape[2:], module.padding, module.dilation, module.kernel_size, module.stride, strict=True  # type: ignore[arg-type]
-        )
+        for n, p, d, k, s in zip(x.shape[2:], padding, module.dilation, kernel, module.stride, strict=True)
     ]
     if min(sizes) < 1:
         return None
-    return x.new_empty((x.shape[0], module.out_channels, *sizes))  # type: ignore[arg-type]
+    return x.new_empty((x.shape[0], module.out_channels, *sizes))
 
 
 _KINDS: tuple[tuple[int, bool, type[nn.Module], tuple[Any, ...]], ...] = (

@@ -27,14 +27,12 @@ def pad(
             dim = x.ndim - 1 - position
             before, after = pad[2 * position], pad[2 * position + 1]
             if before or after:
-                layer = _pad_dim(ctx, layer, x.shape, dim, (before, after), mode, fill)
+                layer = _pad_dim(ctx, layer, dim, (before, after), mode, fill)
         layers.append(layer)
     return ctx.value(ctx.out, layers)
 
 
-def _pad_dim(
-    ctx: LineageContext, layer: Layer, shape: Sequence[int], dim: int, amount: tuple[int, int], mode: str, fill: float
-) -> Layer:
+def _pad_dim(ctx: LineageContext, layer: Layer, dim: int, amount: tuple[int, int], mode: str, fill: float) -> Layer:
     if layer.ids.shape[dim] == 1:
         if mode == "constant" and fill != 0 and max(amount) > 0:
             return layer.with_nonzero(True)

@@ -16,7 +16,7 @@ from atofx.ops.resize import Resizer
 def recurrent(ctx: LineageContext, input: TensorValue, *state: Any, **kwargs: Any) -> Any:
     """RNN, LSTM, GRU (and their cells): columns of the first layer's input weights follow the input's channels."""
     module = ctx.module
-    assert module is not None
+    assert isinstance(module, (nn.RNNBase, nn.RNNCellBase))
     ctx.pin_value((state, kwargs), "is the state of a recurrent layer")
     x = ctx.confine(input, [input.ndim - 1], "a recurrent layer runs along it")
     first = ("weight_ih_l0", "weight_ih_l0_reverse", "weight_ih")
@@ -34,7 +34,7 @@ def recurrent(ctx: LineageContext, input: TensorValue, *state: Any, **kwargs: An
             else:
                 ctx.pin(labelled, "belongs to the state of a recurrent layer, which is kept whole")
 
-    width, state_width = x.shape[-1], int(module.hidden_size)  # type: ignore[arg-type]
+    width, state_width = x.shape[-1], module.hidden_size
     ctx.cost([] if layer is None else [layer.ids], share=(width, width + state_width))
     ctx.cost([], share=(state_width, width + state_width))
     if layer is not None:
