@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -519,3 +521,40 @@ class TinyTransformer(nn.Module):
         x = x + self.attention(y, y, y, need_weights=False)[0]
         x = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
         return self.output(self.norm3(x))
+
+
+@family.case(tokens())
+class HeadsFoldedIntoBatch(Separate):
+    """Heads and samples share the first dimension, as older code has it."""
+
+    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        b, n, c = q.shape
+        q, k, v = (y.view(b, n, HEADS, 4).transpose(1, 2).reshape(b * HEADS, n, 4) for y in (q, k, v))
+        y = torch.bmm(F.softmax(torch.bmm(q, k.transpose(1, 2)) * 0.5, -1), v)
+        return y.view(b, HEADS, n, 4).transpose(1, 2).reshape(b, n, c)
+
+
+@family.case(tokens(), SEPARATE)
+class ScaledByMath(Separate):
+    """nanoGPT's scale: math.sqrt of the head width."""
+
+    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        b, n, c = q.shape
+        q, k, v = (y.view(b, n, HEADS, c // HEADS).transpose(1, 2) for y in (q, k, v))
+        share = (q @ k.transpose(-2, -1) * (1.0 / math.sqrt(k.size(-1)))).softmax(-1)
+        return (share @ v).transpose(1, 2).contiguous().view(b, n, c)
+
+
+@family.case(tokens())
+class MaskOfSizes(Separate):
+    """The causal mask is a slice of a longer buffer, cut to the number of tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("bias", torch.tril(torch.ones(9, 9)).view(1, 1, 9, 9))
+
+    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        b, n, c = q.shape
+        q, k, v = (y.view(b, n, HEADS, c // HEADS).transpose(1, 2) for y in (q, k, v))
+        scores = (q @ k.mT * 0.5).masked_fill(self.bias[:, :, :n, :n] == 0, float("-inf"))
+        return (scores.softmax(-1) @ v).transpose(1, 2).reshape(b, n, c)

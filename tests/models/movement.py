@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -500,9 +503,9 @@ class CropChannels(Sandwich):
         return F.pad(x, (0, 0, 0, 0, -1, -2))
 
 
-@family.case(image())
+@family.case(image(), PINNED)
 class PadSpaceWithOnes(Sandwich):
-    """A border of ones is not zero in a dropped channel."""
+    """A border of ones is not zero in a dropped channel: pinned."""
 
     def trap(self, x: Tensor) -> Tensor:
         return F.pad(x, (1, 1, 1, 1), value=1.0)
@@ -960,3 +963,145 @@ class MaxUnpool(Sandwich):
     def trap(self, x: Tensor) -> Tensor:
         y, places = F.max_pool2d(x, 2, return_indices=True)
         return F.max_unpool2d(y, places, 2)
+
+
+class SpelledOut(Sandwich):
+    """``conv1 -> function -> conv2`` with as many channels as the function leaves."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], seen: int) -> None:
+        self.seen = seen
+        super().__init__()
+        self.function = function
+
+    def trap(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+for _name, (_seen, _spelling, _expect, _trap) in {
+    "keywords": (
+        8,
+        lambda x: torch.transpose(input=F.relu(input=torch.permute(input=x, dims=(0, 2, 1, 3))), dim0=2, dim1=1),
+        PRUNABLE,
+        "everything by keyword, the input too",
+    ),
+    "more_keywords": (
+        8,
+        lambda x: F.avg_pool2d(input=F.pad(input=x, pad=(0, 0, 1, 1)), kernel_size=3, stride=1),
+        PRUNABLE,
+        "pools and pads by keyword",
+    ),
+    "flatten_keywords": (
+        8,
+        lambda x: torch.reshape(input=torch.flatten(input=x, start_dim=2), shape=(x.size(dim=0), 8, 6, -1)),
+        PRUNABLE,
+        "views by keyword",
+    ),
+    "cat_keywords": (16, lambda x: torch.cat(tensors=(x, x), axis=1), {"conv2.weight:1": (16, 8)}, "cat by keyword"),
+    "split_keywords": (
+        8,
+        lambda x: torch.cat(torch.split(tensor=x, split_size_or_sections=[3, 5], dim=1), dim=1),
+        PRUNABLE,
+        "split by keyword, its tuple joined whole",
+    ),
+    "index_keywords": (
+        2,
+        lambda x: torch.index_select(input=x, dim=-3, index=torch.tensor([6, 1])),
+        {"conv2.weight:1": 2},
+        "index_select by keyword, dim from the end",
+    ),
+    "chunks_reversed": (8, lambda x: torch.cat(x.chunk(4, 1)[::-1], 1), {}, "a slice of the tuple of chunks"),
+    "chunks_in_part": (4, lambda x: torch.cat(x.chunk(4, 1)[1:3], 1), {}, "part of the tuple of chunks"),
+    "index_moves_to_front": (
+        3,
+        lambda x: x[:, [5, 0, 2], :, [1, 1, 1]].permute(1, 0, 2).unsqueeze(-1),
+        {},
+        "two lists apart from each other move what they pick to the front",
+    ),
+    "index_by_two_lists": (
+        3,
+        lambda x: x[:, [5, 0, 2], [1, 1, 4]].unsqueeze(2),
+        {},
+        "channels and rows in pairs",
+    ),
+    "pad_to_a_width": (12, lambda x: F.pad(x, (0, 0, 0, 0, 0, 12 - x.shape[1])), {}, "padded up to a fixed width"),
+    "repeat_to_a_width": (16, lambda x: x.repeat(1, 16 // x.shape[1], 1, 1), {}, "repeated up to a fixed width"),
+    "cut_to_a_share": (6, lambda x: x[:, : -(x.shape[1] // 4)], {}, "a quarter of the width is cut off at the end"),
+    "cut_to_an_int": (4, lambda x: x[:, : int(x.shape[1] * 0.5)], {}, "half of the width as an int of a product"),
+    "split_by_share": (8, lambda x: torch.cat(torch.split(x, x.shape[1] // 2, dim=1)[::-1], 1), {}, "halves by size"),
+    "scaled_by_math": (8, lambda x: x / math.sqrt(x.size(1)), PRUNABLE, "math.sqrt of the width: the number stays"),
+    "repeat_one_map": (8, lambda x: x * x.sum(1, keepdim=True).repeat(1, 8, 1, 1), {}, "one map repeated 8 times"),
+    "roll_flat": (8, lambda x: torch.roll(x, 1), {}, "a roll without dimensions rolls the flattened tensor"),
+    "rotated": (8, lambda x: torch.rot90(x, 1, (2, 3)), PRUNABLE, "rotated in space"),
+    "rotated_through_channels": (6, lambda x: torch.rot90(x, 1, (1, 2)), {}, "rotated from channels into rows"),
+    "reinterpreted": (6, lambda x: x.reshape(x.shape[0], 6, 8, 6), {}, "rows and channels reinterpreted, not moved"),
+    "diagonal": (
+        8,
+        lambda x: torch.diagonal(x, dim1=2, dim2=3).unsqueeze(-1),
+        PRUNABLE,
+        "diagonals of pictures",
+    ),
+    "diagonal_through_channels": (
+        6,
+        lambda x: torch.diagonal(x, dim1=1, dim2=2).permute(0, 2, 1).unsqueeze(-1),
+        {},
+        "a diagonal through channels and rows takes one pixel row of each channel",
+    ),
+    "triangle": (8, lambda x: x.tril() + torch.triu(x, 1), {}, "the triangles of each picture"),
+    "triangle_of_channels": (
+        8,
+        lambda x: x.transpose(1, 2).tril().transpose(1, 2),
+        {},
+        "rows and channels",
+    ),
+    "meshed": (
+        8,
+        lambda x: x.movedim((1, 2), (2, 1)).contiguous().movedim(1, 2),
+        PRUNABLE,
+        "two dimensions moved",
+    ),
+    "stacked_and_indexed": (8, lambda x: torch.stack([x, x * 2, x * 3], 1)[:, 1], PRUNABLE, "one of a stack"),
+    "interleaved_by_stack": (
+        16,
+        lambda x: torch.stack((x[:, ::2], x[:, 1::2]), 2).reshape(x.shape[0], -1, *x.shape[2:]).repeat(1, 2, 1, 1),
+        {},
+        "channels taken apart, stacked together and repeated",
+    ),
+    "hsplit": (8, lambda x: torch.cat(torch.hsplit(x, (3,))[::-1], 1), {}, "hsplit cuts channels at places"),
+    "squeezed": (8, lambda x: x.unsqueeze(1).squeeze().reshape(x.shape[0], -1, 6, 6), {}, "squeeze of all ones"),
+    "take_along": (
+        8,
+        lambda x: torch.take_along_dim(x, torch.arange(7, -1, -1).view(1, 8, 1, 1), 1),
+        {},
+        "channels taken by a constant index tensor with dimensions",
+    ),
+    "masked_select_of_space": (8, lambda x: x[:, :, torch.arange(6) > 2], PRUNABLE, "rows by a constant condition"),
+    "copies_in_batch": (
+        8,
+        lambda x: x.unsqueeze(0).expand(2, -1, -1, -1, -1).flatten(0, 1),
+        PRUNABLE,
+        "samples repeated",
+    ),
+}.items():
+    family.add(
+        f"spelled_{_name}",
+        lambda spelling=_spelling, seen=_seen: SpelledOut(spelling, seen),
+        image(),
+        _trap,
+        _expect,
+    )
+
+
+@family.case(image())
+class ShapesOfAnother(nn.Module):
+    """Sizes are read from another tensor than the one they are used for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.side = conv(3, 8), conv(3, 12)
+        self.conv2 = conv(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, y = self.conv1(x), self.side(x)
+        y = y[:, : x.shape[1]]
+        flat = x.view(y.shape[0], y.shape[1], -1) * y.reshape(x.shape[0], x.shape[1], -1)
+        return self.conv2(flat.view(y.shape))

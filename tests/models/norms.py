@@ -76,7 +76,7 @@ def _norms() -> dict[str, tuple[Callable[[], nn.Module], dict[str, Expected], st
         "layer_whole": (lambda: nn.LayerNorm([8, 6, 6]), {}, "layer norm over channels and pixels"),
         "layer_in_space": (
             lambda: nn.LayerNorm([6, 6]),
-            {"norm.weight:0": 0, "norm.bias:0": 0},
+            {"norm.weight:0": 0, "norm.bias:0": 0, "conv1.weight:0": 0},
             "layer norm over pixels only: its bias is added to dropped channels too",
         ),
         "layer_in_space_without_affine": (
@@ -306,3 +306,74 @@ class NormOverConcatWithImage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv2(self.norm(torch.cat([self.conv1(x), x], 1)))
+
+
+@family.case(image(), may_refuse=True)
+class SpectralNorm(nn.Module):
+    """A hook computes the weight before each call: the module's weight is no parameter. Refused, or exact."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.utils.spectral_norm(conv(3, 8))
+        self.conv2 = nn.utils.spectral_norm(conv(8, 6))
+        self.conv3 = conv(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv3(F.relu(self.conv2(F.relu(self.conv1(x)))))
+
+
+@family.case(image())
+class ChannelsFoldedIntoBatch(nn.Module):
+    """Each channel is an image of its own for a shared convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = conv(3, 8)
+        self.each = conv(1, 2, bias=False)
+        self.conv2 = conv(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        b, c, h, w = x.shape
+        return self.conv2(self.each(x.reshape(b * c, 1, h, w)).reshape(b, c * 2, h, w))
+
+
+@family.case(image(), {"conv1.weight:0": 0})
+class NormOfChannelsFoldedIntoBatch(nn.Module):
+    """The same with a batch norm behind: dropped channels would be part of its statistics, so pinned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = conv(3, 8)
+        self.each = conv(1, 2)
+        self.norm = nn.BatchNorm2d(2)
+        self.conv2 = conv(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        b, c, h, w = x.shape
+        return self.conv2(F.relu(self.norm(self.each(x.reshape(b * c, 1, h, w)))).reshape(b, c * 2, h, w))
+
+
+@family.case(image())
+class NormOverHeight(Sandwich):
+    """Batch norm on a transposed image takes rows for channels and averages over channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(6)
+
+    def trap(self, x: Tensor) -> Tensor:
+        return self.norm(x.transpose(1, 2)).transpose(1, 2)
+
+
+@family.case(lambda batch: torch.randn(3, 6 + batch, 6, dtype=torch.float64), PRUNABLE)
+class WithoutBatch(nn.Module):
+    """An image without a batch dimension: channels come first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.norm, self.conv2 = conv(3, 8), nn.InstanceNorm2d(8, affine=True), conv(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(F.max_pool2d(self.norm(self.conv1(x)), 2))

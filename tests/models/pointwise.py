@@ -68,6 +68,11 @@ def _not_zero_at_zero() -> dict[str, tuple[Callable[[Tensor], Tensor], str]]:
         "number_minus": (lambda x: 1 - x, "1 - 0 = 1"),
         "masked_fill": (lambda x: x.masked_fill(x < 0.1, 5.0), "a dropped channel is filled with 5"),
         "is_zero": (lambda x: (x == 0).double(), "0 == 0 is 1"),
+        "threshold_of_shifted": (lambda x: F.threshold(x + 7, 5.0, 0.0), "at zero the value is 7, above the threshold"),
+        "selected_by_shifted": (lambda x: torch.where(x + 7 > 5, x + 7, 0.0), "at zero the condition holds"),
+        "equal_to_shift": (lambda x: (x + 7 == 7).double() + x, "at zero, and only there, the comparison holds"),
+        "shrunk_after_shift": (lambda x: F.hardshrink(x + 7, 5.0), "at zero the value is beyond the threshold"),
+        "remainder_of_shifted": (lambda x: torch.remainder(x.round() + 7, 10.0), "7 modulo 10 is 7"),
         "where_one": (lambda x: torch.where(x > 0, x, torch.ones_like(x)), "where() picks the one at zero"),
         "plus_ones": (
             lambda x: x + torch.ones(x.shape[0], x.shape[1], x.shape[2], x.shape[3]),
@@ -75,7 +80,7 @@ def _not_zero_at_zero() -> dict[str, tuple[Callable[[Tensor], Tensor], str]]:
         ),
         "divided_by_own_norm": (
             lambda x: x / x.square().mean((2, 3), keepdim=True).sqrt(),
-            "0 / 0 is not a number and zero columns do not stop it, so it is pinned",
+            "0 / 0 is not a number, and spreads",
         ),
     }
 
@@ -93,8 +98,8 @@ for _name, (_function, _why) in _not_zero_at_zero().items():
         f"not_zero_{_name}",
         lambda function=_function: Pointwise(function),
         image(),
-        f"{_why}: consumed by a convolution while not zero, a channel is pinned or its columns are zeroed with it.",
-        PINNED if _name == "divided_by_own_norm" else None,
+        f"{_why}: what is consumed by a convolution while not zero must be pinned.",
+        PINNED,
     )
 
 
@@ -161,7 +166,7 @@ class SpatialGate(nn.Module):
         return self.conv2(x * torch.sigmoid(self.map(x)))
 
 
-@family.case(image())
+@family.case(image(), PINNED)
 class SpatialShift(nn.Module):
     """A one-channel map is added to all channels by broadcasting: none is zero any more."""
 
@@ -443,9 +448,9 @@ class SigmoidMeetsTanh(nn.Module):
         return self.conv2(a * b) + self.conv3(a + b)
 
 
-@family.case(image())
+@family.case(image(), {"conv1.weight:0": 0, "side.weight:0": 0})
 class SigmoidTimesSigmoid(nn.Module):
-    """Two gates multiplied are not zero at zero."""
+    """Two gates multiplied are not zero at zero: pinned."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -457,7 +462,7 @@ class SigmoidTimesSigmoid(nn.Module):
         return self.conv2(torch.sigmoid(self.conv1(x)) * torch.sigmoid(self.side(x)))
 
 
-@family.case(image(), PRUNABLE)
+@family.case(image())
 class ConstantShiftUndone(Sandwich):
     """(x + 3) - 3 is zero at zero although x + 3 is not; a gate behind x would do, one behind x + 3 would not."""
 
@@ -556,3 +561,71 @@ class StochasticDepth(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         return self.conv2(x + self.drop(self.conv1(x)))
+
+
+@family.case(image(), PRUNABLE | {"film.weight:0": (16, 8), "film.bias:0": (16, 8)})
+class FeatureWiseModulation(nn.Module):
+    """FiLM: a vector predicts a factor and a shift for each channel; both go with the channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = conv(3, 8)
+        self.film = nn.Linear(3, 16)
+        self.conv2 = conv(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor, shift = self.film(x.mean((2, 3))).chunk(2, dim=1)
+        return self.conv2(self.conv1(x) * (1 + factor[:, :, None, None]) + shift[:, :, None, None])
+
+
+@family.case(image())
+class LiteralTensor(Sandwich):
+    """Factors written out as numbers, one for each channel."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        return x * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]).view(1, -1, 1, 1)
+
+
+@family.case(image())
+class RunningAverageByHand(Sandwich):
+    """A buffer follows the mean of each channel in place: tracing must not move it, a step moves it everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("average", torch.full((8,), 0.2))
+
+    def trap(self, x: Tensor) -> Tensor:
+        self.average.mul_(0.9).add_(x.detach().mean((0, 2, 3)), alpha=0.1)
+        return x * self.average[:, None, None]
+
+
+@family.case(image())
+class OutKeyword(Sandwich):
+    """The result is written into another tensor by ``out=``; it is that tensor which is read."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        free = x.detach()
+        y = torch.empty_like(free)
+        torch.add(free, 1.0, out=y)
+        z = free * 2
+        torch.sigmoid(free, out=z)
+        return y * x + z
+
+
+@family.case(image())
+class ReadAfterOutKeyword(Sandwich):
+    """What ``out=`` fills was zero-preserving before."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        free = x.detach()
+        y = free * 2
+        torch.cos(free, out=y)
+        return y
+
+
+@family.case(image())
+class DividedByElementCount(Sandwich):
+    """The number of elements counts channels, pixels and samples: the old channels, but the new samples."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        return x * (x.numel() / 1000) + x * (x.shape[0] * x.shape[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -31,6 +32,12 @@ ALONE: dict[str, Expected] = {"conv1.weight:0": (8, 8)}
 FIXED: dict[str, Expected] = {"conv1.weight:0": 0}
 
 
+def _implicit_softmax(x: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return F.softmax(x)
+
+
 def _over_channels() -> dict[str, tuple[Callable[[Tensor], Tensor], dict[str, Expected], str]]:
     return {
         "sum": (lambda x: x.sum(1, keepdim=True), ALONE, "a sum over channels is exact: a zero adds nothing"),
@@ -51,6 +58,26 @@ def _over_channels() -> dict[str, tuple[Callable[[Tensor], Tensor], dict[str, Ex
             FIXED,
             "mean and maximum over channels, as in CBAM: pinned by the maximum",
         ),
+        "least_norm": (
+            lambda x: x.norm(float("-inf"), 1, True),
+            FIXED,
+            "this norm is a minimum",
+        ),
+        "mean_by_axis": (lambda x: x.mean(axis=1, keepdims=True), {}, "the mean under NumPy's names"),
+        "mean_by_keyword": (lambda x: torch.mean(input=x, dim=1, keepdim=True), {}, "the mean by keywords alone"),
+        "mean_of_all": (lambda x: x.mean() * x.sum(1, keepdim=True), {}, "a mean over everything"),
+        "mean_from_the_end": (
+            lambda x: x.mean([-1, -3], keepdim=True),
+            {},
+            "channels and columns from the end",
+        ),
+        "nan_sum": (lambda x: x.nansum(1, keepdim=True), {}, "a sum that skips what is no number"),
+        "norm_by_two_names": (lambda x: torch.norm(x, dim=1, p=1, keepdim=True), {}, "keywords in another order"),
+        "sum_by_einsum": (lambda x: torch.einsum("bchw->bhw", x).unsqueeze(1), {}, "a sum spelled as einsum"),
+        "count": (lambda x: (x > 0).sum(1, keepdim=True).double(), {}, "how many channels are positive"),
+        "share": (lambda x: (x > 0).double().mean(1, keepdim=True), {}, "which share of the old channels is positive"),
+        "any": (lambda x: (x > 0).any(1, keepdim=True).double(), {}, "whether any channel is positive"),
+        "all": (lambda x: (x > -9).all(1, keepdim=True).double() * x.sum(1, True), {}, "whether all channels are so"),
         "cosine": (lambda x: F.cosine_similarity(x, x.roll(1, 2), dim=1).unsqueeze(1), {}, "a cosine over channels"),
     }
 
@@ -58,7 +85,7 @@ def _over_channels() -> dict[str, tuple[Callable[[Tensor], Tensor], dict[str, Ex
 def _along_channels() -> dict[str, tuple[Callable[[Tensor], Tensor], dict[str, Expected], str]]:
     pinned, prunable = dict(PINNED), dict(PRUNABLE)
     return {
-        "centred": (lambda x: x - x.mean(1, keepdim=True), {}, "minus the mean over channels, a zero is not zero"),
+        "centred": (lambda x: x - x.mean(1, keepdim=True), pinned, "minus the mean over channels, a zero is not zero"),
         "softmax": (lambda x: x.softmax(1), pinned, "softmax over channels gives each zero a share: pinned"),
         "log_softmax": (lambda x: F.log_softmax(x, dim=1), pinned, "log-softmax over channels: pinned"),
         "softmax_module": (nn.Softmax(dim=-3), pinned, "softmax over channels as a module: pinned"),
@@ -72,11 +99,16 @@ def _along_channels() -> dict[str, tuple[Callable[[Tensor], Tensor], dict[str, E
             prunable,
             "divided by a sum over channels, zeros stay zero and add nothing",
         ),
+        "sort": (lambda x: x.sort(1, True).values, pinned, "sorted channels"),
+        "cummax": (lambda x: torch.cummax(x, 1)[0], pinned, "a running maximum over channels: pinned"),
+        "cumprod": (lambda x: torch.cumprod(x, dim=1), pinned, "a running product stops at a zero: pinned"),
+        "softmin": (nn.Softmin(dim=1), pinned, "softmin over channels: pinned"),
+        "implicit_softmax": (_implicit_softmax, pinned, "softmax without a dimension means channels here: pinned"),
         "local_response_norm": (nn.LocalResponseNorm(3), pinned, "a window over neighbouring channels: pinned"),
         "softmax_in_space": (
             lambda x: x.flatten(2).softmax(-1).view_as(x),
-            {},
-            "softmax over pixels of a zero channel is uniform, not zero",
+            pinned,
+            "softmax over pixels of a zero channel is uniform, not zero: pinned",
         ),
         "softmax_in_space_times_value": (
             lambda x: x * x.flatten(2).softmax(2).view(x.shape),
@@ -228,9 +260,9 @@ class OuterProduct(nn.Module):
         return self.fc(torch.einsum("bti,btj->btij", self.a(x), self.b(x)).reshape(-1, 5, 20))
 
 
-@family.case(image(), {"mix.weight:0": 0, "mix.bias:0": 0})
+@family.case(image(), PINNED | {"mix.weight:0": 0, "mix.bias:0": 0})
 class LinearOverWidth(Sandwich):
-    """A linear layer along image rows adds its bias to every channel, dropped or not."""
+    """A linear layer along image rows adds its bias to every channel, dropped or not: pinned."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -301,3 +333,67 @@ class GroupedMean(Sandwich):
 
     def trap(self, x: Tensor) -> Tensor:
         return x.unflatten(1, (2, 4)).mean(2)
+
+
+class TokenTrap(nn.Module):
+    """``fc1 -> function -> fc2`` on tokens."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(6, 8), nn.Linear(8, 4)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.function(self.fc1(x)))
+
+
+TOKENS_PINNED: dict[str, Expected] = {"fc1.weight:0": 0, "fc2.weight:1": 0}
+TOKENS_PRUNABLE: dict[str, Expected] = {"fc1.weight:0": (8, 8), "fc2.weight:1": (8, 8)}
+for _name, (_function, _expect, _trap) in {
+    "sort": (lambda x: x.sort()[0], TOKENS_PINNED, "sort without a dimension sorts the last one: pinned"),
+    "argsort": (lambda x: x.argsort().double(), TOKENS_PINNED, "argsort without a dimension: pinned"),
+    "sort_tokens": (lambda x: x.sort(1, descending=True)[0], TOKENS_PRUNABLE, "each channel is sorted on its own"),
+    "implicit_softmax": (_implicit_softmax, {}, "softmax of a 3d tensor without a dimension runs over the batch"),
+    "log_sigmoid": (F.logsigmoid, TOKENS_PINNED, "log(sigmoid(0)) = -log 2"),
+    "layer_norm": (lambda x: F.layer_norm(x, (8,)), {}, "a functional layer norm with a literal shape"),
+    "layer_norm_tokens": (lambda x: F.layer_norm(x, (5, 8)), {}, "a functional layer norm over tokens and channels"),
+    "rms_norm": (lambda x: F.rms_norm(x, [8]), {}, "a functional RMS norm with a literal shape"),
+    "fft": (lambda x: torch.fft.fft(x, dim=1).real, {}, "a Fourier transform along tokens"),
+    "fft_channels": (lambda x: torch.fft.fft(x).abs(), TOKENS_PINNED, "a Fourier transform along channels: pinned"),
+    "difference": (lambda x: F.pad(x.diff(dim=-1), (0, 1)), TOKENS_PINNED, "differences of neighbours: pinned"),
+    "lower_triangle": (lambda x: x @ torch.ones(8, 8, dtype=x.dtype).tril(), {}, "a running sum as a matrix product"),
+    "identity_matrix": (lambda x: x @ torch.eye(8, dtype=x.dtype), {}, "a product with the identity"),
+    "pairwise": (lambda x: x * torch.cdist(x, x).sum(-1, keepdim=True), {}, "distances between tokens"),
+    "mean_of_outer": (
+        lambda x: (x.unsqueeze(-1) * x.unsqueeze(-2)).mean(axis=2),
+        {},
+        "the mean over one side of an outer product keeps the other",
+    ),
+}.items():
+    family.add(f"tokens_{_name}", lambda function=_function: TokenTrap(function), tokens(), _trap, _expect)
+
+
+@family.case(tokens(), {"fc1.weight:0": (8, 8)})
+class FixedMixing(nn.Module):
+    """A fixed matrix in a buffer mixes the channels: its rows are cut, its columns are new channels nobody learns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(6, 8)
+        self.register_buffer("matrix", torch.cos(torch.outer(torch.arange(8.0), torch.arange(7.0))))
+        self.fc2 = nn.Linear(7, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.fc1(x) @ self.matrix)
+
+
+@family.case(image(), {"conv1.weight:0": 0})
+class WeightInOutput(nn.Module):
+    """A penalty on a weight is part of the output: the weight must stay whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = conv(3, 8), conv(8, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.conv2(self.conv1(x)), (self.conv1.weight + 1).square().mean()

@@ -516,6 +516,19 @@ class ConditionOnModule(Sandwich):
         return self.scale(x) if self.doubled else x
 
 
+@family.case(image(), may_refuse=True)
+class HookChangesOutput(nn.Module):
+    """A forward hook replaces what a layer returns: refused, or seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = conv(3, 8), conv(8, 4)
+        self.conv1.register_forward_hook(lambda module, inputs, output: output.flip(1) + 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(self.conv1(x))
+
+
 # ------------------------------------------------------------------------------------------------------- small wholes
 
 RESIDUAL: dict[str, Expected] = {
