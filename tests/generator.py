@@ -505,13 +505,164 @@ def _in_place(random: Random, x: Tensor) -> Made:
         F.relu(y, inplace=True)
         return y - v
 
+    def built_by_copies(m: None, v: Tensor) -> Tensor:
+        y = torch.zeros_like(v)
+        y[:, half:].copy_(v[:, half:])
+        y[:, :half].add_(v[:, :half], alpha=0.5)
+        return y
+
+    def flat_view(m: None, v: Tensor) -> Tensor:
+        y = v.clone()
+        y.flatten(1).tanh_()
+        y.transpose(1, 2).mul_(0.5)
+        return y
+
     return random.choice(
         (
             Made("augmented", augmented),
             Made("mul_on_a_view", on_a_view),
             Made("add_on_a_view", shift_a_view),
             Made("relu_result_dropped", relu),
+            Made("built_by_copies", built_by_copies),
+            Made("through_flat_view", flat_view),
         )
+    )
+
+
+def _swap_roles(random: Random, x: Tensor) -> Made:
+    """Channels become rows or columns, moved or reinterpreted: what is behind runs along other dimensions."""
+    _, c, h, w = x.shape
+    kind = random.choice(("transpose", "permute", "reinterpret", "merge", "by_size"))
+    if kind == "transpose":
+        return Made("channels_to_rows", lambda m, v: v.transpose(1, 2))
+    if kind == "permute":
+        return Made("channels_to_columns", lambda m, v: v.permute(0, 3, 2, 1))
+    if kind == "reinterpret":
+        return Made(f"reshape({h}, {c}, {w})", lambda m, v: v.reshape(-1, h, c, w))
+    if kind == "merge":
+        return Made("rows_into_channels", lambda m, v: v.flatten(1, 2).unsqueeze(2))
+    return Made(
+        "columns_into_channels", lambda m, v: v.permute(0, 3, 1, 2).reshape(v.size(0), v.size(3) * v.size(1), 1, -1)
+    )
+
+
+def _regroup(random: Random, x: Tensor) -> Made | None:
+    """View the channels as a rectangle and do something along one of its sides."""
+    groups = _divisor(random, x.shape[1], 2)
+    if groups is None or groups == x.shape[1]:
+        return None
+    inner = x.shape[1] // groups
+    functions: dict[str, Function] = {
+        "sum_of_groups": lambda m, v: v.unflatten(1, (groups, inner)).sum(1),
+        "mean_in_groups": lambda m, v: v.unflatten(1, (groups, inner)).mean(2),
+        "softmax_in_groups": lambda m, v: (v.unflatten(1, (groups, inner)).softmax(2) * 2 - 1).flatten(1, 2) * v,
+        "one_group": lambda m, v: v.view(v.shape[0], groups, -1, v.shape[2], v.shape[3])[:, -1],
+        "group_times_all": lambda m, v: (
+            v.unflatten(1, (groups, -1)) * v.unflatten(1, (groups, -1))[:, :1].tanh()
+        ).flatten(1, 2),
+        "index_times_all": lambda m, v: (
+            v.unflatten(1, (groups, -1))[:, :, 0:1] * v.unflatten(1, (groups, inner))
+        ).reshape(v.shape),
+        "folded_into_batch": lambda m, v: (
+            v.reshape(v.shape[0] * groups, inner, v.shape[2], v.shape[3]).tanh().reshape(v.shape)
+        ),
+        "groups_attend": lambda m, v: (
+            torch.einsum(
+                "bgcs,bkcs->bgk", v.unflatten(1, (groups, inner)).flatten(3), v.unflatten(1, (groups, inner)).flatten(3)
+            )
+            .softmax(-1)
+            .matmul(v.unflatten(1, (groups, inner)).flatten(2))
+            .view(v.shape)
+        ),
+    }
+    name = random.choice(tuple(functions))
+    return Made(f"{name}({groups}, {inner})", functions[name])
+
+
+class _Matrix(nn.Module):
+    """A bare matrix between channels, learned or fixed, with a bare bias."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(rows, columns))
+        self.bias = nn.Parameter(torch.ones(rows))
+        self.register_buffer("fixed", torch.cos(torch.outer(torch.arange(rows), torch.arange(1.0, columns + 1))))
+
+
+def _products(random: Random, x: Tensor) -> Made:
+    channels, width = x.shape[1], random.randint(2, 8)
+    functions: dict[str, Function] = {
+        "einsum": lambda m, v: torch.einsum("bchw,oc->bohw", v, m.weight),
+        "functional_conv": lambda m, v: F.conv2d(v, m.weight[:, :, None, None], m.bias),
+        "matrix_on_the_left": lambda m, v: (m.weight @ v.flatten(2)).view(v.shape[0], -1, *v.shape[2:4]),
+        "transposed_matrix": lambda m, v: (v.permute(0, 2, 3, 1) @ m.weight.t() + m.bias).permute(0, 3, 1, 2),
+        "scaled_weight": lambda m, v: F.linear(v.movedim(1, -1), m.weight * m.bias[:, None], m.bias).movedim(-1, 1),
+        "fixed_matrix": lambda m, v: (v.movedim(1, -1) @ m.fixed.t()).movedim(-1, 1) * 0.3,
+        "part_of_weight": lambda m, v: F.linear(v.movedim(1, -1), m.weight[1:], m.bias[1:]).movedim(-1, 1),
+        "there_and_back": lambda m, v: (torch.tanh(v.movedim(1, -1) @ m.weight.t()) @ m.weight).movedim(-1, 1),
+        "normalised_weight": lambda m, v: F.conv2d(v, F.normalize(m.weight, dim=1)[..., None, None], m.bias),
+    }
+    name = random.choice(tuple(functions))
+    return Made(f"{name}({width})", functions[name], _Matrix(width, channels))
+
+
+def _constants(random: Random, x: Tensor) -> Made:
+    channels = x.shape[1]
+    functions: dict[str, Function] = {
+        "range": lambda m, v: v * (torch.arange(channels).view(-1, 1, 1) / channels + 0.5),
+        "range_of_size": lambda m, v: v * (torch.arange(v.shape[1], device=v.device)[:, None, None] * 0.1 + 0.5),
+        "ones_joined": lambda m, v: torch.cat([v, torch.ones_like(v[:, :1])], 1),
+        "zeros_joined": lambda m, v: torch.cat([v.new_zeros(v.shape[0], 2, v.shape[2], v.shape[3]), v], 1),
+        "full": lambda m, v: v + v.new_full((v.shape[1], 1, 1), 0.0),
+        "pad_to_size": lambda m, v: F.pad(v, (0, 0, 0, 0, 0, (channels + 2) - v.shape[1])),
+        "first_by_share": lambda m, v: v[:, : (v.shape[1] + 1) // 2],
+        "divided_by_size": lambda m, v: v * 3 / v.shape[1] + v.sum(1, keepdim=True) / v.size(1),
+    }
+    name = random.choice(tuple(functions))
+    return Made(name, functions[name])
+
+
+def _recurrent(random: Random, x: Tensor) -> Made:
+    width = random.randint(2, 5)
+    both = random.random() < 0.3
+    module = nn.GRU(x.shape[1], width, batch_first=True, bidirectional=both)
+
+    def function(m: nn.Module, v: Tensor) -> Tensor:
+        return m(v.mean(2).transpose(1, 2))[0].transpose(1, 2).unsqueeze(2)
+
+    return Made(f"gru_over_columns({width}, both={both})", function, module)
+
+
+def _windows(random: Random, x: Tensor) -> Made | None:
+    if x.shape[2] % 2 or x.shape[3] % 2:
+        return None
+    kind = random.choice(("unfold", "patches", "four_pictures", "windows"))
+    if kind == "unfold":
+        return Made(
+            "unfold", lambda m, v: F.unfold(v, 2, stride=2).view(v.shape[0], -1, v.shape[2] // 2, v.shape[3] // 2)
+        )
+    if kind == "patches":
+        return Made(
+            "patches",
+            lambda m, v: v.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 1, 4, 5, 2, 3).flatten(1, 3),
+        )
+    if kind == "four_pictures":
+        return Made(
+            "four_pictures",
+            lambda m, v: torch.cat([v[..., ::2, ::2], v[..., 1::2, ::2], v[..., ::2, 1::2], v[..., 1::2, 1::2]], -3),
+        )
+    return Made(
+        "windows_into_batch",
+        lambda m, v: (
+            v.view(v.shape[0], v.shape[1], v.shape[2] // 2, 2, v.shape[3] // 2, 2)
+            .permute(0, 2, 4, 1, 3, 5)
+            .reshape(-1, v.shape[1], 2, 2)
+            .softmax(-1)
+            .reshape(v.shape[0], v.shape[2] // 2, v.shape[3] // 2, v.shape[1], 2, 2)
+            .permute(0, 3, 1, 4, 2, 5)
+            .reshape(v.shape)
+            * v
+        ),
     )
 
 
@@ -557,6 +708,12 @@ ALONE: tuple[tuple[int, Maker], ...] = (
     (1, _in_space),
     (1, _in_place),
     (1, _noop),
+    (1, _swap_roles),
+    (2, _regroup),
+    (2, _products),
+    (1, _constants),
+    (1, _recurrent),
+    (1, _windows),
 )
 
 # ---------------------------------------------------------------------------------------------- steps on two values
@@ -568,7 +725,9 @@ def _of_two(random: Random, pool: Sequence[Tensor], first: int) -> Made | None:
     same = [index for index, value in enumerate(pool) if value.shape == x.shape]
     if len(same) > 1 and random.random() < 0.6:
         other = random.choice(same)
-        name = random.choice(("add", "add", "add", "mul", "sub", "maximum", "cat_batch_sum", "stack_mean", "add_"))
+        name = random.choice(
+            ("add", "add", "add", "mul", "sub", "maximum", "cat_batch_sum", "stack_mean", "add_", "where", "dot")
+        )
         functions: dict[str, Function] = {
             "add": lambda m, v, w: v + w,
             "mul": lambda m, v, w: torch.tanh(v) * w,
@@ -577,6 +736,8 @@ def _of_two(random: Random, pool: Sequence[Tensor], first: int) -> Made | None:
             "cat_batch_sum": lambda m, v, w: torch.cat([v, w], 0)[: v.shape[0]] + w,
             "stack_mean": lambda m, v, w: torch.stack([v, w], 1).mean(1),
             "add_": lambda m, v, w: (v * 1.0).add_(w, alpha=2),
+            "where": lambda m, v, w: torch.where(w > 0.1, v, 0.5 * w),
+            "dot": lambda m, v, w: v * torch.einsum("bchw,bchw->bhw", v, w).tanh().unsqueeze(1),
         }
         return Made(name, functions[name], others=(other,))
     near = [
