@@ -98,6 +98,24 @@ def test_the_training_loop_of_the_readme():
         torch.testing.assert_close(small.eval()(images[0]), model.eval()(images[0]))
 
 
+def table(text: str, first: str) -> list[dict[str, str]]:
+    """Rows of the Markdown table whose first column is headed `first`, by column."""
+    lines = text.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {first} |"))
+    body = itertools.takewhile(lambda line: line.startswith("|"), lines[start:])
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in body]
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def test_the_measured_table_is_the_recorded_one():
+    results = ROOT / "benchmarks/results/accuracy_digits.md"
+    shown = table((ROOT / "README.md").read_text(encoding="utf-8"), "method")
+    recorded = {row["method"]: row for row in table(results.read_text(encoding="utf-8"), "method")}
+    assert {row["method"] for row in shown} == set(recorded)
+    for row in shown:
+        assert row == {column: recorded[row["method"]][column] for column in row}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_path_named_in_a_page_exists(page):
     source = (ROOT / page).read_text(encoding="utf-8")
