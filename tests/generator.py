@@ -513,7 +513,7 @@ def _in_place(random: Random, x: Tensor) -> Made:
 
     def flat_view(m: None, v: Tensor) -> Tensor:
         y = v.clone()
-        y.flatten(1).tanh_()
+        y.flatten(1).neg_()
         y.transpose(1, 2).mul_(0.5)
         return y
 
