@@ -184,7 +184,7 @@ class _Attribute(_Proxy):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.attr in ("item", "tolist") and isinstance(_concrete(self.root), torch.Tensor):
-            constant = constant_value(self.root.node)
+            constant = _constant(self.root)
             return _number(self.root) if constant is None else getattr(constant, self.attr)()
         return self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
 
@@ -193,10 +193,17 @@ def _concrete(proxy: fx.Proxy) -> Any:
     return proxy.node.meta["val"]
 
 
+def _constant(proxy: fx.Proxy) -> torch.Tensor | None:
+    """The tensor a proxy stands for, if it depends on no input and no parameter."""
+    assert isinstance(proxy.tracer, _Tracer)
+    with proxy.tracer.evaluating():
+        return constant_value(proxy.node)
+
+
 def _number(proxy: fx.Proxy) -> Any:
     value = _concrete(proxy)
     if isinstance(value, torch.Tensor):
-        constant = constant_value(proxy.node)
+        constant = _constant(proxy)
         if constant is not None:
             return constant.item()
         raise TraceError(
@@ -231,7 +238,7 @@ class _Tracer(fx.Tracer):
         return graph
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
-        if not isinstance(attr_val, torch.Tensor):
+        if self.inside_evaluation or not isinstance(attr_val, torch.Tensor):
             return attr_val
         name = self._names.get(id(attr_val))
         if name is None:
@@ -331,7 +338,7 @@ class _Tracer(fx.Tracer):
     def to_bool(self, obj: fx.Proxy) -> bool:
         value = _concrete(obj)
         if isinstance(value, torch.Tensor):
-            constant = constant_value(obj.node)
+            constant = _constant(obj)
             if constant is not None:
                 return bool(constant)
             raise TraceError(
@@ -348,7 +355,20 @@ class _Tracer(fx.Tracer):
 
     # ------------------------------------------------------------ values
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """While a node is evaluated, attributes are the real ones and factories make tensors, not nodes."""
+        before, self.inside_evaluation = self.inside_evaluation, True
+        try:
+            yield
+        finally:
+            self.inside_evaluation = before
+
     def _evaluate(self, node: fx.Node) -> Any:
+        with self.evaluating():
+            return self._value(node)
+
+    def _value(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
             return _to_meta(self._inputs[str(node.target)])
         if node.op == "get_attr":
@@ -369,7 +389,6 @@ class _Tracer(fx.Tracer):
             if short_cut is not None:
                 return short_cut
             module = self._twin(original)
-        self.inside_evaluation = True
         try:
             try:
                 return _on_meta(meta_call(node, _to_meta(args), _to_meta(kwargs), module))
@@ -382,8 +401,6 @@ class _Tracer(fx.Tracer):
             raise TraceError(
                 f"{target} fails on inputs of shape {shapes} at the example input{_place()}: {error}"
             ) from error
-        finally:
-            self.inside_evaluation = False
 
     def _twin(self, module: nn.Module) -> nn.Module:
         if id(module) not in self._twins:

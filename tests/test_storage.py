@@ -1,0 +1,75 @@
+"""Saving and loading: masks as JSON, compact models as safetensors, one clear error for everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import atofx
+from atofx.errors import FileError, MaskError
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
+
+
+def other() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 9, 3), nn.BatchNorm2d(9), nn.ReLU(), nn.Conv2d(9, 4, 3))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, atofx.Program, atofx.Mask]:
+    program = atofx.trace(net().eval(), torch.randn(1, 3, 8, 8))
+    mask = program.random_mask()
+    path = tmp_path / "small.safetensors"
+    atofx.save(program, mask, path)
+    return path, program, mask
+
+
+def test_round_trip(saved: tuple[Path, atofx.Program, atofx.Mask]) -> None:
+    path, program, mask = saved
+    x = torch.randn(3, 3, 10, 10)
+    assert torch.equal(atofx.load(path, lambda: net().eval())(x), program.compact(mask)(x))
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_another_model(saved: tuple[Path, atofx.Program, atofx.Mask]) -> None:
+    with pytest.raises(FileError, match="another model"):
+        atofx.load(saved[0], other)
+
+
+def test_missing_truncated_and_foreign_files(saved: tuple[Path, atofx.Program, atofx.Mask], tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="nowhere"):
+        atofx.load(tmp_path / "nowhere", net)
+    cut = tmp_path / "cut"
+    cut.write_bytes(saved[0].read_bytes()[:-100])
+    with pytest.raises(FileError, match="cut"):
+        atofx.load(cut, net)
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(2)}, tmp_path / "foreign")
+    with pytest.raises(FileError, match="not a compact model"):
+        atofx.load(tmp_path / "foreign", net)
+
+
+def test_a_wrong_mask_writes_nothing(saved: tuple[Path, atofx.Program, atofx.Mask], tmp_path: Path) -> None:
+    target = tmp_path / "never"
+    with pytest.raises(MaskError):
+        atofx.save(saved[1], {"0": torch.zeros(8, dtype=torch.bool)}, target)
+    assert not target.exists()
+
+
+def test_masks_as_json(saved: tuple[Path, atofx.Program, atofx.Mask], tmp_path: Path) -> None:
+    mask = saved[2]
+    assert atofx.Mask.from_json(mask.to_json()) == mask
+    mask.save(tmp_path / "mask.json")
+    assert atofx.Mask.load(tmp_path / "mask.json") == mask
+    for text in ("", "[]", '{"format": "other", "groups": {}}', mask.to_json()[:-5]):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(FileError, match="bad.json"):
+            atofx.Mask.load(tmp_path / "bad.json")
+    with pytest.raises(FileError, match="nowhere"):
+        atofx.Mask.load(tmp_path / "nowhere.json")

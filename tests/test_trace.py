@@ -1,0 +1,142 @@
+"""Tracing: what it refuses and how it says so, what it leaves alone, what it looks into."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import atofx
+from atofx.errors import TraceError, UnsupportedOpError
+
+
+class BranchesOnValues(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.fc(x).sum() > 0:
+            return x
+        return -x
+
+
+class ReadsNumber(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * float(x.mean())
+
+
+class BranchesOnShapes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.out = nn.Linear(3, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[-1] == 3, "three features"
+        x = F.relu(self.wide(x))
+        for _ in range(len(x.shape)):
+            x = x * 0.5
+        return self.out(x if x.dim() == 2 else x.flatten(1))
+
+
+@pytest.mark.parametrize("net", [BranchesOnValues, ReadsNumber])
+def test_control_flow_on_values_names_the_users_line(net: type[nn.Module]) -> None:
+    with pytest.raises(TraceError, match=r"test_trace\.py:\d+.*depends on the data|depends on the data.*test_trace\.py:\d+"):
+        atofx.trace(net(), torch.randn(2, 3))
+
+
+def test_control_flow_on_shapes_is_followed() -> None:
+    program = atofx.trace(BranchesOnShapes(), torch.randn(2, 3))
+    assert [g.size for g in program.prunable] == [8]
+    assert program.verify(program.random_mask()).ok
+
+
+def test_wrong_input_says_where_and_which_shape() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(5, 4, 3))
+    with pytest.raises(TraceError, match=r"\(1, 4, 6, 6\)"):
+        atofx.trace(net, torch.randn(1, 3, 8, 8))
+
+
+def test_inputs_that_do_not_fit_the_signature() -> None:
+    with pytest.raises(TraceError, match="keyword inputs"):
+        atofx.trace(nn.Linear(3, 4), {"y": torch.randn(1, 3)})
+    with pytest.raises(TraceError, match="torch.nn.Module"):
+        atofx.trace(torch.relu, torch.randn(1, 3))  # type: ignore[arg-type]
+
+
+def test_keyword_inputs() -> None:
+    program = atofx.trace(BranchesOnShapes(), {"x": torch.randn(2, 3)})
+    assert program.verify(program.random_mask()).ok
+
+
+class Unknown(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.out = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.fft.fft(self.wide(x)).real)
+
+
+def test_unknown_operation_pins_and_is_reported() -> None:
+    program = atofx.trace(Unknown(), torch.randn(3, 4))
+    assert not program.prunable
+    assert [note.op for note in program.notes] == ["fft_fft"]
+    assert "fft_fft" in program.summary()
+    explained = program.explain("wide.weight")
+    assert "no record describes fft_fft" in explained
+    assert "register_op" in explained
+
+
+def test_strict_names_the_operation_and_where_to_add_it() -> None:
+    with pytest.raises(UnsupportedOpError, match=r"fft_fft.*\(3, 8\).*atofx/ops"):
+        atofx.trace(Unknown(), torch.randn(3, 4), strict=True)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.gru = nn.Linear(3, 8), nn.GRU(8, 6, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gru(self.embed(x))[0]
+
+
+def test_recurrent_layers_keep_their_own_weights() -> None:
+    model = Recurrent()
+    program = atofx.trace(model, torch.randn(2, 5, 3))
+    program.compact(program.random_mask())
+    assert all(w is p for w, p in zip(model.gru._flat_weights, model.gru.parameters(), strict=True))
+    model(torch.randn(2, 5, 3)).sum().backward()
+    assert model.gru.weight_ih_l0.grad is not None
+
+
+class MakesTensors(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        b, c = x.shape[0], x.shape[1]
+        return x + torch.zeros(b, c) + torch.arange(c)
+
+
+def test_factories_are_restored() -> None:
+    before = torch.zeros, torch.arange
+    atofx.trace(MakesTensors(), torch.randn(2, 3))
+    assert (torch.zeros, torch.arange) == before
+    assert isinstance(torch.zeros(2), Tensor)
+
+
+def test_training_flag_follows_the_mode() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.dropout(self.fc(x), 0.5, self.training)
+
+    program = atofx.trace(Net().eval(), torch.randn(2, 4))
+    x = torch.randn(2, 4)
+    module = program.module
+    assert torch.equal(module.eval()(x), module.eval()(x))
+    torch.manual_seed(0)
+    assert not torch.equal(module.train()(x), module.train()(x))
