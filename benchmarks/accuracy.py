@@ -3,8 +3,8 @@
     python -m benchmarks.accuracy digits                                # ResNet-20, 30 epochs, 3 seeds
     python -m benchmarks.accuracy cifar10 --data folder:PATH            # ResNet-20, 40 epochs, bf16, 1 seed
 
-Every method runs with the same recipe: dense, ATO, and uniform l2 (train, cut once, train on), the two at half of the FLOPs.
-FLOPs are fused multiply-adds counted once.
+Every method runs with the same recipe: dense, ATO, and uniform l2 (train, cut once, train on), these two at half of the
+FLOPs. FLOPs are fused multiply-adds counted once.
 """
 
 from __future__ import annotations

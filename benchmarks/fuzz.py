@@ -28,7 +28,7 @@ from tests import invariants
 from tests.generator import net_of_seed
 
 NETS_OF_A_SEED = 1_000_000
-SECONDS_A_NET = 60
+SECONDS_A_NET = 8
 
 
 @dataclass(frozen=True)

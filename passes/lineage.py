@@ -151,7 +151,6 @@ def _note(node: fx.Node, op: str, reason: str) -> Pin:
     return Pin(torch.empty(0, dtype=torch.long), node.name, op, reason, unknown_op=True)
 
 
-
 def describe(node: fx.Node, module: nn.Module | None) -> str:
     """A readable name of the operation and the place it is called from."""
     if module is not None:
@@ -159,4 +158,3 @@ def describe(node: fx.Node, module: nn.Module | None) -> str:
     if isinstance(node.target, str):
         return f"Tensor.{node.target}"
     return getattr(node.target, "__name__", str(node.target))
-

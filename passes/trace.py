@@ -208,7 +208,8 @@ def _number(proxy: fx.Proxy) -> Any:
             return constant.item()
         raise TraceError(
             "the model turns a tensor's value into a Python number, which depends on the data"
-            + _place() + "; compute it outside the model or with tensor operations (torch.where)"
+            + _place()
+            + "; compute it outside the model or with tensor operations (torch.where)"
         )
     return value
 
@@ -342,7 +343,8 @@ class _Tracer(fx.Tracer):
             if constant is not None:
                 return bool(constant)
             raise TraceError(
-                "the model branches on a tensor's value, which depends on the data" + _place()
+                "the model branches on a tensor's value, which depends on the data"
+                + _place()
                 + "; use torch.where, or take the branch outside the model"
             )
         return bool(value)

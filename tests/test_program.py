@@ -65,7 +65,7 @@ def test_explain(program: atofx.Program) -> None:
     assert "What helps" in program.explain("head.weight")
     assert "not used" in program.explain("spare.weight")
     assert "scalar" in program.explain("norm.num_batches_tracked")
-    with pytest.raises(KeyError, match="stem.weight"):
+    with pytest.raises(KeyError, match=r"stem\.weight"):
         program.explain("stem.weigh")
 
 

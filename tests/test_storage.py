@@ -69,7 +69,7 @@ def test_masks_as_json(saved: tuple[Path, atofx.Program, atofx.Mask], tmp_path: 
     assert atofx.Mask.load(tmp_path / "mask.json") == mask
     for text in ("", "[]", '{"format": "other", "groups": {}}', mask.to_json()[:-5]):
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(FileError, match="bad.json"):
+        with pytest.raises(FileError, match=r"bad\.json"):
             atofx.Mask.load(tmp_path / "bad.json")
     with pytest.raises(FileError, match="nowhere"):
         atofx.Mask.load(tmp_path / "nowhere.json")

@@ -42,7 +42,7 @@ class BranchesOnShapes(nn.Module):
 
 @pytest.mark.parametrize("net", [BranchesOnValues, ReadsNumber])
 def test_control_flow_on_values_names_the_users_line(net: type[nn.Module]) -> None:
-    with pytest.raises(TraceError, match=r"test_trace\.py:\d+.*depends on the data|depends on the data.*test_trace\.py:\d+"):
+    with pytest.raises(TraceError, match=r"depends on the data.*test_trace\.py:\d+"):
         atofx.trace(net(), torch.randn(2, 3))
 
 
@@ -61,7 +61,7 @@ def test_wrong_input_says_where_and_which_shape() -> None:
 def test_inputs_that_do_not_fit_the_signature() -> None:
     with pytest.raises(TraceError, match="keyword inputs"):
         atofx.trace(nn.Linear(3, 4), {"y": torch.randn(1, 3)})
-    with pytest.raises(TraceError, match="torch.nn.Module"):
+    with pytest.raises(TraceError, match=r"torch\.nn\.Module"):
         atofx.trace(torch.relu, torch.randn(1, 3))  # type: ignore[arg-type]
 
 

@@ -228,4 +228,3 @@ def tensors_in(value: Any) -> list[TensorValue]:
     if isinstance(value, slice):
         return tensors_in((value.start, value.stop, value.step))
     return []
-

@@ -135,7 +135,6 @@ def add_bias(ctx: LineageContext, meta: Tensor, layers: list[Layer], bias: Tenso
     return ctx.value(meta, meet(ctx, [product, vector], tuple(meta.shape), lambda zeros: all(zeros)))
 
 
-
 def linear(
     ctx: LineageContext, input: TensorValue, weight: TensorValue, bias: TensorValue | None = None
 ) -> TensorValue:

@@ -47,7 +47,6 @@ def convolution(spatial: int, *, transposed: bool) -> Callable[..., TensorValue]
     return lineage
 
 
-
 def _channel_axes(weight: TensorValue) -> TensorValue:
     """The weight with the layers of its kernel dimensions left out."""
     return TensorValue(weight.meta, tuple(y for y in weight.layers if set(y.dims) & {0, 1}), weight.moved_leaf)

@@ -65,4 +65,3 @@ REGISTRY.add(
     functions=[*(getattr(torch, n) for n in _sequences), torch.randint, torch.randperm],
     methods=["new_tensor"],
 )
-

@@ -257,7 +257,6 @@ def _resize_along(pick: Callable[[Resizer, fx.Node], Tensor | int]) -> Callable[
     return resize
 
 
-
 def _pick_narrow(resizer: Resizer, node: fx.Node) -> Tensor:
     start, length = resizer.original((argument(node, 2, "start"), argument(node, 3, "length")))
     size = resizer.lineage.values[source_node(node)].shape[resizer.original(argument(node, 1, "dim"))]

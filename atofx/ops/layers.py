@@ -119,4 +119,3 @@ def fresh_layer(start: int, size: int, dim: int, ndim: int, *, nonzero: bool = F
     shape[dim] = size
     ids = torch.arange(start, start + size).reshape(shape)
     return Layer(ids, torch.full_like(ids, nonzero, dtype=torch.bool))
-

@@ -217,7 +217,6 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
-
 # ---------------------------------------------------------------------- records
 
 _PLAIN = OpRecord("movement", movement)

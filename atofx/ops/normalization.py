@@ -154,7 +154,6 @@ def layer_norm(
     return ctx.value(ctx.out, final)
 
 
-
 def local_response_norm(ctx: LineageContext, input: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
     """Neighbouring channels: pinned."""
     reason = "local response normalisation mixes neighbours"

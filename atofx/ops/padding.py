@@ -140,4 +140,3 @@ def _bind(ctx: LineageContext, module: nn.Module, x: TensorValue) -> BoundCall:
 _PAD = OpRecord("pad", pad, resize_pad)
 REGISTRY.add(_PAD, functions=[F.pad, torch.constant_pad_nd, torch._C._nn.pad])
 REGISTRY.add(_PAD, modules=list(_MODES), bind=_bind)
-

@@ -79,7 +79,6 @@ def share_dim(a: Tensor, b: Tensor) -> bool:
     return any(x > 1 and y > 1 for x, y in zip(a.shape, b.shape, strict=True))
 
 
-
 def _has_extent(operand: TensorValue, dims: Sequence[int], ndim: int) -> bool:
     offset = ndim - operand.ndim
     return any(d >= offset and operand.shape[d - offset] > 1 for d in dims)
@@ -197,7 +196,6 @@ def filled_like(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) 
     name = target_name(ctx.node)
     zero = name == "zeros_like" or (name == "full_like" and args[:1] == (0,))
     return TensorValue(ctx.out, tuple(layer.with_nonzero(not zero) for layer in x.layers))
-
 
 
 # ---------------------------------------------------------------------- records

@@ -60,4 +60,3 @@ REGISTRY.add(
     modules=[nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell],
     configure=configure_recurrent,
 )
-

@@ -47,7 +47,6 @@ def mix(
     return result
 
 
-
 def _drop_dims(layer: Layer, dims: set[int], *, keepdim: bool) -> Layer:
     if keepdim:
         return layer
@@ -191,4 +190,3 @@ for _names, _zero_at_zero in ((_zero_scans, True), (_other_scans, False)):
         methods=[n for n in _names if hasattr(Tensor, n)],
     )
 REGISTRY.add(OpRecord("normalize", normalize), functions=[F.normalize])
-

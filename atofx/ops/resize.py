@@ -209,13 +209,14 @@ def _compact_meta(resizer: Resizer, value: Any) -> Any:
     if isinstance(value, TensorValue):
         return torch.empty(resizer.shape_of(value), dtype=value.meta.dtype, device="meta")
     if isinstance(value, (tuple, list)):
-        return type(value)(_compact_meta(resizer, v) for v in value) if not hasattr(value, "_fields") else tuple(
-            _compact_meta(resizer, v) for v in value
+        return (
+            type(value)(_compact_meta(resizer, v) for v in value)
+            if not hasattr(value, "_fields")
+            else tuple(_compact_meta(resizer, v) for v in value)
         )
     if isinstance(value, dict):
         return {k: _compact_meta(resizer, v) for k, v in value.items()}
     return value
-
 
 
 def _fetch(root: nn.Module, name: str) -> torch.Tensor:
