@@ -109,17 +109,21 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 def run(module: nn.Module, inputs: Any, mode: str) -> Outcome:
     """Run the module in the given mode and leave it as it was, statistics included."""
-    if mode == "train":
-        module = copy.deepcopy(module).train()
-    was = {name: part.training for name, part in module.named_modules()}
+    training = {name: part.training for name, part in module.named_modules()}
+    buffers = dict(module.named_buffers(remove_duplicate=False))
+    before = {name: buffer.clone() for name, buffer in buffers.items()}
     module.train(mode == "train")
     try:
         leaves, nesting = pytree.tree_flatten(call(module, inputs))
+        after = {name: buffer.clone() for name, buffer in module.named_buffers(remove_duplicate=False)}
     finally:
         for name, part in module.named_modules():
-            part.training = was[name]
+            part.training = training[name]
+        with torch.no_grad():
+            for name, buffer in buffers.items():
+                buffer.copy_(before[name])
     values = tuple(leaf if isinstance(leaf, Tensor) else torch.tensor(leaf) for leaf in leaves)
-    return Outcome(values, nesting, dict(module.named_buffers(remove_duplicate=False)))
+    return Outcome(values, nesting, after)
 
 
 def relative_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
@@ -503,9 +507,8 @@ def gates_are_differentiable(subject: Subject, mode: str = "eval") -> None:
     soft = {group.name: torch.ones(group.size, dtype=torch.float64, requires_grad=True) for group in program.prunable}
     if not soft:
         return
-    gated = copy.deepcopy(program.gated())
+    gated = copy.deepcopy(program.gated()).train(mode == "train")
     gated.set_mask(soft)
-    gated.train(mode == "train")
     loss = torch.stack([leaf.double().square().sum() for leaf in _tensors(apply(gated, subject.inputs))]).sum()
     if loss.requires_grad:
         loss.backward()

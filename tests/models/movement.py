@@ -596,6 +596,17 @@ class RollChannels(Sandwich):
         return x.roll(3, 1)
 
 
+@family.case(image(), {"conv1.weight:0": (9, 9), "conv2.weight:1": (9, 9)})
+class RollOnceAround(Sandwich):
+    """A roll by the whole width moves nothing, but among fewer channels the same number would."""
+
+    width = 9
+    seen = 9
+
+    def trap(self, x: Tensor) -> Tensor:
+        return x.roll(9, 1)
+
+
 @family.case(image())
 class RollIntoAddition(Sandwich):
     """A channel added to its neighbour ties each to the next, and so all into one."""
@@ -1031,12 +1042,6 @@ for _name, (_seen, _spelling, _expect, _trap) in {
     "scaled_by_math": (8, lambda x: x / math.sqrt(x.size(1)), PRUNABLE, "math.sqrt of the width: the number stays"),
     "repeat_one_map": (8, lambda x: x * x.sum(1, keepdim=True).repeat(1, 8, 1, 1), {}, "one map repeated 8 times"),
     "roll_flat": (8, lambda x: torch.roll(x, 1), {}, "a roll without dimensions rolls the flattened tensor"),
-    "roll_once_around": (
-        8,
-        lambda x: x.roll(8, 1),
-        {},
-        "rolled by the whole width: a narrower width is not whole turns",
-    ),
     "roll_backwards": (8, lambda x: x.roll(-11, 1), {}, "rolled backwards by more than the width"),
     "roll_two_dims": (8, lambda x: x.roll((3, 1), (1, 2)), {}, "rolled over channels and rows at once"),
     "rotated": (8, lambda x: torch.rot90(x, 1, (2, 3)), PRUNABLE, "rotated in space"),
