@@ -24,8 +24,9 @@ from atofx.passes.compact import compact, make_resizer
 from atofx.passes.describe import dependency_graph, explain, summarize
 from atofx.passes.gate import GatedModule, insert_gates
 from atofx.passes.group import form_groups
+from atofx.passes.inputs import ExampleInputs
 from atofx.passes.lineage import trace_lineage
-from atofx.passes.trace import ExampleInputs, Traced
+from atofx.passes.trace import Traced
 from atofx.passes.trace import trace as trace_module
 from atofx.passes.verify import VerifyReport, double_copy, in_float64, largest_error
 from atofx.passes.zeroed import zeroed

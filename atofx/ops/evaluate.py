@@ -49,3 +49,22 @@ def is_literal(value: Any) -> bool:
     if isinstance(value, slice):
         return all(is_literal(v) for v in (value.start, value.stop, value.step))
     return True
+
+
+def to_meta(value: Any) -> Any:
+    """Nested values with every tensor on the meta device."""
+    if isinstance(value, torch.Tensor):
+        return value if value.device.type == "meta" else as_meta(value)
+    if isinstance(value, torch.Size):
+        return value
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(to_meta(v) for v in value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(to_meta(v) for v in value)
+    if isinstance(value, dict):
+        return {k: to_meta(v) for k, v in value.items()}
+    if isinstance(value, slice):
+        return slice(to_meta(value.start), to_meta(value.stop), to_meta(value.step))
+    if isinstance(value, torch.device):
+        return torch.device("meta")
+    return value

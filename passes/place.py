@@ -1,0 +1,30 @@
+"""Where in the user's own code something happened."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import torch
+
+import atofx.ops
+
+_NOT_THE_USERS = (*(str(Path(f or "").resolve().parent) for f in (torch.__file__, atofx.ops.__file__, __file__)), "<")
+
+
+def is_ours(filename: str) -> bool:
+    """Whether a file belongs to torch or to atofx."""
+    return str(Path(filename).resolve()).startswith(_NOT_THE_USERS) or filename.startswith("<")
+
+
+def place() -> str:
+    """`` (file:line: code)`` of the innermost frame of the user's code on the present stack."""
+    return format_stack(traceback.extract_stack())
+
+
+def format_stack(stack: traceback.StackSummary) -> str:
+    """`` (file:line: code)`` of the innermost frame of the user's code, empty if there is none."""
+    for frame in reversed(stack):
+        if not is_ours(frame.filename):
+            return f" ({frame.filename}:{frame.lineno}: {frame.line})"
+    return ""

@@ -1,0 +1,106 @@
+"""Proxies that know their value at the example input."""
+
+from __future__ import annotations
+
+import operator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import fx
+
+from atofx.errors import TraceError
+from atofx.ops.constants import constant_value
+from atofx.passes.place import place
+
+
+@runtime_checkable
+class Evaluates(Protocol):
+    """A tracer that can tell its own evaluation apart from the model's."""
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """While a node is evaluated."""
+
+
+class ValueProxy(fx.Proxy):
+    """A proxy that knows its value at the example input."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "ndim":
+            return concrete(self).dim()
+        return AttributeProxy(self, name)
+
+    def dim(self) -> int:
+        """The number of dimensions, which never changes."""
+        value = concrete(self)
+        return int(value.dim())
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+
+    def __len__(self) -> int:
+        return len(concrete(self))
+
+    def __index__(self) -> int:
+        return operator.index(number_of(self))
+
+    def __int__(self) -> int:
+        return int(number_of(self))
+
+    def __float__(self) -> float:
+        return float(number_of(self))
+
+
+class AttributeProxy(ValueProxy):
+    """``proxy.name``: a method if it is called, else a node."""
+
+    def __init__(self, root: fx.Proxy, attr: str) -> None:
+        self.root = root
+        self.attr = attr
+        self.tracer = root.tracer
+        self._node: fx.Node | None = None
+
+    @property
+    def node(self) -> fx.Node:  # type: ignore[override]
+        """The node that reads the attribute, made when it is first used."""
+        if self._node is None:
+            self._node = self.tracer.create_proxy("call_function", getattr, (self.root, self.attr), {}).node
+        return self._node
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method; ``item`` and ``tolist`` of constants give their numbers."""
+        if self.attr in ("item", "tolist") and isinstance(concrete(self.root), torch.Tensor):
+            constant = constant_of(self.root)
+            return number_of(self.root) if constant is None else getattr(constant, self.attr)()
+        return self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
+
+
+def concrete(proxy: fx.Proxy) -> Any:
+    """The value of a proxy at the example input; tensors on the meta device."""
+    return proxy.node.meta["val"]
+
+
+def constant_of(proxy: fx.Proxy) -> torch.Tensor | None:
+    """The tensor a proxy stands for, if it depends on no input and no parameter."""
+    assert isinstance(proxy.tracer, Evaluates)
+    with proxy.tracer.evaluating():
+        return constant_value(proxy.node)
+
+
+def number_of(proxy: fx.Proxy) -> Any:
+    """The number a proxy stands for.
+
+    Raises:
+        TraceError: it depends on the data.
+    """
+    value = concrete(proxy)
+    if isinstance(value, torch.Tensor):
+        constant = constant_of(proxy)
+        if constant is not None:
+            return constant.item()
+        raise TraceError(
+            "the model turns a tensor's value into a Python number, which depends on the data"
+            + place()
+            + "; compute it outside the model or with tensor operations (torch.where)"
+        )
+    return value

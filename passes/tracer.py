@@ -1,0 +1,301 @@
+"""The tracer: symbolic, with concrete shapes; composite modules and wrapped functions are opened."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from atofx.errors import TraceError
+from atofx.ops import COMPOSITES, REGISTRY
+from atofx.ops.constants import constant_value
+from atofx.ops.evaluate import meta_call, meta_twin, to_meta
+from atofx.ops.inplace import mutated_argument
+from atofx.passes.base import stored
+from atofx.passes.inputs import arrange
+from atofx.passes.place import place
+from atofx.passes.proxy import ValueProxy, concrete, constant_of
+
+
+class Tracer(fx.Tracer):
+    """Symbolic tracer with concrete shapes; composite modules and wrapped functions are opened."""
+
+    proxy_buffer_attributes = True
+
+    def __init__(self, inputs: dict[str, Any]) -> None:
+        super().__init__(autowrap_modules=(math,))
+        self._inputs = inputs
+        self._twins: dict[int, nn.Module] = {}
+        self._opaque: set[Any] = set()
+        self._names: dict[int, str] = {}
+        self.constants: dict[str, torch.Tensor] = {}
+        self.inside_evaluation = False
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        """The graph of a module; every node has its value at the example input."""
+        for name, tensor in [*root.named_parameters(), *root.named_buffers()]:
+            self._names.setdefault(id(tensor), name)
+        with torch.no_grad(), factories_as_nodes(self):
+            graph = super().trace(root, concrete_args)
+        if not self._training.users:
+            graph.erase_node(self._training)
+        _remove_dead(graph)
+        return graph
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        """Parameters and buffers become nodes."""
+        if self.inside_evaluation or not isinstance(attr_val, torch.Tensor):
+            return attr_val
+        name = self._names.get(id(attr_val))
+        if name is None:
+            return attr_val
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """A placeholder for every given input; ``self.training`` is a node too."""
+        signature = inspect.signature(root_fn)
+        proxies = [self.create_proxy("placeholder", name, (), {}) for name in self._inputs]
+        training = self.create_proxy("get_attr", "training", (), {})
+        self._training = training.node
+        modules = [m for m in self.root.modules() if not self.is_leaf_module(m, "")]
+
+        def call(root: nn.Module, *values: Any) -> Any:
+            named = dict(zip(self._inputs, values, strict=True))
+            args, kwargs = arrange(signature, named)
+            modes = [(m, m.training) for m in modules]
+            try:
+                for m, mode in modes:
+                    vars(m)["training"] = training if mode == root.training else mode
+                return root_fn(root, *args, **kwargs)
+            finally:
+                for m, mode in modes:
+                    vars(m)["training"] = mode
+
+        return call, [self.root, *proxies]
+
+    # ------------------------------------------------------------ what is a leaf
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """What has a record is a leaf, and what could not be traced into."""
+        if REGISTRY.module(m) is not None:
+            return True
+        return id(m) in self._opaque
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Open composite modules, look into modules without a record, call the others as they are."""
+        composite = COMPOSITES.module(m)
+        if composite is not None and not self.is_leaf_module(m, ""):
+            return composite(m, *args, **kwargs)
+        if self.is_leaf_module(m, "") or not _from_torch(type(m)):
+            return super().call_module(m, forward, args, kwargs)
+        return self._inside_or_leaf(m, lambda: super(Tracer, self).call_module(m, forward, args, kwargs))
+
+    def _inside_or_leaf(self, key: Any, call: Callable[[], Any]) -> Any:
+        """Trace into ``key``; if that fails, undo and make it a leaf."""
+        last = next(iter(reversed(self.graph.nodes)), None)
+        try:
+            return call()
+        except Exception:  # noqa: BLE001 - whatever its code raises on proxies, as a leaf it pins what reaches it
+            for node in reversed(self.graph.nodes):
+                if node is last:
+                    break
+                self.graph.erase_node(node)
+            self._opaque.add(id(key) if isinstance(key, nn.Module) else key)
+            return call()
+
+    # ------------------------------------------------------------ proxies
+
+    def create_arg(self, a: Any) -> Any:
+        """Tensors made while tracing, from no input, are constants of the graph."""
+        if isinstance(a, torch.Tensor):
+            name = self._names.get(id(a))
+            if name is None:  # a tensor made while tracing, from no input: a constant of the graph
+                name = f"_constant_{len(self.constants)}"
+                self.constants[name] = a
+                self._names[id(a)] = name
+            return self.create_proxy("get_attr", name, (), {}).node
+        return super().create_arg(a)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Proxies know their values."""
+        return ValueProxy(node, self)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
+        """Open composite and wrapped functions; evaluate every new node."""
+        if kind == "call_function":
+            composite = COMPOSITES.function(target)
+            if composite is not None:
+                return composite(*args, **kwargs)
+            if inspect.isfunction(target) and REGISTRY.function(target) is None and not self._is_opaque(target):
+                return self._inside_or_leaf(target, lambda: self._open(target, args, kwargs, rest, more))
+        proxy = super().create_proxy(kind, target, args, kwargs, *rest, **more)
+        proxy.node.meta["val"] = self._evaluate(proxy.node)
+        return proxy
+
+    def _is_opaque(self, target: Any) -> bool:
+        package = (target.__module__ or "").split(".")[0]
+        return target in self._opaque or package in ("torch", "math", "operator", "_operator")
+
+    def _open(self, target: Any, args: Any, kwargs: Any, rest: Any, more: Any) -> Any:
+        if target in self._opaque:
+            return self.create_proxy("call_function", target, args, kwargs, *rest, **more)
+        return target(*args, **kwargs)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Follow control flow on shapes and constants.
+
+        Raises:
+            TraceError: the branch depends on the data.
+        """
+        value = concrete(obj)
+        if isinstance(value, torch.Tensor):
+            constant = constant_of(obj)
+            if constant is not None:
+                return bool(constant)
+            raise TraceError(
+                "the model branches on a tensor's value, which depends on the data"
+                + place()
+                + "; use torch.where, or take the branch outside the model"
+            )
+        return bool(value)
+
+    def iter(self, obj: Any) -> Iterator[Any]:
+        """Unpack by the known length."""
+        return iter([obj[i] for i in range(len(concrete(obj)))])
+
+    def keys(self, obj: fx.Proxy) -> Any:
+        """The known keys."""
+        return list(concrete(obj).keys())
+
+    # ------------------------------------------------------------ values
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """While a node is evaluated, attributes are the real ones and factories make tensors, not nodes."""
+        before, self.inside_evaluation = self.inside_evaluation, True
+        try:
+            yield
+        finally:
+            self.inside_evaluation = before
+
+    def _evaluate(self, node: fx.Node) -> Any:
+        with self.evaluating():
+            return self._value(node)
+
+    def _value(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            return to_meta(self._inputs[str(node.target)])
+        if node.op == "get_attr":
+            if node.target == "training":
+                return self.root.training
+            name = str(node.target)
+            tensor = self.constants[name] if name in self.constants else stored(self.root, name)
+            node.meta["atofx.tensor"] = tensor
+            return to_meta(tensor)
+        if node.op == "output":
+            return None
+        args = fx.node.map_arg(node.args, lambda n: n.meta["val"])
+        kwargs = fx.node.map_arg(dict(node.kwargs), lambda n: n.meta["val"])
+        module = None
+        if node.op == "call_module":
+            original = self.root.get_submodule(str(node.target))
+            short_cut = _shape(original, args)
+            if short_cut is not None:
+                return short_cut
+            module = self._twin(original)
+        try:
+            try:
+                return _on_meta(meta_call(node, to_meta(args), to_meta(kwargs), module))
+            except NotImplementedError:  # sizes that depend on values: a boolean mask, if it is a constant
+                args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), _constant_or_meta)
+                return to_meta(meta_call(node, args, kwargs, module))
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+            shapes = [tuple(t.shape) for t in _flat_tensors((args, kwargs))]
+            target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", node.target)
+            raise TraceError(
+                f"{target} fails on inputs of shape {shapes} at the example input{place()}: {error}"
+            ) from error
+
+    def _twin(self, module: nn.Module) -> nn.Module:
+        if id(module) not in self._twins:
+            self._twins[id(module)] = meta_twin(module)
+        return self._twins[id(module)]
+
+
+_FACTORIES = ("zeros", "ones", "full", "empty", "rand", "randn", "arange", "linspace", "eye")
+
+
+@contextmanager
+def factories_as_nodes(tracer: Tracer) -> Iterator[None]:
+    """While tracing, tensors made in ``forward`` become nodes: their sizes may be proxies, which torch refuses."""
+    originals = {name: getattr(torch, name) for name in _FACTORIES}
+
+    def node_for(original: Any) -> Any:
+        def factory(*args: Any, **kwargs: Any) -> Any:
+            device = kwargs.get("device")
+            on_meta = device is not None and not isinstance(device, fx.Proxy) and str(device) == "meta"
+            if tracer.inside_evaluation or on_meta:
+                return original(*args, **kwargs)
+            return tracer.create_proxy("call_function", original, args, kwargs)
+
+        return factory
+
+    try:
+        for name, original in originals.items():
+            setattr(torch, name, node_for(original))
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(torch, name, original)
+
+
+def _shape(module: nn.Module, args: tuple[Any, ...]) -> torch.Tensor | None:
+    """The module's result by its record's short cut, None if it has to be run."""
+    record = REGISTRY.module(module)
+    if record is None or record.op.shape is None or len(args) != 1 or not isinstance(args[0], torch.Tensor):
+        return None
+    return record.op.shape(module, args[0])
+
+
+def _remove_dead(graph: fx.Graph) -> None:
+    """Erase nodes nobody reads, except modules (statistics), inputs and in-place changes."""
+    for node in reversed(graph.nodes):
+        if node.users or node.op not in ("call_function", "call_method", "get_attr"):
+            continue
+        if mutated_argument(node, None) is None:
+            graph.erase_node(node)
+
+
+def _on_meta(value: Any) -> Any:
+    """Factories without a device make real tensors; only their shape matters here."""
+    return to_meta(value) if isinstance(value, torch.Tensor) and value.device.type != "meta" else value
+
+
+def _constant_or_meta(node: fx.Node) -> Any:
+    constant = constant_value(node) if isinstance(node.meta["val"], torch.Tensor) else None
+    return node.meta["val"] if constant is None else constant
+
+
+def _from_torch(cls: type) -> bool:
+    return cls.__module__.startswith("torch.nn") and not issubclass(cls, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+
+
+def _flat_tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, (tuple, list)):
+        return [t for v in value for t in _flat_tensors(v)]
+    if isinstance(value, dict):
+        return [t for v in value.values() for t in _flat_tensors(v)]
+    return []
