@@ -84,7 +84,10 @@ class _Run:
         args, kwargs = self.resolve(node.args), self.resolve(dict(node.kwargs))
         operands = tensors_in((args, kwargs))
         mutated = mutated_argument(node, module)
-        if record is None:
+        if kwargs.get("out") is not None:
+            ctx.pin_value(operands, "is written into another tensor with out=")
+            self.values[node] = unlabelled(ctx.out)
+        elif record is None:
             self.values[node] = self._unknown(node, module, operands)
         elif not operands and not holds(ctx.out, torch.Tensor):
             self.values[node] = ctx.out

@@ -54,7 +54,7 @@ class Tracer(fx.Tracer):
         name = self._names.get(id(attr_val))
         if name is None:
             return attr_val
-        if name not in parameter_proxy_cache:
+        if name not in parameter_proxy_cache or parameter_proxy_cache[name].node._erased:
             parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
         return parameter_proxy_cache[name]
 
@@ -99,11 +99,17 @@ class Tracer(fx.Tracer):
             return composite(m, *args, **kwargs)
         if self.is_leaf_module(m, "") or not _from_torch(type(m)):
             return super().call_module(m, forward, args, kwargs)
+        if m._forward_pre_hooks and not any(True for _ in m.children()):
+            raise TraceError(
+                f"{self.path_of_module(m)} ({type(m).__name__}) computes its weight in a forward hook, as the old weight_norm and "
+                "spectral_norm do; use those of torch.nn.utils.parametrizations, or remove them before tracing"
+            )
         return self._inside_or_leaf(m, lambda: super(Tracer, self).call_module(m, forward, args, kwargs))
 
     def _inside_or_leaf(self, key: Any, call: Callable[[], Any]) -> Any:
         """Trace into ``key``; if that fails, undo and make it a leaf."""
         last = next(iter(reversed(self.graph.nodes)), None)
+        stack = self.module_stack.copy()
         try:
             return call()
         except Exception:  # noqa: BLE001 - whatever its code raises on proxies, as a leaf it pins what reaches it
@@ -111,6 +117,7 @@ class Tracer(fx.Tracer):
                 if node is last:
                     break
                 self.graph.erase_node(node)
+            self.module_stack = stack
             self._opaque.add(id(key) if isinstance(key, nn.Module) else key)
             return call()
 
@@ -133,6 +140,8 @@ class Tracer(fx.Tracer):
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
         """Open composite and wrapped functions; evaluate every new node."""
+        if kind in ("call_function", "call_module") and not args:
+            args, kwargs = _first_by_position(kwargs)
         if kind == "call_function":
             composite = COMPOSITES.function(target)
             if composite is not None:
@@ -258,6 +267,14 @@ def factories_as_nodes(tracer: Tracer) -> Iterator[None]:
     finally:
         for name, original in originals.items():
             setattr(torch, name, original)
+
+
+def _first_by_position(kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """One spelling for calls that name their first argument: ``f(input=x)`` becomes ``f(x)``."""
+    for name in ("input", "tensors"):
+        if name in kwargs:
+            return (kwargs[name],), {k: v for k, v in kwargs.items() if k != name}
+    return (), kwargs
 
 
 def _shape(module: nn.Module, args: tuple[Any, ...]) -> torch.Tensor | None:

@@ -433,7 +433,7 @@ def compact_is_plain(subject: Subject, mask: atofx.Mask) -> None:
     program = subject.program
     name = "the compact module is plain"
     compact = program.compact(mask)
-    old = subject.program.module.state_dict(keep_vars=True)
+    old = subject.model.state_dict(keep_vars=True)
     new = compact.state_dict(keep_vars=True)
     mapping = {key: entry for key, entry in program.state_dict_map(mask).items() if entry.key is not None}
     mapped = {entry.key for entry in mapping.values()}

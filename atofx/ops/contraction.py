@@ -99,17 +99,20 @@ def _consume(
 ) -> None:
     """A label is summed away: an activation must be zero where the unit is dropped; a gate goes before it.
 
-    A weight's own columns are only cut: they count as zero only where no activation takes part.
+    A weight's own columns are only cut. Where parameters alone are mixed there is no activation to gate: pinned.
     """
     activations = [(i, layer) for i, layer in parts if not operands[i].moved_leaf]
+    if not activations:
+        ctx.pin_ids(ids, "parameters are mixed with each other over it")
+        return
     zero = torch.zeros_like(ids, dtype=torch.bool)
-    for _, layer in activations or parts:
+    for _, layer in activations:
         zero |= ~layer.nonzero
     if not bool(zero.all()):
         ctx.require_zero(Layer(ids, ~zero), ids[~zero])
     for i, layer in parts:
         if operands[i].moved_leaf:
-            (ctx.mark_consumed if activations else ctx.mark_produced)(layer.ids)
+            ctx.mark_consumed(layer.ids)
     for i, layer in activations:
         node = nodes[i]
         if node is not None:

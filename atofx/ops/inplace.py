@@ -16,14 +16,17 @@ _IN_PLACE_FUNCTIONS = frozenset(
 
 def mutated_argument(node: fx.Node, module: nn.Module | None) -> fx.Node | None:
     """The node whose tensor this node changes, None if it changes none."""
-    target = node.args[0] if node.args else node.kwargs.get("input")
+    target = node.args[0] if node.args else node.kwargs.get("input", node.kwargs.get("out"))
     if not isinstance(target, fx.Node):
         return None
     if node.op == "call_module":
         return target if getattr(module, "inplace", False) is True else None
     if node.op not in ("call_function", "call_method"):
         return None
-    if node.kwargs.get("inplace") is True or isinstance(node.kwargs.get("out"), fx.Node):
+    out = node.kwargs.get("out")
+    if isinstance(out, fx.Node):
+        return out
+    if node.kwargs.get("inplace") is True:
         return target
     if node.op == "call_method":
         name = str(node.target)

@@ -87,7 +87,9 @@ def _dims(ctx: LineageContext, x: TensorValue, args: Sequence[Any], kwargs: dict
     dim = kwargs.get("dim", kwargs.get("axis"))
     name = target_name(ctx.node)
     if dim is None and args:
-        dim = args[1] if name == "norm" and len(args) > 1 else None if name == "norm" else args[0]
+        dim = args[0]
+        if name.endswith("norm"):  # norm(x, p, dim)
+            dim = args[1] if len(args) > 1 else None
         if isinstance(dim, bool) or dim == ():  # var(x, unbiased)
             dim = None
     out = ctx.out if isinstance(ctx.out, Tensor) else ctx.out[0]
@@ -97,13 +99,25 @@ def _dims(ctx: LineageContext, x: TensorValue, args: Sequence[Any], kwargs: dict
     return dims, out.dim() == x.ndim
 
 
-def along(*, zero_at_zero: bool) -> Callable[..., Any]:
-    """A lineage function for ``f(x, dim)`` of unchanged shape that mixes along ``dim`` (softmax, cumsum, sort)."""
+def norm(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> Any:
+    """norm(x, p, dim): zeros add nothing for p >= 0; the smallest magnitude (p < 0) depends on them."""
+    order = kwargs.get("p", kwargs.get("ord", args[0] if args else 2))
+    additive = order in (None, "fro") or (isinstance(order, (int, float)) and order >= 0)
+    return reduction(additive=additive, zero_at_zero=True)(ctx, x, *args, **kwargs)
+
+
+def along(*, zero_at_zero: bool, default: int | None = -1) -> Callable[..., Any]:
+    """A lineage function for ``f(x, dim)`` of unchanged shape that mixes along ``dim`` (softmax, cumsum, sort).
+
+    Args:
+        zero_at_zero: whether zeros give zeros.
+        default: the dimension if the call names none; None stands for softmax's own rule.
+    """
 
     def lineage(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> Any:
         dim = kwargs.get("dim", next((a for a in args if isinstance(a, int) and not isinstance(a, bool)), None))
         if dim is None:
-            dim = -1 if x.ndim not in (0, 1, 3) else 0
+            dim = default if default is not None else 0 if x.ndim in (0, 1, 3) else 1
         layers = mix(
             ctx, x, [dim], additive=False, zero_at_zero=zero_at_zero,
             reason=f"{ctx.op_name} over channels would change when channels are removed",
@@ -146,6 +160,7 @@ def resize_mean(resizer: Resizer, node: fx.Node) -> Any:
     source = source_node(node)
     value = resizer.lineage.values[source]
     dim = argument(node, 1, "dim")
+    dim = node.kwargs.get("axis") if dim is None else dim
     dims = range(value.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
     ratio = 1.0
     for d in dims:
@@ -157,19 +172,19 @@ def resize_mean(resizer: Resizer, node: fx.Node) -> Any:
 
 
 _SUM = OpRecord("sum", reduction(additive=True, zero_at_zero=True))
-_NORM = OpRecord("norm", reduction(additive=True, zero_at_zero=True))
+_NORM = OpRecord("norm", norm)
 _MEAN = OpRecord("mean", reduction(additive=True, zero_at_zero=True), resize_mean)
 _ZERO = OpRecord("reduction", reduction(additive=False, zero_at_zero=True))
 _OTHER = OpRecord("reduction", reduction(additive=False, zero_at_zero=False))
 REGISTRY.add(_SUM, functions=[torch.sum, torch.nansum, torch.count_nonzero], methods=["sum", "nansum", "count_nonzero"])
 REGISTRY.add(_MEAN, functions=[torch.mean], methods=["mean"])
-REGISTRY.add(_NORM, functions=[torch.norm], methods=["norm"])
+REGISTRY.add(_NORM, functions=[torch.norm, torch.linalg.vector_norm], methods=["norm"])
 _zero = ["amax", "amin", "std", "var", "prod", "max", "min", "median", "any", "all"]
 _other = ["argmax", "argmin", "logsumexp", "var_mean", "std_mean", "mode", "aminmax"]
 REGISTRY.add(_ZERO, functions=[getattr(torch, n) for n in _zero], methods=_zero)
 REGISTRY.add(_OTHER, functions=[getattr(torch, n) for n in _other], methods=[n for n in _other if hasattr(Tensor, n)])
 
-_SOFTMAX = OpRecord("softmax", along(zero_at_zero=False))
+_SOFTMAX = OpRecord("softmax", along(zero_at_zero=False, default=None))
 REGISTRY.add(
     _SOFTMAX,
     functions=[F.softmax, torch.softmax, F.log_softmax, torch.log_softmax, F.softmin, F.gumbel_softmax],
