@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from atofx.errors import TraceError
 from atofx.ops import COMPOSITES, REGISTRY
@@ -101,8 +102,9 @@ class Tracer(fx.Tracer):
             return super().call_module(m, forward, args, kwargs)
         if m._forward_pre_hooks and not any(True for _ in m.children()):
             raise TraceError(
-                f"{self.path_of_module(m)} ({type(m).__name__}) computes its weight in a forward hook, as the old weight_norm and "
-                "spectral_norm do; use those of torch.nn.utils.parametrizations, or remove them before tracing"
+                f"{self.path_of_module(m)} ({type(m).__name__}) computes its weight in a forward hook, "
+                "as the old weight_norm and spectral_norm do; use those of torch.nn.utils.parametrizations, or remove them "
+                "before tracing"
             )
         return self._inside_or_leaf(m, lambda: super(Tracer, self).call_module(m, forward, args, kwargs))
 
@@ -223,6 +225,8 @@ class Tracer(fx.Tracer):
             if short_cut is not None:
                 return short_cut
             module = self._twin(original)
+        if node.target in self._opaque:  # its code may read values: run it on zeros
+            return to_meta(meta_call(node, _zeros(args), _zeros(kwargs)))
         try:
             try:
                 return _on_meta(meta_call(node, to_meta(args), to_meta(kwargs), module))
@@ -297,6 +301,10 @@ def _remove_dead(graph: fx.Graph) -> None:
 def _on_meta(value: Any) -> Any:
     """Factories without a device make real tensors; only their shape matters here."""
     return to_meta(value) if isinstance(value, torch.Tensor) and value.device.type != "meta" else value
+
+
+def _zeros(value: Any) -> Any:
+    return pytree.tree_map_only(torch.Tensor, lambda t: torch.zeros(t.shape, dtype=t.dtype), value)
 
 
 def _constant_or_meta(node: fx.Node) -> Any:

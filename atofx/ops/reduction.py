@@ -100,7 +100,7 @@ def _dims(ctx: LineageContext, x: TensorValue, args: Sequence[Any], kwargs: dict
 
 
 def norm(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> Any:
-    """norm(x, p, dim): zeros add nothing for p >= 0; the smallest magnitude (p < 0) depends on them."""
+    """Norms of order p >= 0, to which zeros add nothing; the smallest magnitude (p < 0) depends on them."""
     order = kwargs.get("p", kwargs.get("ord", args[0] if args else 2))
     additive = order in (None, "fro") or (isinstance(order, (int, float)) and order >= 0)
     return reduction(additive=additive, zero_at_zero=True)(ctx, x, *args, **kwargs)
@@ -159,7 +159,7 @@ def resize_mean(resizer: Resizer, node: fx.Node) -> Any:
     """A mean over cut channels keeps the original count as its divisor."""
     source = source_node(node)
     value = resizer.lineage.values[source]
-    dim = argument(node, 1, "dim")
+    dim: Any = argument(node, 1, "dim")
     dim = node.kwargs.get("axis") if dim is None else dim
     dims = range(value.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
     ratio = 1.0

@@ -161,7 +161,8 @@ def register_op(
         name: readable name, used in messages.
         lineage: ``lineage(ctx, *args, **kwargs)`` receives the call's own arguments, tensors as
             :class:`~atofx.ir.values.TensorValue`, and returns the result's value. ``ctx`` is a
-            :class:`~atofx.ops.context.LineageContext`; ready-made functions are in the modules of ``atofx.ops`` (``pointwise``, ``movement``, …).
+            :class:`~atofx.ops.context.LineageContext`; ready-made functions are in the
+            modules of ``atofx.ops`` (``pointwise``, ``movement``, …).
         functions: callables that spell the operation.
         methods: tensor method names that spell it.
         modules: module types that spell it; they are not traced into.
