@@ -78,10 +78,10 @@ def call(module: nn.Module, inputs: Any) -> Any:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gives: the outputs in order, how they nest, and the buffers afterwards."""
+    """What a run gives: the outputs in order, the place of each in the nested whole, and the buffers afterwards."""
 
     values: tuple[Tensor, ...]
-    nesting: pytree.TreeSpec
+    nesting: tuple[str, ...]
     buffers: Mapping[str, Tensor]
 
 
@@ -114,7 +114,7 @@ def run(module: nn.Module, inputs: Any, mode: str) -> Outcome:
     before = {name: buffer.clone() for name, buffer in buffers.items()}
     module.train(mode == "train")
     try:
-        leaves, nesting = pytree.tree_flatten(call(module, inputs))
+        leaves, _ = pytree.tree_flatten_with_path(call(module, inputs))
         after = {name: buffer.clone() for name, buffer in module.named_buffers(remove_duplicate=False)}
     finally:
         for name, part in module.named_modules():
@@ -122,8 +122,8 @@ def run(module: nn.Module, inputs: Any, mode: str) -> Outcome:
         with torch.no_grad():
             for name, buffer in buffers.items():
                 buffer.copy_(before[name])
-    values = tuple(leaf if isinstance(leaf, Tensor) else torch.tensor(leaf) for leaf in leaves)
-    return Outcome(values, nesting, after)
+    values = tuple(leaf if isinstance(leaf, Tensor) else torch.tensor(leaf) for _, leaf in leaves)
+    return Outcome(values, tuple(pytree.keystr(path) for path, _ in leaves), after)
 
 
 def relative_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
