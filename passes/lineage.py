@@ -39,6 +39,7 @@ class _Run:
         self.strict = strict
         self.ctx = LineageContext(traced.tensors)
         self.values: dict[fx.Node, Any] = {}
+        self.sharing: dict[int, list[fx.Node]] = {}
         self.modules = dict(traced.module.named_modules(remove_duplicate=False))
 
     def finish(self) -> Lineage:
@@ -71,6 +72,9 @@ class _Run:
             self.values[node] = None
         else:
             self._call(node)
+        value = self.values[node]
+        if isinstance(value, TensorValue):
+            self.sharing.setdefault(_memory(value), []).append(node)
 
     def resolve(self, argument: Any) -> Any:
         return fx.node.map_arg(argument, lambda n: self.values[n])
@@ -133,17 +137,19 @@ class _Run:
             return
         if isinstance(new, TensorValue) and new.shape == old.shape:
             self.values[mutated] = new
-        storage = old.meta.untyped_storage()._cdata
-        for other, value in list(self.values.items()):
-            if other in (node, mutated) or not isinstance(value, TensorValue):
-                continue
-            same_memory = value.meta.untyped_storage()._cdata == storage
-            if not same_memory or not any(_comes_after(user, node) for user in other.users):
+        for other in self.sharing.get(_memory(old), ()):
+            value = self.values[other]
+            if other in (node, mutated) or not any(_comes_after(user, node) for user in other.users):
                 continue
             if value.shape == old.shape and value.meta.stride() == old.meta.stride():
                 self.values[other] = self.values[mutated]
             else:
                 self.ctx.pin_value((value, old, new), "is changed in place through a view of the same memory")
+
+
+def _memory(value: TensorValue) -> int:
+    """Which memory a tensor lies in; views share it."""
+    return int(value.meta.untyped_storage()._cdata)
 
 
 def _comes_after(user: fx.Node, node: fx.Node) -> bool:

@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from atofx.ir.lineage import CostFactor, GatePoint, LeafAxis, Pin
 from atofx.ir.values import NONE, Layer, TensorValue
-from atofx.ops.layers import align_layer, either, fresh_layer
+from atofx.ops.layers import align_layer, fresh_layer
 
 
 class LineageContext:
@@ -82,17 +82,25 @@ class LineageContext:
 
     # ---------------------------------------------------------------- couplings
 
-    def unify(self, a: torch.Tensor, b: torch.Tensor, why: str) -> None:
-        """Couple ids element by element (broadcasting); an id that meets NONE is pinned, with ``why`` as the reason."""
-        a, b = (t.reshape(-1) for t in torch.broadcast_tensors(a, b))
+    def unify(self, a: torch.Tensor, b: torch.Tensor, why: str) -> torch.Tensor:
+        """Couple ids element by element (broadcasting); an id that meets NONE is pinned, with ``why`` as the reason.
+
+        Returns:
+            The ids of ``a``, and those of ``b`` where ``a`` has none.
+        """
+        if a.shape != b.shape:
+            a, b = torch.broadcast_tensors(a, b)
+        if a.numel() and int(torch.minimum(a, b).min()) >= 0:
+            self._left.append(a.reshape(-1))
+            self._right.append(b.reshape(-1))
+            return a
         known = (a >= 0) & (b >= 0)
-        if not bool(known.all()):
-            lonely = torch.cat([a[(a >= 0) & (b < 0)], b[(b >= 0) & (a < 0)]])
-            if lonely.numel():
-                self.pin_ids(lonely, why)
-            a, b = a[known], b[known]
-        self._left.append(a)
-        self._right.append(b)
+        lonely = torch.cat([a[(a >= 0) & (b < 0)], b[(b >= 0) & (a < 0)]])
+        if lonely.numel():
+            self.pin_ids(lonely, why)
+        self._left.append(a[known])
+        self._right.append(b[known])
+        return torch.where(a >= 0, a, b)
 
     def tie(self, layer: Layer, dims: Iterable[int]) -> Layer:
         """Couple all ids that differ only along ``dims``; the result varies along the other dimensions."""
@@ -177,7 +185,7 @@ class LineageContext:
                 reason = "a single channel is used on its own, it cannot be removed from a tensor of one channel"
                 self.pin(layer, reason)
                 continue
-            if bool((layer.ids < 0).all()):
+            if int(layer.ids.max()) < 0:
                 continue
             clash = next((k for k in kept if set(k.dims) & set(layer.dims)), None)
             if clash is not None:
@@ -194,8 +202,7 @@ class LineageContext:
 
     def merge(self, a: Layer, b: Layer, why: str) -> Layer:
         """Unify two layers; the ids are those of ``a`` (of ``b`` where it has none), the zero facts those of ``a``."""
-        self.unify(a.ids, b.ids, why)
-        ids = either(a.ids, b.ids)
+        ids = self.unify(a.ids, b.ids, why)
         return Layer(ids, a.nonzero.expand(ids.shape))
 
     @property

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from atofx.ir.values import Layer, TensorValue
 from atofx.ops.arguments import argument_node, source_node
 from atofx.ops.context import LineageContext
-from atofx.ops.layers import either
 from atofx.ops.pointwise import meet, share_dim
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
@@ -47,8 +46,8 @@ def contract(
             met = [m for m in merged if share_dim(m[0], ids)]
             merged = [m for m in merged if not share_dim(m[0], ids)]
             for other in met:
-                ctx.unify(other[0], ids, "is multiplied with coordinates that are always kept")
-                ids, parts = either(other[0], ids), other[1] + parts
+                ids = ctx.unify(other[0], ids, "is multiplied with coordinates that are always kept")
+                parts = other[1] + parts
             merged.append((ids, parts))
     out_layers = []
     extents = []

@@ -98,11 +98,6 @@ def matching_blocks(source: Sequence[int], target: Sequence[int]) -> list[tuple[
     return blocks
 
 
-def either(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """The ids of ``a``, and those of ``b`` where ``a`` has none (broadcasting)."""
-    return torch.where(a >= 0, a, b)
-
-
 def align(ids: torch.Tensor, ndim: int) -> torch.Tensor:
     """Prepend size-1 dimensions, as broadcasting does."""
     return ids.reshape((1,) * (ndim - ids.dim()) + tuple(ids.shape)) if ids.dim() < ndim else ids
@@ -110,7 +105,7 @@ def align(ids: torch.Tensor, ndim: int) -> torch.Tensor:
 
 def align_layer(layer: Layer, ndim: int) -> Layer:
     """:func:`align` for both tensors of a layer."""
-    return Layer(align(layer.ids, ndim), align(layer.nonzero, ndim))
+    return layer if layer.ids.dim() == ndim else Layer(align(layer.ids, ndim), align(layer.nonzero, ndim))
 
 
 def fresh_layer(start: int, size: int, dim: int, ndim: int, *, nonzero: bool = False) -> Layer:

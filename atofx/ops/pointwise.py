@@ -15,7 +15,7 @@ from atofx.ir.values import Layer, TensorValue, unlabelled
 from atofx.ops.arguments import target_name
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.evaluate import meta_call
-from atofx.ops.layers import align_layer, either
+from atofx.ops.layers import align_layer
 from atofx.ops.registry import REGISTRY, BoundCall, OpRecord, same_shape
 
 #: Values an operand that is not zero is probed with.
@@ -59,8 +59,7 @@ def meet(
             met = [m for m in merged if share_dim(m[0], ids)]
             merged = [m for m in merged if not share_dim(m[0], ids)]
             for other in met:
-                ctx.unify(other[0], ids, "meets coordinates that are always kept")
-                ids = either(other[0], ids)
+                ids = ctx.unify(other[0], ids, "meets coordinates that are always kept")
                 parts = other[1] + parts
             merged.append((ids, parts))
     result = []
