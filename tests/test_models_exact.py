@@ -33,6 +33,7 @@ def prepare(case: Case, seed: int) -> invariants.Subject:
     return subject
 
 
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_small_net(case: Case) -> None:
     for seed in SEEDS:
