@@ -9,7 +9,7 @@ from atofx import zoo
 from tests import invariants
 from tests.torchvision_models import KEEPS, MODELS, SEEDS, Entry, build, inputs
 
-QUICK = ("resnet18", "mobilenet_v2", "shufflenet_v2_x1_0", "squeezenet1_0", "regnet_y_400mf")
+QUICK = ("resnet18", "mobilenet_v2", "shufflenet_v2_x1_0", "squeezenet1_0", "regnet_y_400mf", "densenet121", "swin_t")
 QUICK_ZOO = ("resnet20", "mobilenetv2")
 
 
