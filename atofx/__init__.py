@@ -1,6 +1,6 @@
 """atofx: a graph compiler for structured pruning of PyTorch models."""
 
-from atofx import errors
+from atofx import errors, methods
 from atofx.ir.groups import Group, Member
 from atofx.ir.mask import Mask
 from atofx.ops.registry import register_op
@@ -9,4 +9,4 @@ from atofx.storage import load, save
 
 __version__ = "0.1.0"
 
-__all__ = ["Group", "Mask", "Member", "Program", "errors", "load", "register_op", "save", "trace"]
+__all__ = ["Group", "Mask", "Member", "Program", "errors", "load", "methods", "register_op", "save", "trace"]

@@ -11,11 +11,11 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from atofx.ir.groups import Group, Member
-from atofx.ir.lineage import LeafAxis, Lineage
-from atofx.ir.values import Layer
+from atofx.ir.lineage import LeafAxis, Lineage, Pin
 from atofx.ops.context import tensors_in
 
 SINGLE_UNIT = "there is only one unit: removing it would leave nothing"
+RAGGED = "a tensor mixes it with coordinates that are always kept, and would not stay rectangular without it"
 NO_PRODUCER = "no parameter produces these channels, they are constant"
 
 
@@ -36,11 +36,11 @@ class Grouping:
 
 def form_groups(lineage: Lineage) -> Grouping:
     """Connected components of the couplings, tied until every tensor stays rectangular, sorted into groups."""
-    component, count = rectangular_components(lineage)
+    component, count, ragged = rectangular_components(lineage)
     component_np = component.numpy()
     pinned = np.zeros(count, dtype=bool)
     reasons: dict[int, str] = {}
-    for pin in lineage.pins:
+    for pin in (*lineage.pins, Pin(ragged, "", "", RAGGED)):
         labels = component_np[pin.ids.numpy()]
         new = labels[~pinned[labels]]
         if new.size:
@@ -55,47 +55,51 @@ def form_groups(lineage: Lineage) -> Grouping:
     return _build(lineage, component_np, count, pinned, reasons, live, signature, axes)
 
 
-def rectangular_components(lineage: Lineage) -> tuple[torch.Tensor, int]:
-    """Component per id, after tying ids that would leave a tensor ragged."""
-    edges = [lineage.edges]
-    component, count = _components(lineage.edges, lineage.num_ids)
+def rectangular_components(lineage: Lineage) -> tuple[torch.Tensor, int, torch.Tensor]:
+    """Tie ids until no tensor would become ragged.
+
+    "Always kept" is one more node of the graph here; pinned ids and coordinates without a channel belong to it: a row
+    of a tensor that holds such a coordinate stays whole.
+
+    Returns:
+        The component of every id, the number of components, and the ids that stay whole only for this reason.
+    """
+    kept = lineage.num_ids
+    pinned = torch.cat([p.ids for p in lineage.pins]) if lineage.pins else torch.empty(0, dtype=torch.long)
+    ties = [torch.empty(2, 0, dtype=torch.long)]
     suspects = [
-        (layer, value.shape)
+        torch.where(layer.ids >= 0, layer.ids, kept)
         for nested in lineage.values.values()
         for value in tensors_in(nested)
         for layer in value.layers
         if len(layer.dims) > 1
     ]
+    fixed = torch.stack([pinned, torch.full_like(pinned, kept)])
     while suspects:
-        extra = []
-        still = []
-        for layer, shape in suspects:
-            tie = _tie_needed(layer, component)
-            if tie is not None:
-                extra.append(tie)
-                still.append((layer, shape))
-                break  # later decisions should see this one
-        if not extra:
+        labels, _ = _components(torch.cat([lineage.edges, fixed, *ties], 1), kept + 1)
+        tie = next((t for ids in suspects if (t := _tie_needed(ids, labels)) is not None), None)
+        if tie is None:
             break
-        edges.extend(extra)
-        component, count = _components(torch.cat(edges, 1), lineage.num_ids)
-    return component, count
+        ties.append(tie)
+    tied = torch.cat(ties, 1)
+    real = (tied < kept).all(0)
+    component, count = _components(torch.cat([lineage.edges, tied[:, real]], 1), lineage.num_ids)
+    ragged = tied[:, ~real].amin(0)
+    return component, count, ragged[ragged < kept]
 
 
-def _tie_needed(layer: Layer, component: torch.Tensor) -> torch.Tensor | None:
-    """Couplings (2, E) that make the layer vary along one dimension only, None if it does already.
+def _tie_needed(ids: torch.Tensor, component: torch.Tensor) -> torch.Tensor | None:
+    """Couplings (2, E) that make the ids vary along one dimension only, None if they do already.
 
     Among the dimensions that could stay, the one that leaves most units is chosen.
     """
-    labels = torch.where(layer.ids >= 0, component[layer.ids.clamp(min=0)], -1)
-    dims = [d for d in layer.dims if not bool((labels == labels.narrow(d, 0, 1)).all())]
+    labels = component[ids]
+    dims = [d for d, size in enumerate(ids.shape) if size > 1 and not bool((labels == labels.narrow(d, 0, 1)).all())]
     if len(dims) <= 1:
         return None
     best = max(dims, key=lambda d: labels.shape[d])
-    ids = layer.ids.movedim(best, 0).reshape(layer.ids.shape[best], -1)
-    first = ids[:, :1].expand_as(ids)
-    known = (ids >= 0) & (first >= 0)
-    return torch.stack([ids[known], first[known]])
+    rows = ids.movedim(best, 0).reshape(ids.shape[best], -1)
+    return torch.stack([rows.reshape(-1), rows[:, :1].expand_as(rows).reshape(-1)])
 
 
 def _components(edges: torch.Tensor, num_ids: int) -> tuple[torch.Tensor, int]:

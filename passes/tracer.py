@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -46,6 +47,9 @@ class Tracer(fx.Tracer):
         if not self._training.users:
             graph.erase_node(self._training)
         _remove_dead(graph)
+        for node in graph.nodes:
+            if node.meta.get("is_wrapped") and not (inspect.isfunction(node.target) and _is_foreign(node.target)):
+                del node.meta["is_wrapped"]  # fx marks the last node of an opened function as if it were the function
         return graph
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
@@ -155,13 +159,17 @@ class Tracer(fx.Tracer):
         return proxy
 
     def _is_opaque(self, target: Any) -> bool:
-        package = (target.__module__ or "").split(".")[0]
-        return target in self._opaque or package in ("torch", "math", "operator", "_operator")
+        return target in self._opaque or not _is_foreign(target)
 
     def _open(self, target: Any, args: Any, kwargs: Any, rest: Any, more: Any) -> Any:
         if target in self._opaque:
             return self.create_proxy("call_function", target, args, kwargs, *rest, **more)
-        return target(*args, **kwargs)
+        result = target(*args, **kwargs)
+        if isinstance(result, fx.Proxy):
+            return result
+        if type(result) in (tuple, list):
+            return _Several(result)
+        raise TypeError(f"{target} returns {type(result).__name__}")
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Follow control flow on shapes and constants.
@@ -271,6 +279,18 @@ def factories_as_nodes(tracer: Tracer) -> Iterator[None]:
     finally:
         for name, original in originals.items():
             setattr(torch, name, original)
+
+
+def _is_foreign(function: Any) -> bool:
+    """Whether a function is neither torch's nor Python's."""
+    return (function.__module__ or "").split(".")[0] not in ("torch", "math", "operator", "_operator")
+
+
+class _Several(tuple[Any, ...]):
+    """The results of an opened function; fx expects what a wrapped function returns to have a node."""
+
+    __slots__ = ()
+    node = SimpleNamespace(meta={})
 
 
 def _first_by_position(kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -15,7 +15,7 @@ from atofx.ops.context import LineageContext
 from atofx.ops.evaluate import meta_call
 from atofx.ops.layers import reshape_layer, run_on_ids
 from atofx.ops.registry import REGISTRY, OpRecord
-from atofx.ops.resize import Keep, Resizer
+from atofx.ops.resize import Resizer
 
 
 def rerun(ctx: LineageContext, value: TensorValue, args: Any, kwargs: Any) -> list[Layer]:
@@ -152,65 +152,56 @@ def resize_squeeze(resizer: Resizer, node: fx.Node) -> fx.Node:
     return resizer.function(torch.squeeze, resizer.new(source), ones)
 
 
-def resize_by_index(resizer: Resizer, node: fx.Node) -> fx.Node:
-    """roll, channel shuffle, …: where the channels are cut, an index selection does the same move."""
+def roll(ctx: LineageContext, x: TensorValue, shifts: Any, dims: Any = None) -> TensorValue:
+    """Roll along dimensions; a roll of the flattened tensor crosses from one sample into the next."""
+    if dims in (None, (), []) and x.ndim > 1:
+        ctx.pin_value(x, "is rolled over all dimensions at once")
+        return TensorValue(ctx.out)
+    return movement(ctx, x, shifts, dims)
+
+
+def resize_roll(resizer: Resizer, node: fx.Node) -> fx.Node:
+    """Along cut dimensions an index selection makes the move, along the others roll does."""
     source = source_node(node)
-    if not resizer.is_resized(source) and not resizer.is_resized(node):
+    keep = resizer.keep(source)
+    shifts, dims = argument(node, 1, "shifts"), argument(node, 2, "dims")
+    if dims is None or all(k is None for k in keep):
         return resizer.copy(node)
-    value, result = resizer.lineage.values[source], resizer.lineage.values[node]
-    new = resizer.new(source)
-    if _moves_only(resizer, node, value, resizer.keep(source)):
+    shape = resizer.lineage.values[source].shape
+    pairs = [(s, d % len(shape)) for s, d in zip(_as_tuple(shifts), _as_tuple(dims), strict=True)]
+    result: fx.Node = resizer.new(source)
+    rest = [(resizer.number(s), d) for s, d in pairs if keep[d] is None]
+    if rest:
+        result = resizer.function(torch.roll, result, tuple(s for s, _ in rest), tuple(d for _, d in rest))
+    for dim in sorted({d for _, d in pairs if keep[d] is not None}):
+        shift = sum(int(resizer.original(s)) for s, d in pairs if d == dim)
+        result = _moved(resizer, node, result, dim, torch.arange(shape[dim]).roll(shift))
+    return result
+
+
+def resize_shuffle(resizer: Resizer, node: fx.Node) -> fx.Node:
+    """Channel shuffle of cut channels is an index selection."""
+    source = source_node(node)
+    value = resizer.lineage.values[source]
+    if resizer.keep(source)[1] is None:
         return resizer.copy(node)
-    keep_in, keep_out = resizer.keep(source), resizer.keep(node)
-    resized = [d for d in range(value.ndim) if keep_in[d] is not None or keep_out[d] is not None]
-    if value.ndim != result.ndim or len(resized) != 1:
-        return resizer.copy(node)
-    dim = resized[0]
-    mapping = _dim_map(resizer, node, value, dim)
-    if mapping is not None:
-        kept_in, kept_out = keep_in[dim], keep_out[dim]
-        wanted = mapping if kept_out is None else mapping[kept_out]
-        position = wanted if kept_in is None else torch.searchsorted(kept_in, wanted)
-        moved_elsewhere = _without_dim(resizer, node, new, dim)
-        return resizer.function(torch.index_select, moved_elsewhere, dim, resizer.index_buffer(node, position))
-    return resizer.copy(node)
-
-
-def _moves_only(resizer: Resizer, node: fx.Node, value: TensorValue, keep: Keep) -> bool:
-    """Whether the op leaves every cut dimension as it is."""
-    for dim, kept in enumerate(keep):
-        if kept is None:
-            continue
-        line = _dim_map(resizer, node, value, dim)
-        if line is None or not torch.equal(line, torch.arange(value.shape[dim])):
-            return False
-    return True
-
-
-def _dim_map(resizer: Resizer, node: fx.Node, value: TensorValue, dim: int) -> Tensor | None:
-    """Which source coordinate along ``dim`` each result coordinate comes from."""
-    shape = [1] * value.ndim
-    shape[dim] = value.shape[dim]
-    marks = torch.arange(value.shape[dim]).reshape(shape).expand(value.shape)
-    args = (marks, *resizer.original(node.args[1:]))
+    marks = torch.arange(value.shape[1]).reshape(1, -1, *[1] * (value.ndim - 2)).float()
     module = resizer.source.get_submodule(str(node.target)) if node.op == "call_module" else None
-    moved = meta_call(node, args, resizer.original(dict(node.kwargs)), module)
-    line = moved[tuple(slice(None) if d == dim else 0 for d in range(moved.dim()))]
-    return line if isinstance(line, Tensor) else None
+    rest, kwargs = resizer.original(node.args[1:]), resizer.original(dict(node.kwargs))
+    return _moved(
+        resizer, node, resizer.new(source), 1, meta_call(node, (marks, *rest), kwargs, module).reshape(-1).long()
+    )
 
 
-def _without_dim(resizer: Resizer, node: fx.Node, new: fx.Node, dim: int) -> fx.Node:
-    """The part of a roll or flip that concerns other dimensions than ``dim``."""
-    if target_name(node) == "roll":
-        shifts, dims = resizer.original((argument(node, 1, "shifts"), argument(node, 2, "dims")))
-        if dims is None:
-            return new
-        ndim = len(resizer.shape(node))
-        pairs = zip(_as_tuple(shifts), _as_tuple(dims), strict=True)
-        rest = [(s, d % ndim) for s, d in pairs if d % ndim != dim]
-        if rest:
-            return resizer.function(torch.roll, new, tuple(s for s, _ in rest), tuple(d for _, d in rest))
-    return new
+def _moved(resizer: Resizer, node: fx.Node, value: fx.Node, dim: int, mapping: Tensor) -> fx.Node:
+    """Select, among the kept coordinates along ``dim``, where each kept result coordinate comes from."""
+    kept_in, kept_out = resizer.keep(source_node(node))[dim], resizer.keep(node)[dim]
+    assert kept_in is not None
+    assert kept_out is not None
+    positions = torch.searchsorted(kept_in, mapping[kept_out])
+    if torch.equal(positions, torch.arange(positions.numel())):
+        return value
+    return resizer.function(torch.index_select, value, dim, resizer.index_buffer(node, positions))
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
@@ -234,8 +225,8 @@ REGISTRY.add(
 )  # fmt: skip
 REGISTRY.add(OpRecord("window", window), functions=[torch.diagonal], methods=["unfold", "diagonal"])
 REGISTRY.add(OpRecord("squeeze", movement, resize_squeeze), functions=[torch.squeeze], methods=["squeeze", "squeeze_"])
-REGISTRY.add(OpRecord("roll", movement, resize_by_index), functions=[torch.roll], methods=["roll"])
-_SHUFFLE = OpRecord("channel shuffle", movement, resize_by_index)
+REGISTRY.add(OpRecord("roll", roll, resize_roll), functions=[torch.roll], methods=["roll"])
+_SHUFFLE = OpRecord("channel shuffle", movement, resize_shuffle)
 REGISTRY.add(_SHUFFLE, functions=[torch.channel_shuffle, F.channel_shuffle], modules=[nn.ChannelShuffle])
 REGISTRY.add(
     OpRecord("reshape", reshape, resize_view),
