@@ -47,10 +47,24 @@ def _matrix_vector(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return Counter({"mv": prod(get_shape(inputs[0]))})
 
 
-#: Operations fvcore has no handle for.
+def _einsum(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """The product of the extents of all letters; fvcore's own handle reads a rounded number from a printed text."""
+    shapes = [get_shape(value) for value in inputs[1].node().inputs()]
+    terms = inputs[0].toIValue().replace(" ", "").partition("->")[0].split(",")
+    extents: dict[str, int] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        width = len(shape) - len(term.replace("...", ""))
+        letters = [*term.partition("...")[0], *range(-width, 0), *term.partition("...")[2]]
+        for letter, size in zip(letters, shape, strict=True):
+            extents[str(letter)] = max(size, extents.get(str(letter), 1))
+    return Counter({"einsum": prod(extents.values()) if len(shapes) > 1 else 0})
+
+
+#: Operations fvcore has no handle for, or none that is exact.
 EXTRA_HANDLES: Mapping[str, Handle] = {
     "aten::scaled_dot_product_attention": _attention,
     "aten::bilinear": _bilinear,
+    "aten::einsum": _einsum,
     "aten::baddbmm": _addmm_batched,
     "aten::mv": _matrix_vector,
     "aten::dot": _matrix_vector,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from atofx.ir.values import TensorValue
+from atofx.ir.values import Layer, TensorValue
 from atofx.ops.arguments import argument, source_node
 from atofx.ops.constants import constant_value
 from atofx.ops.context import LineageContext, tensors_in
@@ -87,6 +87,8 @@ def _usable(ctx: LineageContext, x: TensorValue, index: Any) -> list[Any]:
             ctx.pin(layer, "is indexed by a tensor that depends on the data")
         elif hit and len(tensor_dims) > 1:
             ctx.pin(layer, "is indexed by several tensors")
+        elif any(_in_runs(layer, d) for e, d in zip(entries, dims, strict=True) if d is not None and e != slice(None)):
+            ctx.pin(layer, IN_RUNS)
         else:
             usable.append(layer)
     for tensor in tensors_in(index):
@@ -94,6 +96,23 @@ def _usable(ctx: LineageContext, x: TensorValue, index: Any) -> list[Any]:
             if not tensor.moved_leaf:
                 ctx.pin(layer, "is used as an index")
     return usable
+
+
+IN_RUNS = "is sliced after channels and pixels were flattened together, so the slice depends on the image size"
+
+
+def _in_runs(layer: Layer, dim: int) -> bool:
+    """Whether neighbours along ``dim`` belong to one channel: then positions depend on how many pixels there are."""
+    return layer.ids.shape[dim] > 1 and bool((layer.ids.diff(dim=dim) == 0).any())
+
+
+def narrow(ctx: LineageContext, x: TensorValue, dim: int, *args: Any, **kwargs: Any) -> TensorValue:
+    """Narrow and select: a slice along one dimension."""
+    runs = [y for y in x.layers if _in_runs(y, dim % x.ndim)]
+    for layer in runs:
+        ctx.pin(layer, IN_RUNS)
+    rest = TensorValue(x.meta, tuple(y for y in x.layers if not any(y is r for r in runs)), x.moved_leaf)
+    return movement(ctx, rest, dim, *args, **kwargs)
 
 
 def _index_nodes(argument: Any) -> list[fx.Node]:
@@ -279,6 +298,9 @@ def index_select(ctx: LineageContext, x: TensorValue, dim: int, index: TensorVal
     axis = dim % x.ndim
     layers = []
     for layer in x.layers:
+        if _in_runs(layer, axis):
+            ctx.pin(layer, IN_RUNS)
+            continue
         if axis in layer.dims and constant is None:
             ctx.pin(layer, "is indexed by a tensor that depends on the data")
             continue
@@ -289,8 +311,8 @@ def index_select(ctx: LineageContext, x: TensorValue, dim: int, index: TensorVal
 
 REGISTRY.add(OpRecord("getitem", getitem, resize_getitem), functions=[operator.getitem], methods=["__getitem__"])
 REGISTRY.add(OpRecord("setitem", setitem, resize_setitem), functions=[operator.setitem])
-REGISTRY.add(OpRecord("narrow", movement, _resize_along(_pick_narrow)), functions=[torch.narrow], methods=["narrow"])
-REGISTRY.add(OpRecord("select", movement, _resize_along(_pick_select)), functions=[torch.select], methods=["select"])
+REGISTRY.add(OpRecord("narrow", narrow, _resize_along(_pick_narrow)), functions=[torch.narrow], methods=["narrow"])
+REGISTRY.add(OpRecord("select", narrow, _resize_along(_pick_select)), functions=[torch.select], methods=["select"])
 REGISTRY.add(
     OpRecord("index_select", index_select, _resize_along(_pick_index)),
     functions=[torch.index_select],
