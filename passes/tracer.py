@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -138,6 +139,8 @@ class Tracer(fx.Tracer):
                 self.constants[name] = a
                 self._names[id(a)] = name
             return self.create_proxy("get_attr", name, (), {}).node
+        if type(a) is OrderedDict:  # fx would make it a plain dict
+            return self.create_proxy("call_function", OrderedDict, (list(a.items()),), {}).node
         return super().create_arg(a)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -16,6 +17,11 @@ from atofx.ops.registry import REGISTRY, OpRecord
 def plain(ctx: LineageContext, *args: Any, **kwargs: Any) -> Any:
     """The result is no tensor: whatever it is at the example input."""
     return ctx.out
+
+
+def ordered(ctx: LineageContext, items: Any) -> dict[str, Any]:
+    """OrderedDict([(key, value), ...]), as segmentation models return."""
+    return dict(items)
 
 
 def attribute(ctx: LineageContext, x: Any, name: str, *default: Any) -> Any:
@@ -58,3 +64,4 @@ REGISTRY.add(
     ],
 )  # fmt: skip
 REGISTRY.add(OpRecord("attribute", attribute), functions=[getattr])
+REGISTRY.add(OpRecord("ordered dict", ordered), functions=[OrderedDict])
