@@ -352,7 +352,7 @@ def take(tensor: Tensor, kept: Sequence[Tensor | None]) -> Tensor:
 
 
 COMPOSITES = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
-ROUNDING = 1e-14
+ROUNDING = 1e-12
 
 
 def full_mask_is_dense(subject: Subject) -> None:
