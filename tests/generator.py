@@ -512,8 +512,9 @@ def _in_place(random: Random, x: Tensor) -> Made:
         return y
 
     def flat_view(m: None, v: Tensor) -> Tensor:
-        y = v.clone()
-        y.flatten(1).neg_()
+        # A view for certain: whether flatten copies depends on strides, which a convolution is free to choose.
+        y = v.clone(memory_format=torch.contiguous_format)
+        y.view(v.shape[0], -1).neg_()
         y.transpose(1, 2).mul_(0.5)
         return y
 
