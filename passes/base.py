@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -22,3 +23,16 @@ def stored(root: nn.Module, name: str) -> Any:
         stores = [vars(owner), *(vars(owner).get(s, {}) for s in ("_parameters", "_buffers", "_modules"))]
         owner = next((store[part] for store in stores if part in store), None)
     return owner
+
+
+def is_persistent(root: nn.Module, name: str) -> bool:
+    """Whether a buffer belongs to the state dict."""
+    prefix, _, last = name.rpartition(".")
+    return last not in root.get_submodule(prefix)._non_persistent_buffers_set
+
+
+def leave_out_of_state_dict(root: nn.Module, names: Iterable[str]) -> None:
+    """Make buffers non-persistent."""
+    for name in names:
+        prefix, _, last = name.rpartition(".")
+        root.get_submodule(prefix)._non_persistent_buffers_set.add(last)

@@ -12,6 +12,7 @@ from atofx.ir.analysis import Analysis
 from atofx.ir.values import holds
 from atofx.ops import REGISTRY
 from atofx.ops.resize import Resizer
+from atofx.passes.base import is_persistent, leave_out_of_state_dict
 
 
 def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor]) -> fx.GraphModule:
@@ -27,8 +28,9 @@ def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor]) -> fx.Graph
             resizer.record(node, _emit(resizer, node))
     _remove_dead_numbers(resizer.graph)
     module = fx.GraphModule(resizer.attributes, resizer.graph, type(analysis.module).__name__)
-    for name in resizer.index_names:
-        module.register_buffer(name, resizer.attributes[name], persistent=False)
+    buffers = [n for n, _ in analysis.module.named_buffers() if n in resizer.attributes]
+    transient = [n for n in buffers if not is_persistent(analysis.module, n)]
+    leave_out_of_state_dict(module, [*resizer.index_names, *transient])
     module.training = analysis.module.training
     for name, original in analysis.module.named_modules():
         if name and _has_module(module, name):

@@ -91,6 +91,11 @@ class _Run:
         if kwargs.get("out") is not None:
             ctx.pin_value(operands, "is written into another tensor with out=")
             self.values[node] = unlabelled(ctx.out)
+        elif module is not None and (module._forward_hooks or module._forward_pre_hooks):
+            self._pin_call(
+                node, module, operands, f"{ctx.op_name} has a forward hook, which may change what it computes"
+            )
+            self.values[node] = unlabelled(ctx.out)
         elif record is None:
             self.values[node] = self._unknown(node, module, operands)
         elif not operands and not holds(ctx.out, torch.Tensor):
@@ -121,13 +126,18 @@ class _Run:
                 "atofx/ops (CONTRIBUTING.md, 'Add an op'); without strict=True the channels that reach it stay whole"
             )
         reason = f"{what}; channels that reach it stay whole (add a record with atofx.register_op)"
+        self._pin_call(node, module, operands, reason)
+        return unlabelled(ctx.out)
+
+    def _pin_call(self, node: fx.Node, module: nn.Module | None, operands: list[TensorValue], reason: str) -> None:
+        """Pin what a call reads and what its module owns, and note it."""
+        ctx = self.ctx
         ctx.pin_value(operands, reason, unknown_op=True)
-        if not operands or not any(t.layers for t in operands):
+        if not any(t.layers for t in operands):
             ctx.pins.append(_note(node, ctx.op_name, reason))
         if module is not None:
             for name, _ in [*module.named_parameters(), *module.named_buffers()]:
-                ctx.pin_value(ctx.leaf(f"{node.target}.{name}"), f"belongs to {ctx.op_name}, which no record describes")
-        return unlabelled(ctx.out)
+                ctx.pin_value(ctx.leaf(f"{node.target}.{name}"), reason)
 
     def _after_mutation(self, node: fx.Node, mutated: fx.Node) -> None:
         """The changed tensor carries the result from now on; other views of its memory must not depend on it."""

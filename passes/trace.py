@@ -15,7 +15,7 @@ import torch
 from torch import fx, nn
 
 from atofx.errors import TraceError
-from atofx.passes.base import stored
+from atofx.passes.base import is_persistent, leave_out_of_state_dict, stored
 from atofx.passes.inputs import ExampleInputs, bind_inputs
 from atofx.passes.place import format_stack
 from atofx.passes.tracer import Tracer
@@ -64,6 +64,10 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
         torch.set_rng_state(states[1])
     module = fx.GraphModule(_Attributes(model, tracer.constants).named(graph), graph, type(model).__name__)
     module.training = model.training
+    read = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    own = {n for n in read if n in tracer.constants}
+    borrowed = {n for n, _ in model.named_buffers() if n in read and not is_persistent(model, n)}
+    leave_out_of_state_dict(module, own | borrowed)
     tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
     tensors.update(model.named_buffers(remove_duplicate=False))
     used_ids = set()

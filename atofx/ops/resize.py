@@ -13,6 +13,7 @@ from torch import fx, nn
 
 from atofx.ir.lineage import Lineage
 from atofx.ir.values import TensorValue, holds
+from atofx.ops.arguments import target_name
 from atofx.ops.evaluate import is_literal, meta_call
 from atofx.ops.layers import compress
 
@@ -37,6 +38,7 @@ class Resizer:
         self._flags = torch.cat([kept_ids, torch.ones(1, dtype=torch.bool)])  # index -1 (no channel) reads True
         self._env: dict[fx.Node, Any] = {}
         self._concrete: dict[fx.Node, Any] = {}
+        self._originals: dict[fx.Node, Any] = {}
         self._tensors: dict[str, torch.Tensor] = {}
 
     # ---------------------------------------------------------------- what is kept
@@ -91,13 +93,38 @@ class Resizer:
 
         def replace(node: fx.Node) -> Any:
             value = self.lineage.values[node]
-            if isinstance(value, (int, float)) and self._concrete[node] != value:
-                return value
-            if isinstance(value, (tuple, list)) and value and all(isinstance(v, int) for v in value):
-                return self._env[node] if self._concrete[node] == value else tuple(value)
-            return self._env[node]
+            return self._env[node] if holds(value, TensorValue) else self._original(node)
 
         return fx.node.map_arg(argument, replace)
+
+    def _original(self, node: fx.Node) -> Any:
+        """A number as the dense graph computes it: sizes of cut dimensions are literals, all else stays as it is."""
+        value = self.lineage.values[node]
+        if self._concrete[node] == value:
+            return self._env[node]
+        if node not in self._originals:
+            self._originals[node] = self._emit_original(node, value)
+        return self._originals[node]
+
+    def _emit_original(self, node: fx.Node, value: Any) -> Any:
+        now = self._concrete[node]
+        if any(holds(self.lineage.values[n], TensorValue) for n in node.all_input_nodes):
+            if isinstance(value, int) and isinstance(now, int) and now and target_name(node) in ("numel", "nelement"):
+                common = math.gcd(value, now)
+                return self.function(
+                    operator.floordiv, self.function(operator.mul, self._env[node], value // common), now // common
+                )
+            if isinstance(value, (tuple, list)) and len(value) == len(now):
+                env = self._env[node]
+                return [
+                    v if v != w else self.function(operator.getitem, env, i)
+                    for i, (v, w) in enumerate(zip(value, now, strict=True))
+                ]
+            return value
+        args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), self._original)
+        if node.target is operator.getitem and isinstance(args[0], list) and isinstance(args[1], (int, slice)):
+            return args[0][args[1]]
+        return self.graph.create_node(node.op, node.target, tuple(args), kwargs)
 
     def forward(self, argument: Any) -> Any:
         """An argument with every node replaced by its counterpart; sizes are free to change."""
