@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from atofx.ir.analysis import Analysis
 from atofx.ir.values import holds
@@ -77,12 +77,32 @@ def _emit_module(resizer: Resizer, node: fx.Node) -> Any:
     spelling = REGISTRY.module(source)
     if spelling is not None and spelling.op.resize is not None and spelling.configure is None:
         return spelling.op.resize(resizer, node)
-    if name not in resizer.attributes:
-        module = resizer.module(name)
-        if spelling is not None and spelling.configure is not None:
-            spelling.configure(module, resizer, node)
-        resizer.attributes[name] = module
-    return resizer.copy(node)
+    if name in resizer.attributes and (spelling is None or spelling.configure is None):
+        return resizer.copy(node)
+    module = resizer.module(name)
+    if spelling is not None and spelling.configure is not None:
+        module = spelling.configure(module, resizer, node) or module
+    name = _place(resizer, name, module)
+    new = resizer.copy(node)
+    new.target = name
+    return new
+
+
+def _place(resizer: Resizer, name: str, module: nn.Module) -> str:
+    """Where a module lies in the compact one: a module whose calls came out different gets one more name each."""
+    candidate, count = name, 1
+    while candidate in resizer.attributes:
+        if _settings(resizer.attributes[candidate]) == _settings(module):
+            return candidate
+        count += 1
+        candidate = f"{name}_{count}"
+    resizer.attributes[candidate] = module
+    return candidate
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """Sizes and other numbers; tensors are shared by name."""
+    return {key: value for key, value in vars(module).items() if not key.startswith("_")}
 
 
 def _has_tensor(node: fx.Node) -> bool:

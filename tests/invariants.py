@@ -463,8 +463,8 @@ def compact_is_plain(subject: Subject, mask: atofx.Mask) -> None:
         _attributes_fit(path, module)
     for node in compact.graph.nodes:
         if node.op == "call_module" and "." in type(compact.get_submodule(node.target)).__module__:
-            root = type(compact.get_submodule(node.target)).__module__.split(".")[0]
-            if root == "atofx":
+            module = type(compact.get_submodule(node.target)).__module__
+            if module.startswith("atofx") and not module.startswith("atofx.nn"):
                 broken(name, f"{node.target} is a {type(compact.get_submodule(node.target)).__name__} of this package")
     compact.graph.lint()
 

@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import zip_longest
 from math import prod
 from typing import Any
 
@@ -24,9 +25,9 @@ Handle = Callable[[list[Any], list[Any]], Counter[str]]
 
 
 def _attention(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """q kᵀ and (softmax) v: batch · L · S · (d + d_v) multiply-adds."""
+    """q kᵀ and (softmax) v: batch · L · S · (d + d_v) multiply-adds; a key head may serve several query heads."""
     query, key, value = (get_shape(v) for v in inputs[:3])
-    batch = prod(torch.broadcast_shapes(tuple(query[:-2]), tuple(key[:-2])))
+    batch = prod(max(pair) for pair in zip_longest(query[-3::-1], key[-3::-1], fillvalue=1))
     return Counter({"scaled_dot_product_attention": batch * query[-2] * key[-2] * (query[-1] + value[-1])})
 
 

@@ -224,9 +224,8 @@ def attention(
     enable_gqa: bool = False,
 ) -> TensorValue:
     """softmax(q kᵀ · scale + mask) v, as two contractions; whole heads are the units."""
-    if enable_gqa and query.shape[-3] != key.shape[-3]:
-        ctx.pin_value((query, key, value, attn_mask), "grouped-query attention shares key heads between query heads")
-        return TensorValue(ctx.out)
+    if enable_gqa:  # a key head serves several query heads: they go together
+        key, value = (_repeated_heads(t, query.shape[-3]) for t in (key, value))
     ndim = max(t.ndim for t in (query, key, value))
     batch = _letters(ndim - 2)
 
@@ -269,6 +268,19 @@ def attention(
         cost_share=(value_width, total),
     )
     return ctx.value(ctx.out, out)
+
+
+def _repeated_heads(x: TensorValue, heads: int) -> TensorValue:
+    """Every head as often as it takes to make ``heads`` of them."""
+    times = heads // x.shape[-3]
+    layers = []
+    for layer in x.layers:
+        ids, nonzero = layer.ids, layer.nonzero
+        if ids.shape[-3] > 1:
+            ids, nonzero = (t.repeat_interleave(times, -3) for t in (ids, nonzero))
+        layers.append(Layer(ids, nonzero))
+    shape = (*x.shape[:-3], heads, *x.shape[-2:])
+    return TensorValue(torch.empty(shape, dtype=x.meta.dtype, device="meta"), tuple(layers), x.moved_leaf)
 
 
 def resize_attention(resizer: Resizer, node: fx.Node) -> Any:

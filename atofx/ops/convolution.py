@@ -148,7 +148,8 @@ def _index_in_group(
     if fan_in is not None:
         weight_in = fan_in.ids.reshape(groups, width) if transposed else fan_in.ids.reshape(1, width)
         ctx.unify(weight_in, ids_in[:1], why)
-        ctx.mark_consumed(weight_in) if w.moved_leaf else ctx.pin(fan_in, "a computed weight of a grouped convolution")
+        if w.moved_leaf:
+            ctx.mark_consumed(weight_in)
     else:
         ctx.pin_ids(ids_in, "a grouped convolution with one channel a group reads it")
     if x_layer is not None:

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.nn import functional as F
 
 from atofx.ir.values import TensorValue
-from atofx.ops.arguments import argument, source_node
+from atofx.nn import CutGroupNorm, CutLayerNorm, CutRMSNorm
+from atofx.nn import functional as cut
 from atofx.ops.context import LineageContext
 from atofx.ops.layers import align_layer
+from atofx.ops.norm_resize import (
+    INSTANCE_NORMS,
+    configure_features,
+    configure_group_norm,
+    configure_layer_norm,
+    configure_rms_norm,
+    resize_batch_norm,
+    resize_cut_batch_norm,
+    resize_cut_norm,
+    resize_group_norm,
+    resize_layer_norm,
+    resize_rms_norm,
+    whole_groups_go,
+)
 from atofx.ops.pointwise import along_dim, meet
-from atofx.ops.reduction import mix
+from atofx.ops.reduction import kept_through, mix
 from atofx.ops.registry import REGISTRY, OpRecord, same_shape
-from atofx.ops.resize import Resizer
 
 
 def batch_norm(
@@ -30,8 +45,25 @@ def batch_norm(
     **kwargs: Any,
 ) -> TensorValue:
     """(x - mean) / sqrt(var + eps) * weight + bias, per channel of dimension 1."""
+    if running_mean is None:
+        return cut_batch_norm(ctx, input, weight, bias)
     x = ctx.confine(input, [1], "batch normalisation takes statistics over it")
     return _per_channel(ctx, x, running_mean, running_var, weight, bias, channel=1)
+
+
+def cut_batch_norm(
+    ctx: LineageContext,
+    input: TensorValue,
+    weight: TensorValue | None = None,
+    bias: TensorValue | None = None,
+    eps: float = 1e-5,
+    *,
+    share: float = 1.0,
+) -> TensorValue:
+    """By the batch's own statistics, over everything but dimension 1: standardised weights are made like this."""
+    mixed = [d for d in range(input.ndim) if d != 1]
+    x = replace(input, layers=tuple(kept_through(ctx, input, mixed, centred=True)))
+    return _affine(ctx, x, *(None if v is None else along_dim(v, 1, x.ndim) for v in (weight, bias)))
 
 
 def instance_norm(
@@ -95,63 +127,97 @@ def group_norm(
     weight: TensorValue | None = None,
     bias: TensorValue | None = None,
     eps: float = 1e-5,
+    *,
+    share: float = 1.0,
 ) -> TensorValue:
-    """Statistics over the channels of one group: whole groups are the units."""
+    """Statistics over the channels of one group: whole groups are the units, or one channel in every group is."""
     x = ctx.confine(input, (0, 1), "group normalisation takes statistics over it")
     width = x.shape[1] // num_groups
-    layers = []
+    whole = whole_groups_go(num_groups, width)
     for layer in x.layers:
         if layer.ids.shape[1] > 1:
             grouped = layer.ids.reshape(num_groups, width)
-            ctx.unify(grouped, grouped[:, :1], "is normalised together with channels that are always kept")
-        layers.append(layer)
-    return _affine(ctx, TensorValue(x.meta, tuple(layers)), weight, bias, 1)
-
-
-def _affine(
-    ctx: LineageContext, x: TensorValue, weight: TensorValue | None, bias: TensorValue | None, dim: int
-) -> TensorValue:
-    operands = [x]
-    roles = ["x"]
-    for role, vector in (("weight", weight), ("bias", bias)):
-        if vector is not None:
-            operands.append(along_dim(vector, dim, x.ndim))
-            roles.append(role)
-
-    def is_zero(zeros: tuple[bool, ...]) -> bool:
-        zero = dict(zip(roles, zeros, strict=True))
-        return zero.get("bias", True) and (zero["x"] or zero.get("weight", False))
-
-    layers = meet(ctx, operands, x.shape, is_zero)
-    ctx.cost([layer.ids for layer in layers])
-    return ctx.value(ctx.out, layers)
+            first = grouped[:, :1] if whole else grouped[:1]
+            ctx.unify(grouped, first, "is normalised together with channels that are always kept")
+    layers = list(x.layers) if whole else kept_through(ctx, x, range(1, x.ndim), centred=True)
+    vectors = [None if v is None else along_dim(v, 1, x.ndim) for v in (weight, bias)]
+    return _affine(ctx, replace(x, layers=tuple(layers)), *vectors)
 
 
 def layer_norm(
     ctx: LineageContext,
     input: TensorValue,
-    normalized_shape: Sequence[int],
+    normalized_shape: int | Sequence[int],
     weight: TensorValue | None = None,
     bias: TensorValue | None = None,
     eps: float | None = None,
 ) -> TensorValue:
-    """Statistics over the trailing dimensions; channels along them stay, whole units along others pass."""
-    count = len(normalized_shape) if isinstance(normalized_shape, (tuple, list, torch.Size)) else 1
-    dims = list(range(input.ndim - count, input.ndim))
-    layers = mix(
-        ctx, input, dims, additive=False, zero_at_zero=True,
-        reason="a normalisation over channels divides by their number; keeping them all keeps it exact",
-    )  # fmt: skip
-    x = TensorValue(input.meta, tuple(layers))
-    operands = [x]
-    for vector in (weight, bias):
-        if vector is not None:
-            shape = (1,) * (input.ndim - vector.ndim) + vector.shape
-            moved = tuple(align_layer(y, input.ndim) for y in vector.layers)
-            operands.append(TensorValue(torch.empty(shape, device="meta"), moved, vector.moved_leaf))
-    final = meet(ctx, operands, input.shape, lambda zeros: zeros[0] and (bias is None or zeros[-1]))
-    ctx.cost([layer.ids for layer in final])
-    return ctx.value(ctx.out, final)
+    """Statistics over the trailing dimensions; elements that are cut still count."""
+    return cut_layer_norm(ctx, input, _length(normalized_shape), weight, bias)
+
+
+def cut_layer_norm(
+    ctx: LineageContext,
+    input: TensorValue,
+    ndim: int,
+    weight: TensorValue | None = None,
+    bias: TensorValue | None = None,
+    eps: float | None = None,
+    *,
+    share: float = 1.0,
+) -> TensorValue:
+    """:func:`layer_norm` by the number of dimensions it normalises."""
+    x = replace(input, layers=tuple(kept_through(ctx, input, range(-ndim, 0), centred=True)))
+    return _affine(ctx, x, *(_aligned(v, x.ndim) for v in (weight, bias)))
+
+
+def rms_norm(
+    ctx: LineageContext,
+    input: TensorValue,
+    normalized_shape: int | Sequence[int],
+    weight: TensorValue | None = None,
+    eps: float | None = None,
+) -> TensorValue:
+    """Divided by the root mean square over the trailing dimensions; elements that are cut still count."""
+    return cut_rms_norm(ctx, input, _length(normalized_shape), weight)
+
+
+def cut_rms_norm(
+    ctx: LineageContext,
+    input: TensorValue,
+    ndim: int,
+    weight: TensorValue | None = None,
+    eps: float | None = None,
+    *,
+    share: float = 1.0,
+) -> TensorValue:
+    """:func:`rms_norm` by the number of dimensions it normalises."""
+    x = replace(input, layers=tuple(kept_through(ctx, input, range(-ndim, 0), centred=False)))
+    return _affine(ctx, x, _aligned(weight, x.ndim), None)
+
+
+def _affine(ctx: LineageContext, x: TensorValue, weight: TensorValue | None, bias: TensorValue | None) -> TensorValue:
+    """Normalised ``x`` times weight plus bias, all of as many dimensions."""
+    roles = {"x": x} | {role: v for role, v in (("weight", weight), ("bias", bias)) if v is not None}
+
+    def is_zero(zeros: tuple[bool, ...]) -> bool:
+        zero = dict(zip(roles, zeros, strict=True))
+        return zero.get("bias", True) and (zero["x"] or zero.get("weight", False))
+
+    layers = meet(ctx, list(roles.values()), x.shape, is_zero)
+    ctx.cost([layer.ids for layer in layers])
+    return ctx.value(ctx.out, layers)
+
+
+def _aligned(vector: TensorValue | None, ndim: int) -> TensorValue | None:
+    if vector is None:
+        return None
+    meta = vector.meta.reshape((1,) * (ndim - vector.ndim) + vector.shape)
+    return TensorValue(meta, tuple(align_layer(layer, ndim) for layer in vector.layers), vector.moved_leaf)
+
+
+def _length(normalized_shape: int | Sequence[int]) -> int:
+    return 1 if isinstance(normalized_shape, int) else len(normalized_shape)
 
 
 def local_response_norm(ctx: LineageContext, input: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
@@ -161,50 +227,12 @@ def local_response_norm(ctx: LineageContext, input: TensorValue, *args: Any, **k
     return ctx.value(ctx.out, layers)
 
 
-# ---------------------------------------------------------------------- resize
-
-
-def configure_features(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
-    """nn.BatchNorm*, nn.InstanceNorm*."""
-    assert isinstance(module, nn.modules.batchnorm._NormBase)
-    source = source_node(node)
-    module.num_features = resizer.shape(source)[_channel(module, resizer.lineage.values[source].ndim)]
-
-
-def _channel(module: nn.Module, ndim: int) -> int:
-    if isinstance(module, _INSTANCE):
-        return ndim - 1 - _INSTANCE.index(type(module)) - 1 if type(module) in _INSTANCE else 1
-    return 1
-
-
-def configure_group_norm(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
-    """nn.GroupNorm: as many groups as are kept, each of its full width."""
-    assert isinstance(module, nn.GroupNorm)
-    source = source_node(node)
-    width = module.num_channels // module.num_groups
-    module.num_channels = resizer.shape(source)[1]
-    module.num_groups = module.num_channels // width
-
-
-def resize_group_norm(resizer: Resizer, node: fx.Node) -> Any:
-    """F.group_norm."""
-    source = source_node(node)
-    new = resizer.copy(node)
-    if not resizer.is_resized(source):
-        return new
-    groups = resizer.original(argument(node, 1, "num_groups"))
-    width = resizer.lineage.values[source].shape[1] // groups
-    kept = resizer.shape(source)[1] // width
-    if len(node.args) > 1:
-        new.args = (new.args[0], kept, *new.args[2:])
-    else:
-        new.kwargs = {**new.kwargs, "num_groups": kept}
-    return new
-
+# ---------------------------------------------------------------------- records
 
 _TENSORS = ("running_mean", "running_var", "weight", "bias")
-_BATCH = OpRecord("batch norm", batch_norm, shape=same_shape)
+_BATCH = OpRecord("batch norm", batch_norm, resize_batch_norm, shape=same_shape)
 REGISTRY.add(_BATCH, functions=[F.batch_norm])
+REGISTRY.add(OpRecord("batch norm", cut_batch_norm, resize_cut_batch_norm), functions=[cut.batch_norm])
 REGISTRY.add(
     _BATCH,
     modules=[nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm],
@@ -212,42 +240,45 @@ REGISTRY.add(
     configure=configure_features,
     tensors=("weight", "bias"),
 )
-_INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 _INSTANCE_RECORD = OpRecord("instance norm", instance_norm, shape=same_shape)
 REGISTRY.add(_INSTANCE_RECORD, functions=[F.instance_norm])
 REGISTRY.add(
     _INSTANCE_RECORD,
-    modules=_INSTANCE,
+    modules=INSTANCE_NORMS,
     bind=lambda ctx, m, input: (
         (input, *(ctx.module_leaf(n) for n in _TENSORS)),
-        {"spatial": _INSTANCE.index(type(m)) + 1} if type(m) in _INSTANCE else {},
+        {"spatial": INSTANCE_NORMS.index(type(m)) + 1} if type(m) in INSTANCE_NORMS else {},
     ),
     configure=configure_features,
     tensors=("weight", "bias"),
 )
 _GROUP = OpRecord("group norm", group_norm, resize_group_norm, shape=same_shape)
-REGISTRY.add(_GROUP, functions=[F.group_norm, torch.group_norm])
+REGISTRY.add(_GROUP, functions=[F.group_norm, torch.group_norm, cut.group_norm])
 REGISTRY.add(
     _GROUP,
-    modules=[nn.GroupNorm],
+    modules=[nn.GroupNorm, CutGroupNorm],
     bind=lambda ctx, m, input: ((input, m.num_groups, ctx.module_leaf("weight"), ctx.module_leaf("bias")), {}),
     configure=configure_group_norm,
     tensors=("weight", "bias"),
 )
-_LAYER = OpRecord("layer norm", layer_norm, shape=same_shape)
+_LAYER = OpRecord("layer norm", layer_norm, resize_layer_norm, shape=same_shape)
 REGISTRY.add(_LAYER, functions=[F.layer_norm, torch.layer_norm])
+REGISTRY.add(OpRecord("layer norm", cut_layer_norm, resize_cut_norm), functions=[cut.layer_norm])
 REGISTRY.add(
     _LAYER,
-    modules=[nn.LayerNorm],
+    modules=[nn.LayerNorm, CutLayerNorm],
     bind=lambda ctx, m, input: ((input, m.normalized_shape, ctx.module_leaf("weight"), ctx.module_leaf("bias")), {}),
+    configure=configure_layer_norm,
     tensors=("weight", "bias"),
 )
-_RMS = OpRecord("RMS norm", layer_norm, shape=same_shape)
+_RMS = OpRecord("RMS norm", rms_norm, resize_rms_norm, shape=same_shape)
 REGISTRY.add(_RMS, functions=[F.rms_norm, torch.rms_norm])
+REGISTRY.add(OpRecord("RMS norm", cut_rms_norm, resize_cut_norm), functions=[cut.rms_norm])
 REGISTRY.add(
     _RMS,
-    modules=[nn.RMSNorm],
+    modules=[nn.RMSNorm, CutRMSNorm],
     bind=lambda ctx, m, input: ((input, m.normalized_shape, ctx.module_leaf("weight")), {}),
+    configure=configure_rms_norm,
     tensors=("weight",),
 )
 _LRN = OpRecord("local response norm", local_response_norm)

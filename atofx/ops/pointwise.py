@@ -38,7 +38,7 @@ def meet(
     ctx: LineageContext,
     operands: Sequence[TensorValue],
     shape: tuple[int, ...],
-    is_zero: Callable[[tuple[bool, ...]], bool],
+    is_zero: Callable[[tuple[bool, ...]], bool | None],
 ) -> list[Layer]:
     """Layers of an element-wise result.
 
@@ -46,7 +46,7 @@ def meet(
         ctx: the run.
         operands: the tensors that meet.
         shape: the broadcast shape.
-        is_zero: whether the result is zero where exactly these operands are zero.
+        is_zero: whether the result is zero where exactly these operands are zero; None where it is no finite number.
     """
     ndim = len(shape)
     merged: list[tuple[Tensor, list[tuple[int, Layer]]]] = []
@@ -69,7 +69,14 @@ def meet(
         for i, operand in enumerate(operands):
             if i not in members and _has_extent(operand, dims, ndim):
                 ctx.pin_ids(ids, "meets a tensor whose coordinates are always kept")
-        result.append(Layer(ids, _nonzero(ids, parts, len(operands), is_zero)))
+        nonzero, infinite = _facts(ids, parts, len(operands), is_zero)
+        if bool(infinite.any()):
+            ctx.pin_ids(
+                ids.expand(infinite.shape)[infinite],
+                "the result is not a finite number where its channel is removed (for example zero divided by zero); "
+                "add a small constant to the divisor",
+            )
+        result.append(Layer(ids, nonzero))
     return result
 
 
@@ -83,28 +90,28 @@ def _has_extent(operand: TensorValue, dims: Sequence[int], ndim: int) -> bool:
     return any(d >= offset and operand.shape[d - offset] > 1 for d in dims)
 
 
-def _nonzero(
-    ids: Tensor, parts: Sequence[tuple[int, Layer]], count: int, is_zero: Callable[[tuple[bool, ...]], bool]
-) -> Tensor:
-    """Evaluate ``is_zero`` for every combination of operands' zero facts that occurs."""
+def _facts(
+    ids: Tensor, parts: Sequence[tuple[int, Layer]], count: int, is_zero: Callable[[tuple[bool, ...]], bool | None]
+) -> tuple[Tensor, Tensor]:
+    """(not zero, not finite) per id: ``is_zero`` for every combination of operands' zero facts that occurs."""
     if all(layer.clean for _, layer in parts):
         members = {i for i, _ in parts}
-        return torch.tensor(not is_zero(tuple(i in members for i in range(count)))).expand(ids.shape)
+        verdict = is_zero(tuple(i in members for i in range(count)))
+        return torch.tensor(not verdict).expand(ids.shape), torch.tensor(verdict is None).expand(ids.shape)
     zero = torch.zeros(count, *ids.shape, dtype=torch.bool)
     for i, layer in parts:
         zero[i] |= ~layer.nonzero
-    flat = zero.reshape(count, -1)
-    if bool((flat == flat[:, :1]).all()):
-        return torch.full_like(ids, not is_zero(tuple(flat[:, 0].tolist())), dtype=torch.bool)
-    patterns, inverse = torch.unique(flat, dim=1, return_inverse=True)
-    verdict = torch.tensor([not is_zero(tuple(column.tolist())) for column in patterns.T])
-    return verdict[inverse].reshape(ids.shape)
+    patterns, inverse = torch.unique(zero.reshape(count, -1), dim=1, return_inverse=True)
+    verdicts = [is_zero(tuple(column.tolist())) for column in patterns.T]
+    nonzero = torch.tensor([not v for v in verdicts])[inverse].reshape(ids.shape)
+    infinite = torch.tensor([v is None for v in verdicts])[inverse].reshape(ids.shape)
+    return nonzero, infinite
 
 
 def _is_zero(
     ctx: LineageContext, args: Any, kwargs: Any, operands: Sequence[TensorValue], zeros: tuple[bool, ...]
-) -> bool:
-    """Whether the node's function gives 0 when these operands are 0 and the others are anything."""
+) -> bool | None:
+    """Whether the node's function gives 0 when these operands are 0 and the others are anything; None: inf or nan."""
     if not any(zeros):
         return False
     probes = torch.tensor(_PROBES, dtype=torch.float64)
@@ -127,7 +134,9 @@ def _is_zero(
         result = meta_call(ctx.node, swap(tuple(args)), {k: swap(v) for k, v in kwargs.items()}, ctx.module)
     except (RuntimeError, TypeError, ValueError, NotImplementedError):
         return False
-    return isinstance(result, Tensor) and bool((result == 0).all())
+    if not isinstance(result, Tensor):
+        return False
+    return None if not bool(result.isfinite().any()) else bool((result == 0).all())
 
 
 def per_channel_unary(ctx: LineageContext, module: nn.Module, x: TensorValue) -> BoundCall:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from atofx.ir.values import Layer, TensorValue
+from atofx.nn import functional as cut
 from atofx.ops.arguments import argument, argument_node, source_node, target_name
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.pointwise import pointwise
@@ -35,7 +37,7 @@ def mix(
         elif len(inside) < len(layer.dims):
             tied = ctx.tie(layer, inside)
             result.append(tied if zero_at_zero else tied.with_nonzero(True))
-        elif additive and not x.moved_leaf:
+        elif additive:
             ctx.require_zero(layer)
             source = argument_node(ctx.node, 0, "input")
             if source is not None:
@@ -131,26 +133,33 @@ def normalize(
     ctx: LineageContext, x: TensorValue, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None
 ) -> TensorValue:
     """F.normalize: divides by a norm, to which zeros add nothing."""
-    return TensorValue(ctx.out, tuple(_kept_through(ctx, x, [dim])))
+    return TensorValue(ctx.out, tuple(kept_through(ctx, x, [dim], centred=False)))
 
 
-def _kept_through(ctx: LineageContext, x: TensorValue, dims: Sequence[int]) -> list[Layer]:
-    """Mixing by a sum that is then spread back over the same elements: ids stay."""
+def kept_through(ctx: LineageContext, x: TensorValue, dims: Sequence[int], *, centred: bool) -> list[Layer]:
+    """The layers of ``x`` divided by something that was summed over ``dims``.
+
+    Args:
+        ctx: the run.
+        x: the operand; the result has its shape.
+        dims: dimensions summed over. A layer along these only is exact if zeros add nothing; one that varies along
+            others too is tied along these (whole heads, whole groups), and sums stay inside a unit.
+        centred: a mean over ``dims`` is taken off as well, so that what was zero no longer is.
+    """
     mixed = {d % x.ndim for d in dims}
     result = []
     for layer in x.layers:
-        inside = [d for d in layer.dims if d in mixed]
-        if inside and len(inside) == len(layer.dims):
-            if x.moved_leaf:
-                ctx.pin(layer, "a parameter is normalised over this axis")
-            ctx.require_zero(layer)
-            source = argument_node(ctx.node, 0, "input")
-            if source is not None and not x.moved_leaf:
-                ctx.gate(source, layer)
-        elif inside:
-            ctx.tie(layer, inside)
         if x.moved_leaf:
             ctx.mark_produced(layer.ids)
+        inside = [d for d in layer.dims if d in mixed]
+        if inside and len(inside) == len(layer.dims):
+            ctx.require_zero(layer)
+            source = argument_node(ctx.node, 0, "input")
+            if source is not None:
+                ctx.gate(source, layer)
+            layer = layer.with_nonzero(True) if centred else layer
+        elif inside:
+            ctx.tie(layer, inside)
         result.append(layer)
     return result
 
@@ -158,17 +167,38 @@ def _kept_through(ctx: LineageContext, x: TensorValue, dims: Sequence[int]) -> l
 def resize_mean(resizer: Resizer, node: fx.Node) -> Any:
     """A mean over cut channels keeps the original count as its divisor."""
     source = source_node(node)
-    value = resizer.lineage.values[source]
+    ndim = resizer.lineage.values[source].ndim
     dim: Any = argument(node, 1, "dim")
     dim = node.kwargs.get("axis") if dim is None else dim
-    dims = range(value.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
-    ratio = 1.0
-    for d in dims:
-        kept = resizer.keep(source)[d % value.ndim]
-        if kept is not None and isinstance(resizer.lineage.values[node], TensorValue):
-            ratio *= kept.numel() / value.shape[d % value.ndim]
+    share = resizer.share(source, range(ndim) if dim is None else [dim] if isinstance(dim, int) else dim)
     mean = resizer.copy(node)
-    return mean if ratio == 1.0 else resizer.function(torch.mul, mean, ratio)
+    return mean if share == 1 else resizer.function(torch.mul, mean, share)
+
+
+def resize_variance(resizer: Resizer, node: fx.Node) -> Any:
+    """A variance over cut channels counts those that are gone."""
+    source, name = source_node(node), target_name(node)
+    dim, correction, keepdim = _variance_arguments(node)
+    dims = range(resizer.lineage.values[source].ndim) if dim is None else [dim] if isinstance(dim, int) else dim
+    share = resizer.share(source, dims)
+    if share == 1:
+        return resizer.copy(node)
+    function = cut.std_mean if name.startswith("std") else cut.var_mean
+    both = resizer.function(
+        function, resizer.new(source), dim, correction=correction, keepdim=keepdim,
+        share=share * argument(node, len(node.args), "share", 1.0),
+    )  # fmt: skip
+    return both if name.endswith("mean") else resizer.function(operator.getitem, both, 0)
+
+
+def _variance_arguments(node: fx.Node) -> tuple[Any, Any, Any]:
+    """(dim, correction, keepdim) of var(x, unbiased), var(x, dim, unbiased, keepdim) or var(x, dim, *, correction)."""
+    rest: list[Any] = list(node.args[1:])
+    named: dict[str, Any] = dict(node.kwargs)
+    names = ("unbiased",) if rest and isinstance(rest[0], bool) else ("dim", "unbiased", "keepdim")
+    named |= dict(zip(names, rest, strict=False))
+    correction = named.get("correction", int(named.get("unbiased", True)))
+    return named.get("dim", named.get("axis")), correction, named.get("keepdim", False)
 
 
 _SUM = OpRecord("sum", reduction(additive=True, zero_at_zero=True))
@@ -179,8 +209,15 @@ _OTHER = OpRecord("reduction", reduction(additive=False, zero_at_zero=False))
 REGISTRY.add(_SUM, functions=[torch.sum, torch.nansum, torch.count_nonzero], methods=["sum", "nansum", "count_nonzero"])
 REGISTRY.add(_MEAN, functions=[torch.mean], methods=["mean"])
 REGISTRY.add(_NORM, functions=[torch.norm, torch.linalg.vector_norm], methods=["norm"])
-_zero = ["amax", "amin", "std", "var", "prod", "max", "min", "median", "any", "all"]
-_other = ["argmax", "argmin", "logsumexp", "var_mean", "std_mean", "mode", "aminmax"]
+_VARIANCE = OpRecord("variance", reduction(additive=True, zero_at_zero=True), resize_variance)
+_variances = ["var", "std", "var_mean", "std_mean"]
+REGISTRY.add(
+    _VARIANCE,
+    functions=[*(getattr(torch, n) for n in _variances), cut.var_mean, cut.std_mean],
+    methods=["var", "std"],
+)
+_zero = ["amax", "amin", "prod", "max", "min", "median", "any", "all"]
+_other = ["argmax", "argmin", "logsumexp", "mode", "aminmax"]
 REGISTRY.add(_ZERO, functions=[getattr(torch, n) for n in _zero], methods=_zero)
 REGISTRY.add(_OTHER, functions=[getattr(torch, n) for n in _other], methods=[n for n in _other if hasattr(Tensor, n)])
 

@@ -24,8 +24,9 @@ ResizeFunction = Callable[["Resizer", fx.Node], Any]
 BoundCall = tuple[tuple[Any, ...], dict[str, Any]]
 #: ``bind(ctx, module, *args, **kwargs)`` -> (args, kwargs) of the functional spelling.
 BindFunction = Callable[..., BoundCall]
-#: ``configure(module, resizer, node)``: sets the copied module's size attributes after its tensors were sliced.
-ConfigureFunction = Callable[[nn.Module, "Resizer", fx.Node], None]
+#: ``configure(module, resizer, node)``: sets the copied module's size attributes after its tensors were sliced; returns
+#: the module to use where it is another one.
+ConfigureFunction = Callable[[nn.Module, "Resizer", fx.Node], nn.Module | None]
 
 
 #: ``shape(module, input)`` on the meta device -> result on the meta device, or None.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -73,6 +73,13 @@ class Resizer:
     def is_resized(self, node: fx.Node) -> bool:
         """Whether any dimension of a tensor node shrinks."""
         return any(k is not None for k in self.keep(node))
+
+    def share(self, node: fx.Node, dims: Iterable[int]) -> float:
+        """Kept elements along ``dims`` of a tensor node, divided by original ones."""
+        value, keep = self.lineage.values[node], self.keep(node)
+        cut = [d for d in {d % value.ndim for d in dims} if keep[d] is not None]
+        kept = math.prod(self.shape(node)[d] for d in cut)
+        return float(kept / math.prod(value.shape[d] for d in cut))
 
     def original(self, argument: Any) -> Any:
         """The concrete value of an argument in the dense graph."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.models import attention, contractions, movement, norms, pointwise, reductions, structure
+from tests.models import attention, contractions, movement, norms, pointwise, reductions, standardised, structure
 from tests.models.case import Case, Expected, Mode
 
 FAMILIES = {
@@ -11,6 +11,7 @@ FAMILIES = {
     "reductions": reductions.family,
     "contractions": contractions.family,
     "norms": norms.family,
+    "standardised": standardised.family,
     "attention": attention.family,
     "structure": structure.family,
 }

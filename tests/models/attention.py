@@ -558,3 +558,37 @@ class MaskOfSizes(Separate):
         q, k, v = (y.view(b, n, HEADS, c // HEADS).transpose(1, 2) for y in (q, k, v))
         scores = (q @ k.mT * 0.5).masked_fill(self.bias[:, :, :n, :n] == 0, float("-inf"))
         return (scores.softmax(-1) @ v).transpose(1, 2).reshape(b, n, c)
+
+
+class SharedKeyHeads(nn.Module):
+    """Six query heads of width two; fewer key and value heads serve them."""
+
+    def __init__(self, key_heads: int) -> None:
+        super().__init__()
+        self.stem = nn.Linear(6, WIDTH)
+        self.q, self.kv = nn.Linear(WIDTH, 12), nn.Linear(WIDTH, 2 * 2 * key_heads)
+        self.proj = nn.Linear(12, WIDTH)
+        self.head = nn.Linear(WIDTH, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        q = self.q(x).unflatten(-1, (-1, 2)).transpose(1, 2)
+        k, v = (t.unflatten(-1, (-1, 2)).transpose(1, 2) for t in self.kv(x).chunk(2, -1))
+        y = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+        return self.head(x + self.proj(y.transpose(1, 2).flatten(2)))
+
+
+family.add(
+    "shared_key_heads",
+    lambda: SharedKeyHeads(3),
+    tokens(),
+    "Two query heads share a key and a value head: all of them go together.",
+    {"q.weight:0": (12, 3), "kv.weight:0": (12, 3), "proj.weight:1": (12, 3), "stem.weight:0": (8, 8)},
+)
+family.add(
+    "one_key_head",
+    lambda: SharedKeyHeads(1),
+    tokens(),
+    "All query heads share one key and one value head: the stream is prunable all the same.",
+    {"stem.weight:0": (8, 8)},
+)

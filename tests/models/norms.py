@@ -69,11 +69,36 @@ def _norms() -> dict[str, tuple[Callable[[], nn.Module], dict[str, Expected], st
             prunable | AFFINE | TRACKED,
             "instance norm with running statistics",
         ),
-        "group": (lambda: nn.GroupNorm(4, 8), {}, "group norm averages over two channels: exact or pinned"),
-        "group_without_affine": (lambda: nn.GroupNorm(2, 8, affine=False), {}, "group norm without parameters"),
-        "group_of_one": (lambda: nn.GroupNorm(1, 8), {}, "group norm over all channels and pixels"),
-        "group_each": (lambda: nn.GroupNorm(8, 8), {}, "group norm with a group for each channel is an instance norm"),
-        "layer_whole": (lambda: nn.LayerNorm([8, 6, 6]), {}, "layer norm over channels and pixels"),
+        "group": (
+            lambda: nn.GroupNorm(4, 8),
+            {"conv1.weight:0": (8, 4), "norm.weight:0": (8, 4)},
+            "as many groups as channels in one, or more: whole groups go",
+        ),
+        "group_wide": (
+            lambda: nn.GroupNorm(2, 8),
+            {"conv1.weight:0": (8, 4), "norm.weight:0": (8, 4), "norm.bias:0": (8, 4)},
+            "fewer groups than channels in one: a channel of every group goes, and still counts",
+        ),
+        "group_without_affine": (
+            lambda: nn.GroupNorm(2, 8, affine=False),
+            {"conv1.weight:0": 0},
+            "without a weight, minus the mean is left of a channel at zero",
+        ),
+        "group_of_one": (
+            lambda: nn.GroupNorm(1, 8),
+            prunable | AFFINE,
+            "group norm over all channels and pixels: those that are gone still count",
+        ),
+        "group_each": (
+            lambda: nn.GroupNorm(8, 8),
+            prunable | AFFINE,
+            "group norm with a group for each channel is an instance norm",
+        ),
+        "layer_whole": (
+            lambda: nn.LayerNorm([8, 6, 6]),
+            prunable | AFFINE,
+            "layer norm over channels and pixels: those that are gone still count",
+        ),
         "layer_in_space": (
             lambda: nn.LayerNorm([6, 6]),
             {"norm.weight:0": 0, "norm.bias:0": 0, "conv1.weight:0": 0},
@@ -209,12 +234,13 @@ family.add(
     "Three-dimensional batch norm.",
     {"0.weight:0": (8, 8), "1.weight:0": (8, 8), "3.weight:1": (8, 8)},
 )
-for _name, _token_norm in {
-    "layer_norm": lambda: nn.LayerNorm(8),
-    "layer_norm_without_bias": lambda: nn.LayerNorm(8, bias=False),
-    "layer_norm_bare": lambda: nn.LayerNorm(8, elementwise_affine=False),
-    "rms_norm": lambda: nn.RMSNorm(8),
-    "rms_norm_bare": lambda: nn.RMSNorm(8, eps=1e-6, elementwise_affine=False),
+_TOKENS_PRUNABLE: dict[str, Expected] = {"0.weight:0": (8, 8), "3.weight:1": (8, 8)}
+for _name, (_token_norm, _expect) in {
+    "layer_norm": (lambda: nn.LayerNorm(8), _TOKENS_PRUNABLE | {"1.weight:0": (8, 8), "1.bias:0": (8, 8)}),
+    "layer_norm_without_bias": (lambda: nn.LayerNorm(8, bias=False), _TOKENS_PRUNABLE),
+    "layer_norm_bare": (lambda: nn.LayerNorm(8, elementwise_affine=False), {"0.weight:0": 0}),
+    "rms_norm": (lambda: nn.RMSNorm(8), _TOKENS_PRUNABLE),
+    "rms_norm_bare": (lambda: nn.RMSNorm(8, eps=1e-6, elementwise_affine=False), _TOKENS_PRUNABLE),
 }.items():
     family.add(
         f"{_name}_over_channels",
@@ -222,8 +248,9 @@ for _name, _token_norm in {
             nn.Linear(6, 8), norm(), nn.GELU(), nn.Linear(8, 7), nn.Tanh(), nn.Linear(7, 4)
         ),
         tokens(),
-        "A norm over the channels of tokens: exact with the old count, or pinned; what follows is prunable.",
-        {"3.weight:0": (7, 7), "5.weight:1": (7, 7)},
+        "A norm over the channels of tokens: channels that are gone still count; what is left of a zero after the mean "
+        "was taken off needs a weight to be zero again.",
+        {"3.weight:0": (7, 7), "5.weight:1": (7, 7)} | _expect,
     )
 
 
@@ -245,9 +272,12 @@ class ConvNeXtBlockWithoutNorm(nn.Module):
         return self.head((x + self.gamma * y).mean((2, 3)))
 
 
-@family.case(image(), {"expand.weight:0": (12, 12), "back.weight:1": (12, 12)})
+@family.case(
+    image(),
+    {"expand.weight:0": (12, 12), "back.weight:1": (12, 12), "expand.weight:1": (8, 8), "norm.weight:0": (8, 8)},
+)
 class ConvNeXtBlock(nn.Module):
-    """The same with its layer norm: hidden units go at least."""
+    """The same with its layer norm: the residual stream is prunable all the same."""
 
     def __init__(self) -> None:
         super().__init__()
