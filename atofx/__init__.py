@@ -2,6 +2,7 @@
 
 from atofx import errors, methods
 from atofx.ir.groups import Group, Member
+from atofx.ir.limits import Limits
 from atofx.ir.mask import Mask
 from atofx.ops.registry import register_op
 from atofx.program import Program, trace
@@ -9,4 +10,4 @@ from atofx.storage import load, save
 
 __version__ = "0.1.0"
 
-__all__ = ["Group", "Mask", "Member", "Program", "errors", "load", "methods", "register_op", "save", "trace"]
+__all__ = ["Group", "Limits", "Mask", "Member", "Program", "errors", "load", "methods", "register_op", "save", "trace"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,8 +16,11 @@ from atofx.cost.count import flops_by_node
 from atofx.errors import MaskError
 from atofx.ir.analysis import Analysis
 from atofx.ir.groups import Group
+from atofx.ir.limits import NO_LIMITS, Limits
 from atofx.ir.lineage import Pin
 from atofx.ir.mask import Mask
+from atofx.ir.patterns import Patterns
+from atofx.ir.sampling import random_mask
 from atofx.passes.base import attribute
 from atofx.passes.compact import compact, make_resizer
 from atofx.passes.describe import dependency_graph, explain, summarize
@@ -26,6 +28,7 @@ from atofx.passes.gate import GatedModule, insert_gates
 from atofx.passes.group import form_groups
 from atofx.passes.inputs import ExampleInputs
 from atofx.passes.lineage import trace_lineage
+from atofx.passes.restrict import Restriction, restrict, restriction
 from atofx.passes.trace import Traced
 from atofx.passes.trace import trace as trace_module
 from atofx.passes.verify import VerifyReport, double_copy, in_float64, largest_error
@@ -57,7 +60,14 @@ class LayerCost:
     flops: int
 
 
-def trace(model: nn.Module, example_inputs: ExampleInputs, *, strict: bool = False) -> Program:
+def trace(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    *,
+    strict: bool = False,
+    freeze: Patterns = (),
+    only: Patterns | None = None,
+) -> Program:
     """Trace a model and find its groups of coupled channels.
 
     Args:
@@ -65,15 +75,21 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, *, strict: bool = Fal
         example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs; batch size and image size
             of later inputs may differ where the model allows it.
         strict: raise where an operation has no record instead of keeping the channels that reach it whole.
+        freeze: patterns (``*``, ``?``) of parameters, buffers or modules that keep their shapes: ``"stem"`` and
+            ``"stem.*"`` mean what is below ``stem``. A group with a coordinate on one of them is not prunable.
+        only: patterns likewise; a group is prunable only if each of its producers is covered by one. None: all may be.
 
     Raises:
+        ConfigError: a pattern of ``freeze`` or ``only`` covers nothing; the message offers the nearest names.
         TraceError: the model has control flow on values, or does not run on the example.
         UnsupportedOpError: ``strict`` and an operation has no record.
     """
     traced = trace_module(model, example_inputs)
     lineage = trace_lineage(traced, strict=strict)
-    grouping = form_groups(lineage)
-    return Program(traced, Analysis(traced.module, lineage, grouping.groups, grouping.group_of, grouping.unit_of))
+    chosen = restriction(freeze, only)
+    grouping = restrict(form_groups(lineage), lineage.tensor_names, chosen)
+    analysis = Analysis(traced.module, lineage, grouping.groups, grouping.group_of, grouping.unit_of)
+    return Program(traced, analysis, chosen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +101,7 @@ class Program:
 
     traced: Traced = field(repr=False)
     analysis: Analysis = field(repr=False)
+    restriction: Restriction = field(default=Restriction(), repr=False)
 
     # ---------------------------------------------------------------- looking
 
@@ -152,29 +169,32 @@ class Program:
         """Keep everything."""
         return Mask({g.name: torch.ones(g.size, dtype=torch.bool) for g in self.prunable})
 
-    def random_mask(self, keep: float = 0.5, seed: int = 0, round_to: int = 1) -> Mask:
-        """Keep ``max(1, round(keep * size))`` random units of every prunable group.
+    def random_mask(self, keep: float = 0.5, seed: int = 0, round_to: int = 1, limits: Limits = NO_LIMITS) -> Mask:
+        """Keep ``max(1, round(keep * size))`` random units of every prunable group, or the nearest allowed number.
 
         Args:
             keep: share of units to keep, in (0, 1].
             seed: of the choice.
             round_to: round the number of kept *channels* to a multiple of this where the group is at least twice that
-                wide.
+                wide; short for ``limits=Limits(round_to=...)``.
+            limits: minimum widths and rounding.
 
         Raises:
             MaskError: ``keep`` is not in (0, 1] or ``round_to`` is below 1.
+            ConfigError: the limits name ``round_to`` too, or a group that there is not.
         """
-        if not 0 < keep <= 1:
-            raise MaskError(f"keep must be in (0, 1], got {keep}")
         if round_to < 1:
             raise MaskError(f"round_to must be at least 1, got {round_to}")
-        generator = random.Random(seed)
-        vectors = {}
-        for group in self.prunable:
-            vector = torch.zeros(group.size, dtype=torch.bool)
-            vector[generator.sample(range(group.size), kept_units(group, keep, round_to))] = True
-            vectors[group.name] = vector
-        return Mask(vectors)
+        return random_mask(self.prunable, keep, seed, limits.rounded(round_to))
+
+    def check_limits(self, mask: SoftMask, limits: Limits) -> None:
+        """Make sure that a mask keeps an allowed number of units of every group.
+
+        Raises:
+            MaskError: it does not (the message names the nearest allowed numbers), or it does not fit the program.
+            ConfigError: the limits name a group that there is not.
+        """
+        limits.check(self.prunable, self.check_mask(mask))
 
     def check_mask(self, mask: SoftMask) -> dict[str, Tensor]:
         """The mask's vectors, boolean, one per prunable group.
@@ -186,7 +206,10 @@ class Program:
         self._check_names(vectors)
         missing = [g.name for g in self.prunable if g.name not in vectors]
         if missing:
-            raise MaskError(f"the mask lacks the groups {', '.join(missing[:5])}; start from program.full_mask()")
+            raise MaskError(
+                f"the mask lacks the groups {', '.join(missing[:5])}; start from program.full_mask(), or trace with "
+                "the freeze= and only= of the program it was made for"
+            )
         empty = [name for name, vector in vectors.items() if not bool(vector.any())]
         if empty:
             names = ", ".join(empty[:5])
@@ -222,6 +245,17 @@ class Program:
     def params(self, mask: SoftMask | None = None) -> Any:
         """Number of parameters; masks as in :meth:`flops`."""
         return self._cost(mask, "params")
+
+    def flops_by_counts(self, counts: Tensor) -> Tensor:
+        """FLOPs of many masks at once: units of a group cost the same, so their number is enough.
+
+        Args:
+            counts: (masks, prunable groups), kept units.
+
+        Returns:
+            int64 (masks,).
+        """
+        return self.cost_model.flops_by_counts(counts)
 
     def _cost(self, mask: SoftMask | None, what: str) -> Any:
         vectors = dict(mask or {})
@@ -313,16 +347,6 @@ class Program:
             names = [n.target for n in self.module.graph.nodes if n.op == "placeholder"]
             return tuple(inputs[str(name)] for name in names)
         return inputs if isinstance(inputs, tuple) else (inputs,)
-
-
-def kept_units(group: Group, keep: float, round_to: int = 1) -> int:
-    """How many units of a group a keep ratio leaves: at least one, in multiples of ``round_to`` channels if wide."""
-    units = max(1, round(keep * group.size))
-    if round_to > 1 and group.channels >= 2 * round_to:
-        width = max(1, group.channels // group.size)
-        channels = max(round_to, round(units * width / round_to) * round_to)
-        units = min(group.size, max(1, channels // width))
-    return units
 
 
 def _op(module: fx.GraphModule, node: fx.Node) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ _FORMAT = "atofx-compact/1"
 
 
 def save(program: Program, mask: SoftMask, path: str | os.PathLike[str]) -> None:
-    """Write the compact model: its tensors, the mask and the form of the example inputs. All at once or not at all.
+    """Write the compact model: its tensors, the mask, the form of the example inputs, and what was frozen.
+
+    All at once or not at all.
 
     Raises:
         MaskError: the mask does not fit the program.
@@ -32,6 +35,7 @@ def save(program: Program, mask: SoftMask, path: str | os.PathLike[str]) -> None
         "format": _FORMAT,
         "mask": Mask(mask).to_json(),
         "inputs": json.dumps(_describe(program.example_inputs)),
+        "restriction": json.dumps(asdict(program.restriction)),
         "training": json.dumps(module.training),
     }
     tensors = {name: t.detach().cpu().contiguous() for name, t in _unique(module).items()}
@@ -62,7 +66,7 @@ def load(path: str | os.PathLike[str], model_factory: Callable[[], nn.Module]) -
     mask = Mask.from_json(metadata["mask"])
     inputs = _rebuild(json.loads(metadata["inputs"]))
     model = model_factory().train(json.loads(metadata["training"]))
-    program = trace(model, inputs)
+    program = trace(model, inputs, **json.loads(metadata.get("restriction", "{}")))
     expected = {g.name: g.size for g in program.prunable}
     given = {group: vector.numel() for group, vector in mask.items()}
     if expected != given:

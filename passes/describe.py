@@ -12,6 +12,7 @@ from atofx.ir.analysis import Analysis
 from atofx.ir.groups import Group
 from atofx.ops.context import tensors_in
 from atofx.passes.lineage import describe
+from atofx.passes.restrict import FROZEN, OUTSIDE
 from atofx.passes.trace import Traced
 
 #: What a user can do about a reason, by a phrase that occurs in it.
@@ -21,6 +22,8 @@ ADVICE = (
     ("not zero where", "put an activation with f(0) = 0 (ReLU, SiLU, GELU) or a norm with weight and bias before it"),
     ("normalisation over channels", "use a norm that acts per channel, or leave this stream whole"),
     ("only one unit", "nothing: at least one unit of every group stays"),
+    (FROZEN, "trace without that pattern, or with one that covers less"),
+    (OUTSIDE, "add a pattern that covers the tensor named"),
     ("depends on the data", "use a constant index (a registered buffer or a literal)"),
     (
         "meets a tensor whose coordinates are always kept",

@@ -17,6 +17,7 @@ HEAVY = ("torchvision", "matplotlib", "accelerate", "typer", "rich", "pydantic",
 def test_all_is_frozen():
     assert sorted(atofx.__all__) == [
         "Group",
+        "Limits",
         "Mask",
         "Member",
         "Program",

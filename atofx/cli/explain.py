@@ -15,6 +15,8 @@ from atofx.errors import ConfigError
 def run(
     model: options.Model,
     parameter: Annotated[str, typer.Argument(metavar="PARAMETER", help="Such as layer1.0.conv1.weight.")],
+    freeze: options.Freeze = None,
+    only: options.Only = None,
     input_shape: options.InputShape = None,
     arg: options.ModelArgument = None,
     as_json: options.Json = False,
@@ -25,7 +27,7 @@ def run(
     if parameter not in known:
         hint = did_you_mean(parameter, known) or f"; the first are {', '.join(known[:3])}"
         raise ConfigError(f"{loaded.name} has no parameter {parameter!r}{hint}")
-    program = atofx.trace(loaded.module, loaded.inputs)
+    program = atofx.trace(loaded.module, loaded.inputs, freeze=freeze or (), only=only)
     text = program.explain(parameter)
     memberships = [
         {

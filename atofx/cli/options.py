@@ -29,6 +29,28 @@ ModelArgument = Annotated[
     list[str] | None,
     typer.Option("--arg", metavar="KEY=VALUE", help="An argument for the model's factory, such as num_classes=10."),
 ]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Parameters, buffers or modules that keep their shapes (* and ?; `stem` means all below it); repeatable.",
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Prune only channels that are produced wholly below these; repeatable."),
+]
+RoundTo = Annotated[int, typer.Option(min=1, help="Keep multiples of so many channels, for fast kernels.")]
+MinUnits = Annotated[int, typer.Option(min=1, help="Keep at least so many units (channels, heads) of every group.")]
+MinWidth = Annotated[int, typer.Option(min=1, help="Keep at least so many channels of every group.")]
+MinKeep = Annotated[float, typer.Option(min=0.0, max=1.0, help="Keep at least this share of every group.")]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN=SHARE",
+        help="A smallest kept share for groups of these names, or another limit: 'layer4.*:round_to=16'; repeatable.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random: initial weights, random masks.")]
 MaskFile = Annotated[

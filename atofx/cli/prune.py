@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from rich.console import Console
 import atofx
 from atofx.cli import models, options, output
 from atofx.cli.assignments import assign
+from atofx.cli.limits import limits_from
 from atofx.errors import ConfigError, FileError
 from atofx.ir.mask import Mask
 from atofx.methods import oneshot
@@ -42,7 +44,13 @@ def run(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Prune only groups of these names (* and ?); repeatable."),
     ] = None,
-    round_to: Annotated[int, typer.Option(min=1, help="Keep multiples of so many channels, for fast kernels.")] = 1,
+    freeze: options.Freeze = None,
+    only: options.Only = None,
+    round_to: options.RoundTo = 1,
+    min_units: options.MinUnits = 1,
+    min_width: options.MinWidth = 1,
+    min_keep: options.MinKeep = 0.0,
+    limit: options.Limit = None,
     data: Annotated[
         str | None,
         typer.Option(help="digits, cifar10, cifar100 or folder:PATH: measure accuracy; sets input shape and classes."),
@@ -62,6 +70,7 @@ def run(
 
     The folder then holds the mask, the compact model's weights (for atofx.load) and the numbers printed here.
     """
+    limits = limits_from(round_to=round_to, min_units=min_units, min_width=min_width, min_keep=min_keep, limit=limit)
     if finetune and (out / FINETUNE).exists():
         raise ConfigError(
             f"{out / FINETUNE} holds an earlier fine-tune; remove it, or choose another folder with --out"
@@ -72,15 +81,16 @@ def run(
         loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
     else:
         loaded = bench.model(weights)
-    program = atofx.trace(loaded.module, loaded.inputs)
+    program = atofx.trace(loaded.module, loaded.inputs, freeze=freeze or (), only=only)
     batches = bench.gradient_batches() if bench is not None and criterion == "taylor" else ()
-    mask = oneshot(program, flops, criterion, scope=scope, batches=batches, groups=groups, round_to=round_to, seed=seed)
+    mask = oneshot(program, flops, criterion, scope=scope, batches=batches, groups=groups, limits=limits, seed=seed)
     if not loaded.trained and criterion != "random":
         output.warn(f"{model} has random weights, so {criterion} ranks noise; load trained ones with --weights")
     _make(out)
     mask.save(out / MASK)
     atofx.save(program, mask, out / WEIGHTS)
-    result = {"model": loaded.name, "criterion": criterion, "scope": scope, **_measure(program, mask)}
+    chosen = {**asdict(program.restriction), "limits": limits.to_dict()}
+    result = {"model": loaded.name, "criterion": criterion, "scope": scope, **chosen, **_measure(program, mask)}
     if bench is not None:
         result |= _try_out(bench, program, mask, out, epochs=finetune)
     (out / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -86,6 +86,8 @@ def _metavar(field: FieldInfo) -> str:
     choices = [str(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
     if choices:
         return "|".join(choices)
+    if any(get_origin(kind) is dict for kind in kinds):
+        return "MAPPING"
     names = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
     return next((names[kind] for kind in kinds if kind in names), "LIST")
 

@@ -18,6 +18,8 @@ def run(
     mask: options.MaskFile = None,
     keep: Annotated[float, typer.Option(min=0.0, max=1.0, help="Without --mask: keep this part of every group.")] = 0.5,
     round_to: Annotated[int, typer.Option(min=1, help="Without --mask: keep multiples of so many channels.")] = 1,
+    freeze: options.Freeze = None,
+    only: options.Only = None,
     seed: options.Seed = 0,
     input_shape: options.InputShape = None,
     arg: options.ModelArgument = None,
@@ -28,7 +30,7 @@ def run(
     Exit code 0 if all of it holds, 1 if not.
     """
     loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
-    program = atofx.trace(loaded.module, loaded.inputs)
+    program = atofx.trace(loaded.module, loaded.inputs, freeze=freeze or (), only=only)
     chosen = program.random_mask(keep=keep, seed=seed, round_to=round_to) if mask is None else atofx.Mask.load(mask)
     report = program.verify(chosen)
     kept, units = sum(chosen.kept.values()), sum(vector.numel() for vector in chosen.values())

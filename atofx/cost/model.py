@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from atofx.ir.analysis import Analysis
+
+_BATCH = 2_000_000  # numbers computed at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +74,31 @@ class CostModel:
         if self.units:
             total = total + torch.sparse.mm(self.weights, kept[:, None])[:, 0]
         return total if soft else total.round().long()
+
+    @cached_property
+    def _per_unit(self) -> Tensor:
+        """float64 (groups, extents): coordinates of each axis that one unit of each group holds."""
+        owner = torch.repeat_interleave(
+            torch.arange(len(self.offsets)), torch.tensor([size for _, size in self.offsets.values()], dtype=torch.long)
+        )
+        sizes = torch.bincount(owner, minlength=len(self.offsets))
+        extent, unit = self.weights.indices()
+        held = torch.zeros(len(self.offsets), len(self.base), dtype=torch.float64)
+        if self.units:
+            held.index_put_((owner[unit], extent), self.weights.values(), accumulate=True)
+        return held / sizes[:, None]
+
+    def flops_by_counts(self, counts: Tensor) -> Tensor:
+        """Multiply-adds for numbers of kept units, (masks, groups) -> int64 (masks,): those of any such mask."""
+        chunk = max(1, _BATCH // max(1, len(self.flops.constants)))
+        return torch.cat([self._flops_of(part) for part in counts.split(chunk)])
+
+    def _flops_of(self, counts: Tensor) -> Tensor:
+        extents = (self.base + counts.to(torch.float64) @ self._per_unit).round().long()
+        total = self.flops.constants.expand(len(counts), -1)
+        for factor in self.flops.factors.unbind(1):
+            total = total * extents[:, factor]
+        return total.sum(1)
 
 
 class _Extents:

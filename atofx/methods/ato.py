@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from atofx.errors import ConfigError, TargetError
 from atofx.gates import ChannelGate
+from atofx.ir.limits import NO_LIMITS, Limits
 from atofx.ir.mask import Mask
 from atofx.methods import parallel
 from atofx.methods.calibrate import calibrate
@@ -61,6 +62,7 @@ class ATO:
         total_steps: optimizer steps of the whole training.
         steps_per_epoch: a mask is drawn once in so many steps; a hundredth of the training if not given.
         groups: which prunable groups take part (see ``select``); all by default, coupled residual ones included.
+        limits: minimum widths and rounding; every mask in force, and the FLOPs the controller sees, are within them.
         every: model steps per controller step; None is 20, fewer in short trainings (``controller_pace``).
         controller_lr: None is 1e-3, more in short trainings (``controller_lr``).
         lmd: strength of the proximal step; 0 is 10 and later 1000.
@@ -84,6 +86,7 @@ class ATO:
         total_steps: int | None = None,
         steps_per_epoch: int | None = None,
         groups: GroupFilter = None,
+        limits: Limits = NO_LIMITS,
         every: int | None = None,
         controller_lr: float | None = None,
         lmd: float = 0.0,
@@ -103,7 +106,7 @@ class ATO:
         self.program = program
         self.schedule = schedule or Schedule()
         self.plan = plan(self.schedule, total_steps, every=every, steps_per_epoch=steps_per_epoch, lr=controller_lr)
-        self.targets: Targets = targets(program, flops=flops, p=p, groups=groups)
+        self.targets: Targets = targets(program, flops=flops, p=p, groups=groups, limits=limits)
         self._on_prunable = p is not None
         self._space = UnitSpace(select(program, groups))
         if not self._space.groups and self.targets.flops < 1:
@@ -112,6 +115,8 @@ class ATO:
                 "is 1.0 (program.summary() says what is pinned and why)"
             )
         self.targets.require_reachable()
+        self._limits = limits
+        self._allowed = limits.allowed_counts(program.prunable)
         self.loss_fn = loss_fn
         self.lmd = lmd
         self.reg_w = reg_w
@@ -297,7 +302,8 @@ class ATO:
                 logits = self._controller()
                 gates = self._controller.soft(logits, self._generator)
                 bits = self._controller.hard(logits, self._generator)
-                kept = self._kept_fraction(bits)
+                legal = self._space.within(bits.detach() >= 0.5, logits.detach(), self._allowed)
+                kept = self._kept_fraction(bits + (legal.to(bits.dtype) - bits).detach())
                 resource = resource_loss(kept, self.p if self._on_prunable else self.target)
                 moved = self._space.split(gates.to(device))
             with self._evaluating() as gated:
@@ -338,17 +344,18 @@ class ATO:
 
     @torch.no_grad()
     def _draw(self) -> torch.Tensor:
-        """A random mask from the controller; its best unit is added to a group that would end empty."""
+        """A random mask from the controller, brought within the limits by its own ranking: no group ends empty."""
         with _no_autocast():
             logits = self._controller()
             bits = self._controller.hard(logits, self._generator) >= 0.5
-        return self._space.rescue(bits, logits)
+        return self._space.within(bits, logits, self._allowed)
 
     @torch.no_grad()
     def _calibrated(self) -> Mask:
         with _no_autocast():
             logits = self._controller() if self._space.total else torch.zeros(0)
-        return calibrate(self.program, self._space.groups, self._space.split(logits), self.target).mask
+        scores = self._space.split(logits)
+        return calibrate(self.program, self._space.groups, scores, self.target, limits=self._limits).mask
 
     def _freeze(self) -> None:
         self._put_in_force(self._space.join(self._calibrated()).bool())

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from atofx.errors import ConfigError
+from atofx.ir.limits import NO_LIMITS, Limits
 from atofx.ir.mask import Mask
 from atofx.methods.calibrate import TOLERANCE, calibrate
 from atofx.methods.criteria import Data
@@ -33,6 +34,7 @@ def oneshot(
     loss_fn: Callable[[Any, Any], torch.Tensor] = functional.cross_entropy,
     groups: GroupFilter = None,
     round_to: int = 1,
+    limits: Limits = NO_LIMITS,
     tolerance: float = TOLERANCE,
     seed: int = 0,
 ) -> Mask:
@@ -47,7 +49,9 @@ def oneshot(
         batches: ``(inputs, targets)`` pairs for criteria with gradients.
         loss_fn: the loss they differentiate.
         groups: which prunable groups may be pruned.
-        round_to: kept channels are a multiple of this in groups at least twice as wide.
+        round_to: kept channels are a multiple of this in groups at least twice as wide; short for
+            ``limits=Limits(round_to=...)``.
+        limits: minimum widths and rounding.
         tolerance: relative; a miss beyond it is warned about.
         seed: for ``random``.
 
@@ -58,11 +62,12 @@ def oneshot(
     if scope not in ("global", "uniform"):
         raise ConfigError(f"scope={scope!r} is unknown; it is 'global' or 'uniform'")
     find = find_criterion(criterion)
-    wanted = targets(program, flops=flops, groups=groups)
+    limits = limits.rounded(round_to)
+    wanted = targets(program, flops=flops, groups=groups, limits=limits)
     space = UnitSpace(select(program, groups))
     scores = space.split(find(program, space, Data(batches, loss_fn, seed)))
     comparable = {name: (_by_mean if scope == "global" else _by_rank)(score) for name, score in scores.items()}
-    return calibrate(program, space.groups, comparable, wanted.flops, tolerance=tolerance, round_to=round_to).mask
+    return calibrate(program, space.groups, comparable, wanted.flops, tolerance=tolerance, limits=limits).mask
 
 
 def _by_mean(scores: torch.Tensor) -> torch.Tensor:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from itertools import accumulate
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
-from atofx.errors import ConfigError
 from atofx.ir.groups import Group
+from atofx.ir.limits import nearest
 from atofx.ir.mask import Mask
+from atofx.ir.patterns import as_patterns, covers, require_match
 
 if TYPE_CHECKING:
     from atofx.program import Program
 
 GroupFilter: TypeAlias = Callable[[Group], bool] | Sequence[str] | None
-"""None for every prunable group, a predicate, or ``fnmatch`` patterns on ``Group.name``."""
+"""None for every prunable group, a predicate, or patterns on ``Group.name``."""
 
 
 def select(program: Program, groups: GroupFilter = None) -> tuple[Group, ...]:
@@ -32,14 +31,10 @@ def select(program: Program, groups: GroupFilter = None) -> tuple[Group, ...]:
         return prunable
     if callable(groups):
         return tuple(group for group in prunable if groups(group))
-    patterns = (groups,) if isinstance(groups, str) else tuple(groups)
-    names = [group.name for group in prunable]
+    patterns = as_patterns(groups, "groups")
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            near = get_close_matches(pattern, names, n=1, cutoff=0.0)
-            hint = f"; the nearest is {near[0]!r}" if near else ""
-            raise ConfigError(f"no prunable group matches {pattern!r}{hint}; program.summary() lists all groups")
-    return tuple(group for group in prunable if any(fnmatchcase(group.name, pattern) for pattern in patterns))
+        require_match(pattern, [group.name for group in prunable], "prunable group")
+    return tuple(group for group in prunable if any(covers(pattern, group.name) for pattern in patterns))
 
 
 class UnitSpace:
@@ -74,13 +69,26 @@ class UnitSpace:
         """The program's mask with ``keep`` (boolean, all units) on the chosen groups and everything else kept."""
         return Mask({**program.full_mask(), **self.split(keep)})
 
-    def rescue(self, keep: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """``keep`` with the best-scored unit added to every group that would end empty."""
-        rescued = keep.clone()
-        for kept, score in zip(self.split(rescued).values(), self.split(scores).values(), strict=True):
-            if not bool(kept.any()):
-                kept[int(score.argmax())] = True
-        return rescued
+    def within(self, keep: torch.Tensor, scores: torch.Tensor, allowed: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """``keep`` with the nearest allowed number of units in every group.
+
+        Best-scored units come back where too few are kept, worst-scored ones go where there are too many.
+
+        Args:
+            keep: boolean, all units.
+            scores: of all units; a group's ranking.
+            allowed: by group name, the allowed numbers (:meth:`Limits.allowed_counts`).
+        """
+        legal = keep.clone()
+        for name, kept in self.split(legal).items():
+            count = kept.sum()
+            wanted = nearest(allowed[name], count)
+            if wanted != count:
+                first = torch.argsort(self.split(scores)[name], descending=True, stable=True)
+                first = first[torch.argsort(kept[first].int(), descending=True, stable=True)]
+                kept.zero_()
+                kept[first[: int(wanted)]] = True
+        return legal
 
 
 def soft_flops(program: Program, space: UnitSpace, flat: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from atofx.errors import ConfigError, TargetError
+from atofx.ir.limits import NO_LIMITS, Limits
 from atofx.methods.selection import GroupFilter, UnitSpace, select, soft_flops
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class Targets:
         p: target as the kept fraction of the prunable part.
         total: FLOPs of the dense model.
         prunable: FLOPs of the prunable part.
-        least_flops: FLOPs with a single unit left in every chosen group: no mask goes below.
+        least_flops: FLOPs with as few units as the limits allow in every chosen group: no mask goes below.
+        limits: minimum widths and rounding.
     """
 
     flops: float
@@ -34,6 +36,7 @@ class Targets:
     total: int
     prunable: int
     least_flops: int
+    limits: Limits = NO_LIMITS
 
     @property
     def least(self) -> float:
@@ -48,15 +51,28 @@ class Targets:
     def require_reachable(self, tolerance: float = 0.01) -> None:
         """Raise TargetError if no mask comes down to the target."""
         if self.least_flops > self.wanted_flops * (1 + tolerance):
-            raise TargetError(
-                f"cannot keep only {self.flops:.4f} of the FLOPs: with one unit left in every group the model still "
-                f"has {self.least_flops} of {self.total} multiply-adds, {self.least:.4f} of all. Ask for flops >= "
-                f"{self.least:.4f}, or let more groups be pruned (program.summary() says what is pinned and why)."
-            )
+            raise unreachable(self.flops, self.least_flops, self.total, self.limits)
+
+
+def unreachable(flops: float, least: int, total: int, limits: Limits) -> TargetError:
+    """The error that no mask comes down to ``flops``: what the least is, and what can be done."""
+    floor = "with one unit left in every group" if limits == NO_LIMITS else "with the least that the limits allow"
+    relax = "" if limits == NO_LIMITS else "relax the limits (minimum widths, minimum share, rounding), "
+    fraction = f"{least / total:.4f}"
+    return TargetError(
+        f"cannot keep only {flops:.4f} of the FLOPs: the smallest mask, {floor}, still has {least} of {total} "
+        f"multiply-adds, {fraction} of all. Ask for flops >= {fraction}, {relax}or let more groups be pruned "
+        "(program.summary() says what is pinned and why)."
+    )
 
 
 def targets(
-    program: Program, *, flops: float | None = None, p: float | None = None, groups: GroupFilter = None
+    program: Program,
+    *,
+    flops: float | None = None,
+    p: float | None = None,
+    groups: GroupFilter = None,
+    limits: Limits = NO_LIMITS,
 ) -> Targets:
     """Convert a target: ``flops = (F_total - F_prunable + p * F_prunable) / F_total``.
 
@@ -65,9 +81,10 @@ def targets(
         flops: kept fraction of the whole model's FLOPs; or
         p: kept fraction of the prunable part's FLOPs.
         groups: which prunable groups count (see :data:`GroupFilter`).
+        limits: minimum widths and rounding; they bound the least.
 
     Raises:
-        ConfigError: not exactly one of ``flops`` and ``p``, or not in (0, 1].
+        ConfigError: not exactly one of ``flops`` and ``p``, or not in (0, 1]; a pattern names no group.
     """
     if (flops is None) == (p is None):
         raise ConfigError(
@@ -79,13 +96,13 @@ def targets(
     space = UnitSpace(select(program, groups))
     total = int(program.flops())
     fixed = round(float(soft_flops(program, space, torch.zeros(space.total, dtype=torch.float64))))
-    first = torch.zeros(space.total, dtype=torch.bool)
-    first[space.offsets] = True
-    least = int(program.flops(space.mask(program, first)))
+    nothing = torch.zeros(space.total, dtype=torch.bool)
+    fewest = space.within(nothing, torch.zeros(space.total), limits.allowed_counts(program.prunable))
+    least = int(program.flops(space.mask(program, fewest)))
     prunable = total - fixed
     if flops is None:
         assert p is not None
         flops = (fixed + p * prunable) / total
     else:
         p = (flops * total - fixed) / prunable if prunable else 1.0
-    return Targets(flops=flops, p=p, total=total, prunable=prunable, least_flops=least)
+    return Targets(flops=flops, p=p, total=total, prunable=prunable, least_flops=least, limits=limits)

@@ -55,6 +55,7 @@ def build_method(config: TrainConfig, program: Program, steps_per_epoch: int) ->
             lmd=options.lmd,
             projection=options.projection,
             reg_w=options.reg_w,
+            limits=config.limits,
             schedule=Schedule(options.t_start, options.t_w, options.t_lambda, options.t_decay, options.t_end),
             seed=config.seed,
         )
@@ -66,10 +67,12 @@ def build_method(config: TrainConfig, program: Program, steps_per_epoch: int) ->
         criterion=config.method,
         scope=config.oneshot.scope,
         prune_step=prune_step,
+        limits=config.limits,
         seed=config.seed,
     )
 
 
 def target_of(config: TrainConfig, program: Program) -> Targets:
     """The FLOPs target in both spellings, ``flops`` of the whole model and ``p`` of its prunable part."""
-    return targets(program, groups=config.ato.groups if config.method == "ato" else None, **config.target)
+    groups = config.ato.groups if config.method == "ato" else None
+    return targets(program, groups=groups, limits=config.limits, **config.target)

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from atofx.errors import ConfigError
+from atofx.ir.limits import Limits
 from atofx.train.config_errors import explain
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -86,6 +87,20 @@ class TrainConfig(_Options):
     """Kept fraction of the FLOPs of the whole model; 0.5 if neither flops nor p is given."""
     p: Fraction | None = None
     """Kept fraction of the prunable FLOPs, instead of flops."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of parameters, buffers or modules that keep their shapes, such as [conv1, layer4]."""
+    only: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Prune only channels produced wholly below these patterns; null: no such condition."""
+    round_to: int = Field(default=1, ge=1)
+    """Keep multiples of so many channels, where a group is at least twice that wide."""
+    min_units: int = Field(default=1, ge=1)
+    """Keep at least so many units (channels, heads) of every group."""
+    min_width: int = Field(default=1, ge=1)
+    """Keep at least so many channels of every group."""
+    min_keep: Share = 0.0
+    """Keep at least this share of every group."""
+    per_group: dict[str, dict[str, int | float]] | None = None
+    """Limits that differ in some groups, by pattern on their names: {layer4.*: {min_keep: 0.5}}; the last that matches holds."""
     ato: AtoOptions = AtoOptions()
     """Options of method ato."""
     oneshot: OneShotOptions = OneShotOptions()
@@ -151,7 +166,16 @@ class TrainConfig(_Options):
             raise ValueError("augment imagenet works on files of any size; it needs cache: none (or auto)")
         if self.resume and self.out is None:
             raise ValueError("resume needs the run folder: give out")
+        try:
+            _ = self.limits
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         return self
+
+    @property
+    def limits(self) -> Limits:
+        """Minimum widths and rounding."""
+        return Limits(self.min_units, self.min_width, self.min_keep, self.round_to, self.per_group or {})
 
     @property
     def target(self) -> dict[str, float]:
@@ -230,6 +254,6 @@ def _commented(options: BaseModel, indent: str = "") -> list[str]:
             lines += [f"{indent}{name}:", *_commented(value, indent + "  ")]
             continue
         plain = list(value) if isinstance(value, tuple) else value
-        text = yaml.safe_dump(plain, default_flow_style=True, width=1000, allow_unicode=True)
+        text = yaml.safe_dump(plain, default_flow_style=True, width=1000, allow_unicode=True, sort_keys=False)
         lines.append(f"{indent}{name}: {text.removesuffix(chr(10)).removesuffix(_DOCUMENT_END).strip()}")
     return lines

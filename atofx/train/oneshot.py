@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from atofx.ir.limits import Limits
 from atofx.ir.mask import Mask
 from atofx.methods import oneshot, parallel
 from atofx.methods.producers import Dropped, producer_axes
@@ -28,6 +29,7 @@ class OneShot:
         criterion: ``l1``, ``l2``, ``bn-scale``, ``taylor`` or ``random``.
         scope: rank over the whole network, or keep the same share of every group.
         prune_step: the optimizer step after which the units are ranked.
+        limits: minimum widths and rounding.
         seed: of ``random``.
     """
 
@@ -39,6 +41,7 @@ class OneShot:
         criterion: str,
         scope: Literal["global", "uniform"],
         prune_step: int,
+        limits: Limits,
         seed: int,
     ) -> None:
         self._program = program
@@ -46,6 +49,7 @@ class OneShot:
         self._criterion = criterion
         self._scope: Literal["global", "uniform"] = scope
         self._prune_step = prune_step
+        self._limits = limits
         self._seed = seed
         self._space = UnitSpace(select(program))
         self._axes = producer_axes(self._space)
@@ -108,7 +112,15 @@ class OneShot:
         self._put_in_force(parallel.agree(keep, device))
 
     def _rank(self, batches: list[Batch]) -> Mask:
-        return oneshot(self._program, self._flops, self._criterion, scope=self._scope, batches=batches, seed=self._seed)
+        return oneshot(
+            self._program,
+            self._flops,
+            self._criterion,
+            scope=self._scope,
+            batches=batches,
+            limits=self._limits,
+            seed=self._seed,
+        )
 
     def _put_in_force(self, keep: torch.Tensor) -> None:
         self._keep = keep
