@@ -112,10 +112,6 @@ class Limits:
         return {**own, "per_group": {pattern: dict(changes) for pattern, changes in self.per_group.items()}}
 
 
-#: At least one unit of every group stays; nothing else.
-NO_LIMITS = Limits()
-
-
 def nearest(allowed: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """For every count the allowed one that is nearest, the larger of two."""
     above = torch.searchsorted(allowed, counts).clamp(max=len(allowed) - 1)
@@ -144,3 +140,7 @@ def _check_fields(pattern: str, changes: Mapping[str, float]) -> None:
             _check_value(name, changes[name])
         except ConfigError as error:
             raise ConfigError(f"limits of {pattern!r}: {error}") from error
+
+
+#: At least one unit of every group stays; nothing else.
+NO_LIMITS = Limits()

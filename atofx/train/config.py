@@ -100,7 +100,8 @@ class TrainConfig(_Options):
     min_keep: Share = 0.0
     """Keep at least this share of every group."""
     per_group: dict[str, dict[str, int | float]] | None = None
-    """Limits that differ in some groups, by pattern on their names: {layer4.*: {min_keep: 0.5}}; the last that matches holds."""
+    """Limits that differ in some groups, by pattern on their names: {layer4.*: {min_keep: 0.5}}. The last that
+    matches and sets a limit holds."""
     ato: AtoOptions = AtoOptions()
     """Options of method ato."""
     oneshot: OneShotOptions = OneShotOptions()
