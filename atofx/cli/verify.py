@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import atofx
 from atofx.cli import models, options, output
+from atofx.errors import FileError
 from atofx.report.text import verify_text
 
 
@@ -27,9 +30,12 @@ def run(
 ) -> None:
     """Compact the model and prove it in float64: same function, FLOPs and parameters as predicted.
 
-    Exit code 0 if all of it holds, 1 if not.
+    Exit code 0 if all of it holds, 1 if not. With --mask, --freeze and --only are those of the run that wrote the mask,
+    from the result.json beside it, unless given.
     """
     loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
+    if mask is not None and freeze is None and only is None:
+        freeze, only = _recorded(mask)
     program = atofx.trace(loaded.module, loaded.inputs, freeze=freeze or (), only=only)
     chosen = program.random_mask(keep=keep, seed=seed, round_to=round_to) if mask is None else atofx.Mask.load(mask)
     report = program.verify(chosen)
@@ -39,3 +45,15 @@ def run(
     output.emit(data, verify_text(report, title), as_json=as_json)
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _recorded(mask: Path) -> tuple[list[str] | None, list[str] | None]:
+    """``freeze`` and ``only`` of the run that wrote a mask, as `atofx prune` and `atofx train` leave them beside it."""
+    file = mask.with_name("result.json")
+    if not file.exists():
+        return None, None
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+        return result.get("freeze"), result.get("only")
+    except (OSError, ValueError, AttributeError) as error:
+        raise FileError(f"cannot read {str(file)!r}, the result of the run that wrote the mask: {error}") from error

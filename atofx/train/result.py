@@ -31,6 +31,8 @@ class RunResult:
         p_target: the same as a fraction of the prunable part.
         seconds: wall time of the run, interruptions not counted.
         folder: where everything is.
+        freeze: patterns of what kept its shape.
+        only: patterns of what alone could be pruned; None: everything.
     """
 
     dense_top1: float | None
@@ -48,6 +50,8 @@ class RunResult:
     p_target: float
     seconds: float
     folder: str
+    freeze: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
 
     def save(self, path: Path) -> None:
         """Write JSON, at once or not at all."""

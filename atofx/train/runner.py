@@ -185,6 +185,8 @@ class _Run:
             p_target=target.p if target else 1.0,
             seconds=self._earlier + time.perf_counter() - self._began,
             folder=str(folder.path),
+            freeze=config.freeze,
+            only=config.only,
         )
         if self._processes.is_main:
             result.save(folder.result)
