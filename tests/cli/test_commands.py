@@ -94,6 +94,40 @@ def test_prune_writes_a_folder_that_load_reads(atofx_command, tmp_path):
     assert json.loads(again.stdout)["flops_counted"] == data["flops_compact"]
 
 
+def test_prune_within_limits(atofx_command, tmp_path):
+    out = tmp_path / "pruned"
+    limits = ("--round-to", "8", "--min-width", "4", "--limit", "layer3=0.5", "--limit", "layer3.0.*:round_to=16")
+    chosen = ("--freeze", "layer1.*.bn1", "--only", "conv1", "--only", "bn1", "--only", "layer*")
+    result = atofx_command("prune", "resnet20", "--out", str(out), "--criterion", "random", "--json", *limits, *chosen)
+    assert result.exit_code == 0, result.stderr
+    data = json.loads(result.stdout)
+    assert (data["freeze"], data["only"]) == (["layer1.*.bn1"], ["conv1", "bn1", "layer*"])
+    assert data["limits"]["per_group"] == {"layer3": {"min_keep": 0.5}, "layer3.0.*": {"round_to": 16}}
+    assert abs(data["flops_compact"] / data["flops_dense"] - 0.5) <= 0.01
+    kept = atofx.Mask.load(out / "mask.json").kept
+    assert not any(name.startswith("layer1") for name in kept)
+    assert all(count % 8 == 0 for count in kept.values())
+    assert kept["layer3.0.conv1"] in (32, 48, 64)
+    verified = atofx_command("verify", "resnet20", "--mask", str(out / "mask.json"), "--json")  # what result.json says
+    assert json.loads(verified.stdout)["flops_counted"] == data["flops_compact"]
+    module = atofx.load(out / "model.safetensors", lambda: models.load("resnet20").module)
+    assert sum(p.numel() for p in module.parameters()) == data["params_compact"]
+    other = atofx_command("verify", "resnet20", "--mask", str(out / "mask.json"), "--freeze", "layer3")
+    assert "the mask names a group this program does not have" in other.stderr
+    (out / "result.json").write_text("cut", encoding="utf-8")
+    assert "result.json" in atofx_command("verify", "resnet20", "--mask", str(out / "mask.json")).stderr
+
+
+def test_inspect_and_explain_say_what_is_frozen(atofx_command):
+    text = atofx_command("inspect", "resnet20", "--freeze", "layer3.0.bn1", "--only", "layer3").stdout
+    assert "2 prunable groups with 128 units." in text
+    words = " ".join(text.split())
+    assert "frozen by freeze='layer3.0.bn1'" in words
+    assert "outside of only='layer3'" in words
+    result = atofx_command("explain", "resnet20", "layer1.0.conv1.weight", "--freeze", "layer1", "--json")
+    assert "frozen by freeze='layer1'" in json.loads(result.stdout)["explanation"]
+
+
 def test_prune_prints_before_and_after(atofx_command, tmp_path):
     result = atofx_command("prune", *SMALL, "--criterion", "random", "--out", str(tmp_path))
     assert result.exit_code == 0, result.stderr
@@ -136,6 +170,13 @@ def test_prune_with_images_measures_and_tunes(atofx_command, tmp_path):
             ("prune", "resnet20", "--data", "digits", "--input-shape", "1,1,8,8", "--out", "unused"),
             "--data sets the input shape",
         ),
+        (("inspect", "resnet20", "--freeze", "layr1"), "matches 'layr1'; the nearest is 'layer1'"),
+        (("verify", "resnet20", "--only", "layr1"), "(only=) matches 'layr1'; the nearest is 'layer1'"),
+        (("prune", "resnet20", "--limit", "layer1", "--out", "unused"), "--limit 'layer1' is not PATTERN=SHARE"),
+        (("prune", "resnet20", "--limit", "layr1=0.5", "--out", "unused"), "matches 'layr1'; the nearest is 'layer1'"),
+        (("prune", "resnet20", "--limit", "layer1:keep=0.5", "--out", "unused"), "did you mean 'min_keep'?"),
+        (("prune", "resnet20", "--limit", "layer1=much", "--out", "unused"), "min_keep='much' is not a share"),
+        (("prune", "resnet20", "--min-keep", "0.9", "--out", "unused"), "with the least that the limits allow"),
         (("train", "--config", "digit", "--print-config"), "did you mean 'digits'?"),
         (("train", "--set", "ato.evry=5", "--print-config"), "unknown key 'evry' in 'ato'; did you mean 'every'?"),
         (("train", "--set", "ato.every", "--print-config"), "--set 'ato.every' is not KEY=VALUE"),

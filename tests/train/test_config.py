@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from atofx.errors import ConfigError
+from atofx.ir.limits import Limits
 from atofx.train.config import TrainConfig
 from atofx.train.recipes import load_config, recipe_names
 
@@ -24,6 +25,10 @@ from atofx.train.recipes import load_config, recipe_names
         ({"resume": True}, "resume needs the run folder: give out"),
         ({"cache": "memory", "augment": "imagenet"}, "it needs cache: none"),
         ({"momentum": 0.0}, "nesterov needs a momentum above 0"),
+        ({"only": []}, "only .*should have at least 1 item"),
+        ({"min_keep": 2}, "min_keep should be less than or equal to 1, not 2"),
+        ({"per_group": {"a": {"min_kep": 0.5}}}, "unknown limit 'min_kep' of 'a'; did you mean 'min_keep'"),
+        ({"per_group": {"a": {"round_to": 0}}}, "limits of 'a': round_to=0 must be at least 1"),
         ({"lr": float("nan")}, "lr should be a finite number"),
     ],
 )
@@ -44,6 +49,20 @@ def test_yaml_there_and_back(tmp_path: Path) -> None:
     path.write_text(config.to_yaml(), encoding="utf-8")
     assert TrainConfig.from_yaml(path) == config
     assert "# Passes over the training images." in config.to_yaml()
+
+
+def test_limits_there_and_back(tmp_path: Path) -> None:
+    """The order of patterns counts, so a resumed run must read it as it was."""
+    per_group = {"layer*": {"round_to": 16, "min_keep": 0.5}, "conv1": {"min_units": 3}}
+    config = TrainConfig.parse(
+        {"freeze": ["fc"], "only": ["layer*"], "round_to": 8, "min_width": 4, "per_group": per_group}
+    )
+    assert config.limits == Limits(round_to=8, min_width=4, per_group=per_group)
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    again = TrainConfig.from_yaml(path)
+    assert again == config
+    assert list(again.limits.per_group) == list(per_group)
 
 
 @pytest.mark.parametrize("name", TrainConfig.model_fields)

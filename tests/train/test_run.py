@@ -76,6 +76,29 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     assert epochs[-1]["flops"] == pytest.approx(0.5, abs=0.005)
 
 
+@pytest.mark.parametrize("method", ["ato", "l2"])
+def test_limits_hold_to_the_end(tmp_path: Path, method: str) -> None:
+    limits = {"freeze": ["conv1"], "only": ["conv?", "bn?"], "round_to": 4, "per_group": {"conv2": {"min_keep": 0.5}}}
+    result = quick(tmp_path, method=method, flops=0.67, **limits)
+    mask = atofx.Mask.load(tmp_path / "mask.json")
+    assert mask.kept == {"conv2": 16}
+    assert (result.freeze, result.only) == (("conv1",), ("conv?", "bn?"))
+    written = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert (written["freeze"], written["only"]) == (["conv1"], ["conv?", "bn?"])
+    module = atofx.load(tmp_path / "compact.safetensors", Small)
+    assert [module.get_parameter(f"conv{number}.weight").shape[0] for number in (1, 2)] == [16, 16]
+    with pytest.raises(ConfigError, match=r"freeze was \('conv1',\), now \('conv2',\)"):
+        quick(tmp_path, method=method, flops=0.67, resume=True, **{**limits, "freeze": ["conv2"]})
+    again = quick(tmp_path, method=method, flops=0.67, resume=True, **limits)
+    assert again.flops_compact == result.flops_compact
+
+
+def test_a_target_below_what_limits_allow_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="with the least that the limits allow"):
+        quick(tmp_path / "run", min_keep=0.9)
+    assert not (tmp_path / "run").exists()
+
+
 def test_compact_model_can_be_loaded_and_big_one_agrees_unmasked(tmp_path: Path) -> None:
     quick(tmp_path)
     compact = atofx.load(tmp_path / "compact.safetensors", Small).eval()
