@@ -120,7 +120,7 @@ def test_prune_within_limits(atofx_command, tmp_path):
 
 def test_inspect_and_explain_say_what_is_frozen(atofx_command):
     text = atofx_command("inspect", "resnet20", "--freeze", "layer3.0.bn1", "--only", "layer3").stdout
-    assert "2 prunable groups with 128 units." in text
+    assert "3 prunable groups with 160 units." in text
     words = " ".join(text.split())
     assert "frozen by freeze='layer3.0.bn1'" in words
     assert "outside of only='layer3'" in words
