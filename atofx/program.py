@@ -15,6 +15,8 @@ from atofx.cost import CostModel, build_cost_model, count_flops
 from atofx.cost.count import flops_by_node
 from atofx.errors import MaskError
 from atofx.ir.analysis import Analysis
+from atofx.ir.granularity import GranularityOption
+from atofx.ir.granularity import granularity as read_granularity
 from atofx.ir.groups import Group
 from atofx.ir.limits import NO_LIMITS, Limits
 from atofx.ir.lineage import Pin
@@ -28,7 +30,7 @@ from atofx.passes.gate import GatedModule, insert_gates
 from atofx.passes.group import form_groups
 from atofx.passes.inputs import ExampleInputs
 from atofx.passes.lineage import trace_lineage
-from atofx.passes.restrict import Restriction, restrict, restriction
+from atofx.passes.restrict import restrict, restriction
 from atofx.passes.trace import Traced
 from atofx.passes.trace import trace as trace_module
 from atofx.passes.verify import VerifyReport, double_copy, in_float64, largest_error
@@ -67,6 +69,7 @@ def trace(
     strict: bool = False,
     freeze: Patterns = (),
     only: Patterns | None = None,
+    granularity: GranularityOption = "heads",
 ) -> Program:
     """Trace a model and find its groups of coupled channels.
 
@@ -79,17 +82,37 @@ def trace(
             ``"stem.*"`` mean what is below ``stem``. A group with a coordinate on one of them is not prunable.
         only: patterns likewise; a group is prunable only if each of its producers is covered by one. None: all may be.
 
+        granularity: what attention loses: whole ``"heads"``, or ``"dims"``, one dimension of every head (those of
+            queries and keys together, those of values by themselves); or either by pattern on module names.
+
     Raises:
-        ConfigError: a pattern of ``freeze`` or ``only`` covers nothing; the message offers the nearest names.
+        ConfigError: a pattern of ``freeze``, ``only`` or ``granularity`` covers nothing; the message offers the nearest
+            names.
         TraceError: the model has control flow on values, or does not run on the example.
         UnsupportedOpError: ``strict`` and an operation has no record.
     """
     traced = trace_module(model, example_inputs)
-    lineage = trace_lineage(traced, strict=strict)
+    attention = read_granularity(granularity, [name for name, _ in model.named_modules()])
+    lineage = trace_lineage(traced, attention, strict=strict)
     chosen = restriction(freeze, only)
     grouping = restrict(form_groups(lineage), lineage.tensor_names, chosen)
     analysis = Analysis(traced.module, lineage, grouping.groups, grouping.group_of, grouping.unit_of)
-    return Program(traced, analysis, chosen)
+    return Program(traced, analysis, TraceOptions(chosen.freeze, chosen.only, attention.choices))
+
+
+@dataclass(frozen=True)
+class TraceOptions:
+    """What :func:`trace` was asked for, readable as JSON: the same again gives the same groups.
+
+    Attributes:
+        freeze: patterns of what keeps its shape.
+        only: patterns of what may be pruned, None for everything.
+        granularity: (pattern, choice) pairs.
+    """
+
+    freeze: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
+    granularity: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +124,7 @@ class Program:
 
     traced: Traced = field(repr=False)
     analysis: Analysis = field(repr=False)
-    restriction: Restriction = field(default=Restriction(), repr=False)
+    options: TraceOptions = field(default=TraceOptions(), repr=False)
 
     # ---------------------------------------------------------------- looking
 

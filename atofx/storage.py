@@ -22,7 +22,7 @@ _FORMAT = "atofx-compact/1"
 
 
 def save(program: Program, mask: SoftMask, path: str | os.PathLike[str]) -> None:
-    """Write the compact model: its tensors, the mask, the form of the example inputs, and what was frozen.
+    """Write the compact model: its tensors, the mask, the form of the example inputs, and how it was traced.
 
     All at once or not at all.
 
@@ -35,7 +35,7 @@ def save(program: Program, mask: SoftMask, path: str | os.PathLike[str]) -> None
         "format": _FORMAT,
         "mask": Mask(mask).to_json(),
         "inputs": json.dumps(_describe(program.example_inputs)),
-        "restriction": json.dumps(asdict(program.restriction)),
+        "options": json.dumps(asdict(program.options)),
         "training": json.dumps(module.training),
     }
     tensors = {name: t.detach().cpu().contiguous() for name, t in _unique(module).items()}
@@ -66,7 +66,7 @@ def load(path: str | os.PathLike[str], model_factory: Callable[[], nn.Module]) -
     mask = Mask.from_json(metadata["mask"])
     inputs = _rebuild(json.loads(metadata["inputs"]))
     model = model_factory().train(json.loads(metadata["training"]))
-    program = trace(model, inputs, **json.loads(metadata.get("restriction", "{}")))
+    program = trace(model, inputs, **json.loads(metadata["options"]))
     expected = {g.name: g.size for g in program.prunable}
     given = {group: vector.numel() for group, vector in mask.items()}
     if expected != given:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 
 
 def attribute(root: nn.Module, name: str) -> Any:
@@ -23,6 +23,12 @@ def stored(root: nn.Module, name: str) -> Any:
         stores = [vars(owner), *(vars(owner).get(s, {}) for s in ("_parameters", "_buffers", "_modules"))]
         owner = next((store[part] for store in stores if part in store), None)
     return owner
+
+
+def owner(node: fx.Node) -> str:
+    """The qualified name of the module whose code made a node, "" for the model itself."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return str(next(reversed(stack.values()))[0]) if stack else ""
 
 
 def is_persistent(root: nn.Module, name: str) -> bool:

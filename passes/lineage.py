@@ -8,25 +8,28 @@ import torch
 from torch import fx, nn
 
 from atofx.errors import UnsupportedOpError
+from atofx.ir.granularity import WHOLE_HEADS, Granularity
 from atofx.ir.lineage import Lineage, Pin
 from atofx.ir.values import TensorValue, holds, unlabelled
 from atofx.ops import REGISTRY, OpRecord
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.inplace import mutated_argument
+from atofx.passes.base import owner
 from atofx.passes.trace import Traced
 
 
-def trace_lineage(traced: Traced, *, strict: bool = False) -> Lineage:
+def trace_lineage(traced: Traced, granularity: Granularity = WHOLE_HEADS, *, strict: bool = False) -> Lineage:
     """The lineage of a traced model.
 
     Args:
         traced: the graph with meta values.
+        granularity: which units attention is pruned in.
         strict: raise instead of pinning where an operation has no record.
 
     Raises:
         UnsupportedOpError: ``strict`` and an operation has no record.
     """
-    run = _Run(traced, strict)
+    run = _Run(traced, granularity, strict)
     with torch.no_grad():
         for node in traced.module.graph.nodes:
             run.interpret(node)
@@ -34,8 +37,9 @@ def trace_lineage(traced: Traced, *, strict: bool = False) -> Lineage:
 
 
 class _Run:
-    def __init__(self, traced: Traced, strict: bool) -> None:
+    def __init__(self, traced: Traced, granularity: Granularity, strict: bool) -> None:
         self.module = traced.module
+        self.granularity = granularity
         self.strict = strict
         self.ctx = LineageContext(traced.tensors)
         self.values: dict[fx.Node, Any] = {}
@@ -61,6 +65,7 @@ class _Run:
     def interpret(self, node: fx.Node) -> None:
         ctx = self.ctx
         ctx.node, ctx.out, ctx.module, ctx.op_name = node, node.meta.get("val"), None, node.op
+        ctx.granularity = self.granularity.of(owner(node))
         if node.op == "placeholder":
             self.values[node] = unlabelled(ctx.out)
         elif node.op == "get_attr":

@@ -102,7 +102,8 @@ class Tracer(fx.Tracer):
         """Open composite modules, look into modules without a record, call the others as they are."""
         composite = COMPOSITES.module(m)
         if composite is not None and not self.is_leaf_module(m, ""):
-            return composite(m, *args, **kwargs)
+            with self._inside(m):
+                return composite(m, *args, **kwargs)
         if self.is_leaf_module(m, "") or not _from_torch(type(m)):
             return super().call_module(m, forward, args, kwargs)
         if m._forward_pre_hooks and not any(True for _ in m.children()):
@@ -112,6 +113,16 @@ class Tracer(fx.Tracer):
                 "them before tracing"
             )
         return self._inside_or_leaf(m, lambda: super(Tracer, self).call_module(m, forward, args, kwargs))
+
+    @contextmanager
+    def _inside(self, m: nn.Module) -> Iterator[None]:
+        """Nodes made meanwhile belong to that module."""
+        path = self.path_of_module(m)
+        self.module_stack[path] = (path, type(m))
+        try:
+            yield
+        finally:
+            self.module_stack.pop(path, None)
 
     def _inside_or_leaf(self, key: Any, call: Callable[[], Any]) -> Any:
         """Trace into ``key``; if that fails, undo and make it a leaf."""

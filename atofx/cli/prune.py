@@ -89,7 +89,7 @@ def run(
     _make(out)
     mask.save(out / MASK)
     atofx.save(program, mask, out / WEIGHTS)
-    chosen = {**asdict(program.restriction), "limits": limits.to_dict()}
+    chosen = {**asdict(program.options), "limits": limits.to_dict()}
     result = {"model": loaded.name, "criterion": criterion, "scope": scope, **chosen, **_measure(program, mask)}
     if bench is not None:
         result |= _try_out(bench, program, mask, out, epochs=finetune)

@@ -1,6 +1,7 @@
 """One record per operation. Importing this package enters all built-in records into the registry."""
 
 from atofx.ops import (
+    attention,
     contraction,
     convolution,
     embedding,
@@ -20,8 +21,8 @@ from atofx.ops.composite import COMPOSITES
 from atofx.ops.registry import REGISTRY, OpRecord, register_op
 
 FAMILIES = (
-    scalars, movement, indexing, joining, padding, pointwise, reduction, contraction, convolution, normalization,
-    pooling, embedding, recurrent, factories,
+    scalars, movement, indexing, joining, padding, pointwise, reduction, contraction, attention, convolution,
+    normalization, pooling, embedding, recurrent, factories,
 )  # fmt: skip
 
 __all__ = ["COMPOSITES", "FAMILIES", "REGISTRY", "OpRecord", "register_op"]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from atofx.ir.granularity import HeadsOrDims
 from atofx.ir.lineage import CostFactor, GatePoint, LeafAxis, Pin
 from atofx.ir.values import NONE, Layer, TensorValue
 from atofx.ops.layers import align_layer, fresh_layer
@@ -20,6 +21,7 @@ class LineageContext:
         node: the graph node being interpreted.
         module: the leaf module it calls, if it calls one.
         out: the node's result on the meta device (a tensor, or nested containers of tensors).
+        granularity: which units attention is pruned in here.
     """
 
     def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -27,6 +29,7 @@ class LineageContext:
         self.module: nn.Module | None = None
         self.out: Any = None
         self.op_name = ""
+        self.granularity: HeadsOrDims = "heads"
         self._tensors = tensors
         self._canonical: dict[int, str] = {}
         self.tensor_names = {name: self._canonical.setdefault(id(t), name) for name, t in tensors.items()}

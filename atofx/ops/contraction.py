@@ -1,9 +1,10 @@
-"""Sums of products: linear, matmul, einsum, bilinear, scaled dot product attention. One function handles them all."""
+"""Sums of products: linear, matmul, einsum, bilinear. One function handles them all."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from atofx.ir.values import Layer, TensorValue
-from atofx.ops.arguments import argument_node, source_node
+from atofx.ops.arguments import argument_node
 from atofx.ops.context import LineageContext
 from atofx.ops.pointwise import meet, share_dim
 from atofx.ops.registry import REGISTRY, OpRecord
@@ -38,6 +39,11 @@ def contract(
         cost_share: (numerator, denominator): the part of the node's FLOPs this product stands for.
     """
     letters = list(result) + sorted({c for text in labels for c in text} - set(result))
+    if ctx.granularity == "dims":
+        operands = [
+            _same_in_every_head(ctx, operand, text, _shared(labels, result))
+            for operand, text in zip(operands, labels, strict=True)
+        ]
     merged: list[tuple[Tensor, list[tuple[int, Layer]]]] = []
     for i, (operand, text) in enumerate(zip(operands, labels, strict=True)):
         for layer in operand.layers:
@@ -77,6 +83,18 @@ def contract(
         out_layers.append(Layer(layer.ids.reshape(shape), layer.nonzero.reshape(shape)))
     ctx.cost(extents, share=cost_share)
     return out_layers
+
+
+def _shared(labels: Sequence[str], result: str) -> set[str]:
+    """The letters of dimensions the product is taken for one by one: heads, besides the batch."""
+    return {c for c in result if sum(c in text for text in labels) > 1}
+
+
+def _same_in_every_head(ctx: LineageContext, x: TensorValue, text: str, heads: set[str]) -> TensorValue:
+    """Layers that vary within heads, tied across them: one dimension of every head is a unit."""
+    across = [d for d, c in enumerate(text) if c in heads]
+    layers = [ctx.tie(layer, across) if set(layer.dims) - set(across) else layer for layer in x.layers]
+    return replace(x, layers=tuple(layers))
 
 
 def _spread(layer: Layer, text: str, letters: Sequence[str]) -> Layer:
@@ -141,21 +159,22 @@ def linear(
     ctx: LineageContext, input: TensorValue, weight: TensorValue, bias: TensorValue | None = None
 ) -> TensorValue:
     """y = x Wᵀ + b over the last dimension."""
-    batch = _letters(input.ndim - 1)
+    batch = letters_for(input.ndim - 1)
     labels = [batch + "Z", "YZ"[2 - weight.ndim :]]
     nodes = [argument_node(ctx.node, 0, "input"), argument_node(ctx.node, 1, "weight")]
     layers = contract(ctx, [input, weight], nodes, labels, batch + ("Y" if weight.ndim == 2 else ""))
     return add_bias(ctx, ctx.out, layers, bias, -1)
 
 
-def _letters(count: int) -> str:
+def letters_for(count: int) -> str:
+    """One letter for each of the leading dimensions."""
     return "abcdefghijklmnopqrstuvw"[:count]
 
 
 def matmul(ctx: LineageContext, a: TensorValue, b: TensorValue, **kwargs: Any) -> TensorValue:
     """matmul, bmm, mm, mv, dot, @."""
     batch_a, batch_b = max(a.ndim - 2, 0), max(b.ndim - 2, 0)
-    batch = _letters(max(batch_a, batch_b))
+    batch = letters_for(max(batch_a, batch_b))
     labels_a = batch[len(batch) - batch_a :] + ("YZ" if a.ndim > 1 else "Z")
     labels_b = batch[len(batch) - batch_b :] + ("ZX" if b.ndim > 1 else "Z")
     result = batch + ("Y" if a.ndim > 1 else "") + ("X" if b.ndim > 1 else "")
@@ -166,7 +185,7 @@ def matmul(ctx: LineageContext, a: TensorValue, b: TensorValue, **kwargs: Any) -
 
 def addmm(ctx: LineageContext, input: TensorValue, a: TensorValue, b: TensorValue, **kwargs: Any) -> TensorValue:
     """input + a @ b (addmm, baddbmm, addmv)."""
-    batch = _letters(max(a.ndim - 2, 0))
+    batch = letters_for(max(a.ndim - 2, 0))
     labels_b = batch + ("ZX" if b.ndim > 1 else "Z")
     result = batch + "Y" + ("X" if b.ndim > 1 else "")
     nodes = [argument_node(ctx.node, 1, "mat1"), argument_node(ctx.node, 2, "mat2")]
@@ -206,91 +225,10 @@ def bilinear(
     ctx: LineageContext, input1: TensorValue, input2: TensorValue, weight: TensorValue, bias: TensorValue | None = None
 ) -> TensorValue:
     """y_o = x1 W_o x2 + b_o."""
-    batch = _letters(input1.ndim - 1)
+    batch = letters_for(input1.ndim - 1)
     nodes = [argument_node(ctx.node, i, name) for i, name in enumerate(("input1", "input2", "weight"))]
     layers = contract(ctx, [input1, input2, weight], nodes, [batch + "I", batch + "J", "OIJ"], batch + "O")
     return add_bias(ctx, ctx.out, layers, bias, -1)
-
-
-def attention(
-    ctx: LineageContext,
-    query: TensorValue,
-    key: TensorValue,
-    value: TensorValue,
-    attn_mask: TensorValue | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> TensorValue:
-    """softmax(q kᵀ · scale + mask) v, as two contractions; whole heads are the units."""
-    if enable_gqa:  # a key head serves several query heads: they go together
-        key, value = (_repeated_heads(t, query.shape[-3]) for t in (key, value))
-    ndim = max(t.ndim for t in (query, key, value))
-    batch = _letters(ndim - 2)
-
-    def labels(t: TensorValue, tail: str) -> str:
-        return batch[len(batch) - (t.ndim - 2) :] + tail
-
-    nodes = [argument_node(ctx.node, 0, "query"), argument_node(ctx.node, 1, "key")]
-    width, value_width = query.shape[-1], value.shape[-1]
-    total = width + value_width
-    scores = contract(
-        ctx, [query, key], nodes, [labels(query, "LD"), labels(key, "SD")], batch + "LS", cost_share=(width, total)
-    )
-    batches = torch.broadcast_shapes(query.shape[:-2], key.shape[:-2])
-    shape = (*batches, query.shape[-2], key.shape[-2])
-    meta = torch.empty(shape, device="meta")
-    layers = []
-    for layer in scores:
-        if layer.ids.shape[-1] > 1:
-            if len(layer.dims) == 1:
-                ctx.pin(layer, "attention's softmax runs over it")
-                continue
-            layer = ctx.tie(layer, [layer.ids.dim() - 1])
-        layers.append(layer.with_nonzero(True))
-    weights = TensorValue(meta, tuple(layers))
-    if attn_mask is not None:
-        weights = TensorValue(meta, tuple(meet(ctx, [weights, attn_mask], shape, lambda zeros: False)))
-        softmaxed = []
-        for layer in weights.layers:
-            if layer.ids.shape[-1] > 1:
-                ctx.pin(layer, "attention's softmax runs over it")
-            else:
-                softmaxed.append(layer)
-        weights = TensorValue(meta, tuple(softmaxed))
-    out = contract(
-        ctx,
-        [weights, value],
-        [None, argument_node(ctx.node, 2, "value")],
-        [batch + "LS", labels(value, "SV")],
-        batch + "LV",
-        cost_share=(value_width, total),
-    )
-    return ctx.value(ctx.out, out)
-
-
-def _repeated_heads(x: TensorValue, heads: int) -> TensorValue:
-    """Every head as often as it takes to make ``heads`` of them."""
-    times = heads // x.shape[-3]
-    layers = []
-    for layer in x.layers:
-        ids, nonzero = layer.ids, layer.nonzero
-        if ids.shape[-3] > 1:
-            ids, nonzero = (t.repeat_interleave(times, -3) for t in (ids, nonzero))
-        layers.append(Layer(ids, nonzero))
-    shape = (*x.shape[:-3], heads, *x.shape[-2:])
-    return TensorValue(torch.empty(shape, dtype=x.meta.dtype, device="meta"), tuple(layers), x.moved_leaf)
-
-
-def resize_attention(resizer: Resizer, node: fx.Node) -> Any:
-    """The default scale is 1/sqrt of the *original* head dimension."""
-    query = source_node(node, "query")
-    new = resizer.copy(node)
-    if resizer.keep(query)[-1] is not None and node.kwargs.get("scale") is None:
-        size = resizer.lineage.values[query].shape[-1]
-        new.kwargs = {**new.kwargs, "scale": size**-0.5}
-    return new
 
 
 def configure_linear(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
@@ -341,6 +279,3 @@ REGISTRY.add(
 _sum_names = ["addmm", "baddbmm", "addmv"]
 REGISTRY.add(OpRecord("addmm", addmm), functions=[getattr(torch, n) for n in _sum_names], methods=_sum_names)
 REGISTRY.add(OpRecord("einsum", einsum), functions=[torch.einsum, torch.functional.einsum])
-REGISTRY.add(
-    OpRecord("scaled dot product attention", attention, resize_attention), functions=[F.scaled_dot_product_attention]
-)
