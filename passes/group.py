@@ -38,21 +38,21 @@ def form_groups(lineage: Lineage) -> Grouping:
     """Connected components of the couplings, tied until every tensor stays rectangular, sorted into groups."""
     component, count, ragged = rectangular_components(lineage)
     component_np = component.numpy()
-    pinned = np.zeros(count, dtype=bool)
-    reasons: dict[int, str] = {}
+    reasons: list[str] = []
+    pin_of = np.full(count, -1, dtype=np.int64)
     for pin in (*lineage.pins, Pin(ragged, "", "", RAGGED)):
         labels = component_np[pin.ids.numpy()]
-        new = labels[~pinned[labels]]
-        if new.size:
-            reasons.update(dict.fromkeys(new.tolist(), pin.reason + (f" ({pin.op})" if pin.op else "")))
-            pinned[new] = True
-    used = (lineage.produced | lineage.consumed).numpy()
+        pin_of[labels[pin_of[labels] < 0]] = len(reasons)
+        reasons.append(pin.reason + (f" ({pin.op})" if pin.op else ""))
     axes = [axis for axis in lineage.leaves.values() if axis.name in lineage.tensor_names]
-    live = np.zeros(count, dtype=bool)
+    used = np.zeros(lineage.num_ids, dtype=bool)
     for axis in axes:
-        live[component_np[axis.start : axis.start + axis.size]] |= used[axis.start : axis.start + axis.size]
+        used[axis.start : axis.start + axis.size] = True
+    used &= (lineage.produced | lineage.consumed).numpy()
+    live = np.zeros(count, dtype=bool)
+    live[component_np[used]] = True
     signature = _signatures(lineage, component_np, count, axes)
-    return _build(lineage, component_np, count, pinned, reasons, live, signature, axes)
+    return _build(lineage, component_np, count, pin_of, reasons, live, signature, axes)
 
 
 def rectangular_components(lineage: Lineage) -> tuple[torch.Tensor, int, torch.Tensor]:
@@ -143,21 +143,20 @@ def _build(
     lineage: Lineage,
     component: np.ndarray[Any, Any],
     count: int,
-    pinned: np.ndarray[Any, Any],
-    reasons: dict[int, str],
+    pin_of: np.ndarray[Any, Any],
+    reasons: list[str],
     live: np.ndarray[Any, Any],
     signature: np.ndarray[Any, Any],
     axes: list[LeafAxis],
 ) -> Grouping:
-    first_id = np.full(count, np.iinfo(np.int64).max)
-    np.minimum.at(first_id, component, np.arange(component.size))
+    first_id = np.empty(count, dtype=np.int64)
+    first_id[component[::-1]] = np.arange(component.size)[::-1]  # of several, the last one written stays
     alive = np.flatnonzero(live)
-    keys = np.stack([signature[alive], pinned[alive].astype(np.uint64)], 1)
-    _, inverse = np.unique(keys, axis=0, return_inverse=True)
-    inverse = inverse.reshape(-1)
-    classes = int(inverse.max()) + 1 if alive.size else 0
-    class_first = np.full(classes, np.iinfo(np.int64).max)
-    np.minimum.at(class_first, inverse, first_id[alive])
+    alive = alive[np.argsort(first_id[alive])]
+    pinned = pin_of >= 0
+    _, first_alive, inverse = np.unique(signature[alive] << 1 | pinned[alive], return_index=True, return_inverse=True)
+    classes = first_alive.size
+    class_first = first_id[alive[first_alive]]
     class_pinned = np.zeros(classes, dtype=bool)
     class_pinned[inverse] = pinned[alive]
     order = np.lexsort((class_first, class_pinned))
@@ -168,41 +167,39 @@ def _build(
     # units of a group, ordered by the first id they hold
     unit_of_component = np.full(count, -1, dtype=np.int64)
     sizes = np.zeros(classes, dtype=np.int64)
-    sorted_alive = alive[np.lexsort((first_id[alive], group_of_component[alive]))]
+    sorted_alive = alive[np.argsort(group_of_component[alive], kind="stable")]
     groups_sorted = group_of_component[sorted_alive]
     if sorted_alive.size:
         starts = np.searchsorted(groups_sorted, np.arange(classes))
         unit_of_component[sorted_alive] = np.arange(sorted_alive.size) - starts[groups_sorted]
         sizes = np.bincount(groups_sorted, minlength=classes)
-    group_of = torch.from_numpy(group_of_component[component])
-    unit_of = torch.from_numpy(unit_of_component[component])
+    group_of, unit_of = group_of_component[component], unit_of_component[component]
     members: list[list[Member]] = [[] for _ in range(classes)]
-    produced, consumed = lineage.produced, lineage.consumed
+    produced, consumed = lineage.produced.numpy(), lineage.consumed.numpy()
     for axis in axes:
         span = slice(axis.start, axis.start + axis.size)
         in_group = group_of[span]
         first = int(in_group[0])
         whole = bool((in_group == first).all())
-        for index in [first] if whole else torch.unique(in_group).tolist():
+        for index in [first] if whole else np.unique(in_group).tolist():
             if index < 0:
                 continue
             mine = slice(None) if whole else in_group == index
             only_cut = bool(consumed[span][mine].any()) and not bool(produced[span][mine].any())
-            unit = unit_of[span].clone() if whole else torch.where(in_group == index, unit_of[span], -1)
+            unit = torch.from_numpy(np.where(in_group == index, unit_of[span], -1))
             members[index].append(Member(axis.name, axis.dim, "consumer" if only_cut else "producer", unit))
     names = _names(members)
     class_reason: list[str | None] = [None] * classes
-    for label in alive[pinned[alive]]:
-        index = group_of_component[label]
-        if class_reason[index] is None:
-            class_reason[index] = reasons[int(label)]
+    held = alive[pinned[alive]]
+    for index, position in zip(*np.unique(group_of_component[held], return_index=True), strict=True):
+        class_reason[index] = reasons[pin_of[held[position]]]
     groups = []
     for index in range(classes):
         reason = class_reason[index] or (SINGLE_UNIT if sizes[index] == 1 else None)
         if reason is None and all(m.role == "consumer" for m in members[index]):
             reason = NO_PRODUCER
         groups.append(Group(names[index], int(sizes[index]), reason is None, reason, tuple(members[index])))
-    return Grouping(tuple(groups), group_of, unit_of)
+    return Grouping(tuple(groups), torch.from_numpy(group_of), torch.from_numpy(unit_of))
 
 
 def _names(members: list[list[Member]]) -> list[str]:

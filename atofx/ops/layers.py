@@ -113,4 +113,12 @@ def fresh_layer(start: int, size: int, dim: int, ndim: int, *, nonzero: bool = F
     shape = [1] * ndim
     shape[dim] = size
     ids = torch.arange(start, start + size).reshape(shape)
-    return Layer(ids, torch.full_like(ids, nonzero, dtype=torch.bool))
+    return Layer(ids, everywhere(ids, value=nonzero))
+
+
+_FACTS = {value: torch.tensor(value) for value in (False, True)}
+
+
+def everywhere(ids: torch.Tensor, *, value: bool) -> torch.Tensor:
+    """The same fact for all ids, without memory."""
+    return _FACTS[value].expand(ids.shape)

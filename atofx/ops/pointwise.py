@@ -15,7 +15,7 @@ from atofx.ir.values import Layer, TensorValue, unlabelled
 from atofx.ops.arguments import target_name
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.evaluate import meta_call
-from atofx.ops.layers import align_layer
+from atofx.ops.layers import align_layer, everywhere
 from atofx.ops.registry import REGISTRY, BoundCall, OpRecord, same_shape
 
 #: Values an operand that is not zero is probed with.
@@ -70,7 +70,7 @@ def meet(
             if i not in members and _has_extent(operand, dims, ndim):
                 ctx.pin_ids(ids, "meets a tensor whose coordinates are always kept")
         nonzero, infinite = _facts(ids, parts, len(operands), is_zero)
-        if bool(infinite.any()):
+        if infinite is not None:
             ctx.pin_ids(
                 ids.expand(infinite.shape)[infinite],
                 "the result is not a finite number where its channel is removed (for example zero divided by zero); "
@@ -92,20 +92,21 @@ def _has_extent(operand: TensorValue, dims: Sequence[int], ndim: int) -> bool:
 
 def _facts(
     ids: Tensor, parts: Sequence[tuple[int, Layer]], count: int, is_zero: Callable[[tuple[bool, ...]], bool | None]
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     """(not zero, not finite) per id: ``is_zero`` for every combination of operands' zero facts that occurs."""
     if all(layer.clean for _, layer in parts):
         members = {i for i, _ in parts}
         verdict = is_zero(tuple(i in members for i in range(count)))
-        return torch.tensor(not verdict).expand(ids.shape), torch.tensor(verdict is None).expand(ids.shape)
+        return everywhere(ids, value=not verdict), everywhere(ids, value=True) if verdict is None else None
     zero = torch.zeros(count, *ids.shape, dtype=torch.bool)
     for i, layer in parts:
         zero[i] |= ~layer.nonzero
     patterns, inverse = torch.unique(zero.reshape(count, -1), dim=1, return_inverse=True)
     verdicts = [is_zero(tuple(column.tolist())) for column in patterns.T]
     nonzero = torch.tensor([not v for v in verdicts])[inverse].reshape(ids.shape)
-    infinite = torch.tensor([v is None for v in verdicts])[inverse].reshape(ids.shape)
-    return nonzero, infinite
+    if None not in verdicts:
+        return nonzero, None
+    return nonzero, torch.tensor([v is None for v in verdicts])[inverse].reshape(ids.shape)
 
 
 def _is_zero(
