@@ -81,7 +81,6 @@ def trace(
         freeze: patterns (``*``, ``?``) of parameters, buffers or modules that keep their shapes: ``"stem"`` and
             ``"stem.*"`` mean what is below ``stem``. A group with a coordinate on one of them is not prunable.
         only: patterns likewise; a group is prunable only if each of its producers is covered by one. None: all may be.
-
         granularity: what attention loses: whole ``"heads"``, or ``"dims"``, one dimension of every head (those of
             queries and keys together, those of values by themselves); or either by pattern on module names.
 
