@@ -36,6 +36,7 @@ class Tracer(fx.Tracer):
         self._twins: dict[int, nn.Module] = {}
         self._opaque: set[Any] = set()
         self._names: dict[int, str] = {}
+        self._leaves: dict[str, nn.Module] = {}
         self.constants: dict[str, torch.Tensor] = {}
         self.inside_evaluation = False
 
@@ -168,6 +169,8 @@ class Tracer(fx.Tracer):
                 return composite(*args, **kwargs)
             if inspect.isfunction(target) and REGISTRY.function(target) is None and not self._is_opaque(target):
                 return self._inside_or_leaf(target, lambda: self._open(target, args, kwargs, rest, more))
+        if kind == "call_module" and target not in self._leaves:
+            self._leaves[target] = self.root.get_submodule(target)
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **more)
         proxy.node.meta["val"] = self._evaluate(proxy.node)
         return proxy
@@ -240,13 +243,11 @@ class Tracer(fx.Tracer):
             return None
         args = fx.node.map_arg(node.args, lambda n: n.meta["val"])
         kwargs = fx.node.map_arg(dict(node.kwargs), lambda n: n.meta["val"])
-        module = None
-        if node.op == "call_module":
-            original = self.root.get_submodule(str(node.target))
-            short_cut = _shape(original, args)
-            if short_cut is not None:
-                return short_cut
-            module = self._twin(original)
+        original = self._leaves[str(node.target)] if node.op == "call_module" else None
+        short_cut = _shape(node, original, args) if not kwargs else None
+        if short_cut is not None:
+            return short_cut
+        module = None if original is None else self._twin(original)
         if node.target in self._opaque:  # its code may read values: run it on zeros
             return to_meta(meta_call(node, _zeros(args), _zeros(kwargs)))
         try:
@@ -315,12 +316,14 @@ def _first_by_position(kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[st
     return (), kwargs
 
 
-def _shape(module: nn.Module, args: tuple[Any, ...]) -> torch.Tensor | None:
-    """The module's result by its record's short cut, None if it has to be run."""
-    record = REGISTRY.module(module)
-    if record is None or record.op.shape is None or len(args) != 1 or not isinstance(args[0], torch.Tensor):
+def _shape(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...]) -> torch.Tensor | None:
+    """A call's result by its record's short cut, None if it has to be run."""
+    record = REGISTRY.of(node, module)
+    if record is None or not args or not all(isinstance(a, torch.Tensor) for a in args):
         return None
-    return record.op.shape(module, args[0])
+    if module is None:
+        return None if record.layout is None else record.layout(*args)
+    return record.shape(module, args[0]) if record.shape is not None and len(args) == 1 else None
 
 
 def _remove_dead(graph: fx.Graph) -> None:

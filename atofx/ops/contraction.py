@@ -248,7 +248,7 @@ def linear_shape(module: nn.Module, x: Tensor) -> Tensor | None:
     assert isinstance(module, nn.Linear)
     if not x.dim() or x.shape[-1] != module.in_features:
         return None
-    return x.new_empty((*x.shape[:-1], module.out_features))
+    return torch.empty((*x.shape[:-1], module.out_features), dtype=x.dtype, device="meta")
 
 
 _LINEAR = OpRecord("linear", linear, shape=linear_shape)

@@ -239,7 +239,7 @@ def conv_shape(module: nn.Module, x: Tensor) -> Tensor | None:
     ]
     if min(sizes) < 1:
         return None
-    return x.new_empty((x.shape[0], module.out_channels, *sizes))
+    return torch.empty((x.shape[0], module.out_channels, *sizes), dtype=x.dtype, device="meta")
 
 
 _KINDS: tuple[tuple[int, bool, type[nn.Module], tuple[Any, ...]], ...] = (

@@ -16,7 +16,7 @@ from atofx.ops.arguments import target_name
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.evaluate import meta_call
 from atofx.ops.layers import align_layer, everywhere
-from atofx.ops.registry import REGISTRY, BoundCall, OpRecord, same_shape
+from atofx.ops.registry import REGISTRY, BoundCall, OpRecord, same_layout, same_shape
 
 #: Values an operand that is not zero is probed with.
 _PROBES = (-3.7, -1.0, -0.31, 0.23, 1.0, 2.9)
@@ -236,6 +236,7 @@ _OPERATORS = [
     operator.isub, operator.itruediv, operator.ixor, operator.le, operator.lt, operator.mod, operator.mul, operator.ne,
     operator.neg, operator.not_, operator.or_, operator.pos, operator.pow, operator.sub, operator.truediv, operator.xor,
 ]  # fmt: skip
+_ARITHMETIC = [torch.add, torch.sub, torch.mul, operator.add, operator.sub, operator.mul]
 _NUMBERS = [
     math.ceil, math.exp, math.floor, math.log, math.log2, math.pow, math.prod, math.sqrt, math.trunc, float, int, round,
 ]  # fmt: skip
@@ -254,6 +255,7 @@ REGISTRY.add(
     ],
     methods=[*_names, *(f"{name}_" for name in _names), "masked_fill_", "__add__", "__mul__", "copy_"],
 )
+REGISTRY.add(OpRecord("pointwise", pointwise, layout=same_layout), functions=_ARITHMETIC)
 REGISTRY.add(OpRecord("pointwise", pointwise, shape=same_shape), modules=_MODULES)
 REGISTRY.add(OpRecord("prelu", prelu), functions=[torch.prelu, F.prelu], methods=["prelu"])
 REGISTRY.add(

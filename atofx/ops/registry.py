@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, fx, nn
+
+from atofx.ops.evaluate import as_meta
 
 if TYPE_CHECKING:
     from atofx.ops.context import LineageContext
@@ -35,7 +36,14 @@ ShapeFunction = Callable[[nn.Module, Tensor], Tensor | None]
 
 def same_shape(module: nn.Module, x: Tensor) -> Tensor:
     """The shape function of modules whose result has the input's shape and dtype."""
-    return x if getattr(module, "inplace", False) is True else torch.empty_like(x)
+    return x if getattr(module, "inplace", False) is True else as_meta(x)
+
+
+def same_layout(*tensors: Tensor) -> Tensor | None:
+    """The result of arithmetic on floating point tensors of one layout, None for others."""
+    first = tensors[0]
+    alike = all(t.shape == first.shape and t.stride() == first.stride() and t.dtype == first.dtype for t in tensors)
+    return as_meta(first) if alike and first.dtype.is_floating_point else None
 
 
 @dataclass(frozen=True)
@@ -48,12 +56,14 @@ class OpRecord:
         resize: how a functional call is emitted in the compact graph; None copies it, keeping its numbers.
         shape: a short cut for tracing a module: its result on the meta device from its only input, None to run the
             module.
+        layout: likewise for a function of nothing but tensors.
     """
 
     name: str
     lineage: LineageFunction
     resize: ResizeFunction | None = None
     shape: ShapeFunction | None = None
+    layout: Callable[..., Tensor | None] | None = None
 
 
 @dataclass(frozen=True)
