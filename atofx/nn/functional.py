@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import handle_torch_function, has_torch_function
 
-#: Normalised elements, their mean, and the reciprocal of their standard deviation.
-_Statistics = tuple[Tensor, Tensor, Tensor]
+from atofx.nn.layer_norm import CountedLayerNorm
 
 
 def layer_norm(
@@ -40,12 +39,14 @@ def layer_norm(
     if has_torch_function((input, weight, bias)):
         result: Tensor = _leaf(layer_norm, input, ndim, weight, bias, eps, share=share)
         return result
+    if torch.compiler.is_compiling():
+        return _written_out(input, tuple(range(-ndim, 0)), weight, bias, eps, share)
     shape = input.shape[-ndim:]
     if _is_tracing():  # one layer_norm in the traced graph, for those who count or convert it
         statistics = _own_statistics(input, range(-ndim, 0), eps / share)
         return _corrected(F.layer_norm(input, shape, weight, bias, eps / share), statistics, weight, bias, share)
-    normalised, mean, rstd = torch.native_layer_norm(input, shape, None, None, eps / share)
-    return _scaled((normalised, mean, rstd), weight, bias, share)
+    counted: Tensor = CountedLayerNorm.apply(input, weight, bias, list(shape), eps, share)
+    return counted
 
 
 def group_norm(
@@ -65,16 +66,17 @@ def group_norm(
     per_channel = (1, channels, *[1] * (input.dim() - 2))
     weight = None if weight is None else weight.reshape(per_channel)
     bias = None if bias is None else bias.reshape(per_channel)
-    grouped = input.reshape(batch, num_groups, -1)
+    if torch.compiler.is_compiling():
+        apart = input.reshape(batch, num_groups, channels // num_groups, -1)
+        normalised = _written_out(apart, (2, 3), None, None, eps, share).reshape_as(input)
+        normalised = normalised if weight is None else normalised * weight
+        return normalised if bias is None else normalised + bias
     mean, rstd = (
         s.expand(-1, -1, channels // num_groups).reshape(batch, *per_channel[1:])
-        for s in _own_statistics(grouped, (-1,), eps / share)
+        for s in _own_statistics(input.reshape(batch, num_groups, -1), (-1,), eps / share)
     )
-    if _is_tracing():
-        affine = F.group_norm(input, num_groups, _flat(weight), _flat(bias), eps / share)
-        return _corrected(affine, (mean, rstd), weight, bias, share)
-    normalised = F.group_norm(input, num_groups, None, None, eps / share)
-    return _scaled((normalised, mean, rstd), weight, bias, share)
+    affine = F.group_norm(input, num_groups, _flat(weight), _flat(bias), eps / share)
+    return _corrected(affine, (mean, rstd), weight, bias, share)
 
 
 def rms_norm(
@@ -160,30 +162,27 @@ def _own_statistics(input: Tensor, dims: Sequence[int], eps: float) -> tuple[Ten
 
 
 def _correction(mean: Tensor, rstd: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """(scale, shift) that turn an element normalised by the kept ones' statistics into one normalised by all's."""
+    """(scale, shift) that do it before weight and bias."""
     ratio = mean * rstd
     scale = torch.rsqrt(share * (1 + (1 - share) * ratio * ratio))
     return scale, (1 - share) * ratio * scale
 
 
-def _scaled(statistics: _Statistics, weight: Tensor | None, bias: Tensor | None, share: float) -> Tensor:
-    """(normalised * scale + shift) * weight + bias; in place where no gradient needs the parts."""
-    result, mean, rstd = statistics
-    scale, shift = (s.to(result.dtype) for s in _correction(mean, rstd, share))
-    if torch.is_grad_enabled():
-        result = result * scale + shift
-        result = result if weight is None else result * weight
-        return result if bias is None else result + bias
-    result.mul_(scale).add_(shift)
-    if weight is not None:
-        result.mul_(weight)
-    return result if bias is None else result.add_(bias)
+def _written_out(
+    input: Tensor, dims: tuple[int, ...], weight: Tensor | None, bias: Tensor | None, eps: float, share: float
+) -> Tensor:
+    """The definition, term by term: what a compiler fuses best."""
+    variance, mean = torch.var_mean(input, dims, correction=0, keepdim=True)
+    mean = share * mean
+    result = (input - mean) * torch.rsqrt(share * variance + (1 / share - 1) * mean * mean + eps)
+    result = result if weight is None else result * weight
+    return result if bias is None else result + bias
 
 
 def _corrected(
     affine: Tensor, statistics: tuple[Tensor, Tensor], weight: Tensor | None, bias: Tensor | None, share: float
 ) -> Tensor:
-    """The same from a result to which weight and bias were already applied."""
+    """A result normalised by the kept elements' statistics, weight and bias applied, turned into one by all's."""
     scale, shift = _correction(*statistics, share)
     result = affine * scale + (shift if weight is None else shift * weight)
     return result if bias is None else result + (1 - scale) * bias
