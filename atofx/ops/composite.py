@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from atofx.ops import aten
+
 Composite = Callable[..., Any]
 
 
@@ -23,8 +25,8 @@ class Composites:
         return None
 
     def function(self, function: Any) -> Composite | None:
-        """The open form of a function."""
-        return None
+        """The open form of a function: an overload of ``torch.ops.aten`` is called by the name that has the record."""
+        return aten.spelling(function)
 
 
 COMPOSITES = Composites()
