@@ -364,7 +364,7 @@ class Program:
         with torch.no_grad():
             expected = double_copy(zeroed(self.analysis, vectors))(*_fresh(inputs))
             errors = [largest_error(double_copy(small)(*_fresh(inputs)), expected)]
-            gated = insert_gates(self.analysis, double_copy(self.module)).eval()
+            gated = double_copy(insert_gates(self.analysis))
             gated.set_mask(vectors)
             errors.append(largest_error(gated(*_fresh(inputs)), expected))
         return VerifyReport(

@@ -68,30 +68,28 @@ class _Replay:
         self.root = root
         self.exported = exported
         self.env: dict[fx.Node, Any] = {}
+        self.tensors: dict[fx.Node, str] = {}
+        self.constants: dict[fx.Node, Any] = {}
         self.device: Any = None
 
     def run(self, inputs: list[Any]) -> Any:
         """The results, in the model's own containers."""
         graph = self.exported.graph_module.graph
-        tensors = self._placeholders(graph, inputs)
-        regions = _regions(graph, self.root, tensors)
+        self._placeholders(graph, inputs)
+        regions = _regions(graph, self.root, self.tensors)
         results = {region.result: region for region in regions.values()}
         for node in graph.nodes:
-            if node in tensors:
-                if any(user not in regions for user in node.users):
-                    self.env[node] = self.tracer.create_proxy("get_attr", tensors[node], (), {})
-            elif node in results:
+            if node in results:
                 region = results[node]
-                self.env[node] = self.root.get_submodule(region.module)(self.env[region.source])
+                self.env[node] = self.root.get_submodule(region.module)(self._argument(region.source))
             elif node.op == "output":
                 return self._outputs(node)
             elif node.op != "placeholder" and node not in regions:
                 self.env[node] = self._call(node)
         raise AssertionError("a graph ends with an output node")
 
-    def _placeholders(self, graph: fx.Graph, inputs: list[Any]) -> dict[fx.Node, str]:
-        """Enter the inputs; parameters, buffers and constants by the names they have in the model or the graph."""
-        tensors: dict[fx.Node, str] = {}
+    def _placeholders(self, graph: fx.Graph, inputs: list[Any]) -> None:
+        """Enter the inputs; parameters and buffers are named, and constants become attributes, when first used."""
         rest = iter(inputs)
         placeholders = [n for n in graph.nodes if n.op == "placeholder"]
         for node, spec in zip(placeholders, self.exported.graph_signature.input_specs, strict=True):
@@ -102,14 +100,12 @@ class _Replay:
                     self.device = (node.meta["val"].device, value)
             elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
                 assert spec.target is not None
-                tensors[node] = spec.target
+                self.tensors[node] = spec.target
             elif spec.kind is InputKind.CONSTANT_TENSOR:
                 assert spec.target is not None
-                constant = self.tracer.create_arg(self.exported.constants[spec.target])
-                self.env[node] = self.tracer.proxy(constant)
+                self.constants[node] = self.exported.constants[spec.target]
             else:
                 raise TraceError(f"the exported graph takes {spec.kind.name.lower()} {spec.target}, which is no tensor")
-        return tensors
 
     def _call(self, node: fx.Node) -> Any:
         if node.op == "get_attr":  # the body of a block such as `with torch.no_grad():`
@@ -123,10 +119,18 @@ class _Replay:
     def _argument(self, value: Any) -> Any:
         """A node's counterpart; the example's own device becomes that of the later inputs."""
         if isinstance(value, fx.Node):
+            if value not in self.env:
+                self.env[value] = self._attribute(value)
             return self.env[value]
         if isinstance(value, torch.device) and self.device is not None and value == self.device[0]:
             return self.tracer.create_proxy("call_function", getattr, (self.device[1], "device"), {})
         return value
+
+    def _attribute(self, node: fx.Node) -> Any:
+        """A parameter, buffer or constant."""
+        if node in self.tensors:
+            return self.tracer.create_proxy("get_attr", self.tensors[node], (), {})
+        return self.tracer.proxy(self.tracer.create_arg(self.constants[node]))
 
     def _with_mode(self, target: Any, args: list[Any], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments that equal the model's mode follow it from now on; so does the dropout of attention."""
@@ -153,7 +157,7 @@ class _Replay:
                 if part.op == "placeholder":
                     self.env[part] = next(inner)
                 elif part.op == "output":
-                    return fx.node.map_arg(part.args[0], lambda n: self.env[n])
+                    return fx.node.map_arg(part.args[0], self._argument)
                 else:
                     self.env[part] = self._call(part)
         finally:
@@ -161,7 +165,7 @@ class _Replay:
         raise AssertionError("a graph ends with an output node")
 
     def _outputs(self, node: fx.Node) -> Any:
-        values = [self.env[v] if isinstance(v, fx.Node) else v for v in node.args[0]]  # type: ignore[union-attr]
+        values = [self._argument(v) for v in node.args[0]]  # type: ignore[union-attr]
         return self._rebuilt(self.exported.call_spec.out_spec, iter(values))
 
     def _rebuilt(self, spec: Any, leaves: Iterator[Any]) -> Any:

@@ -6,6 +6,7 @@ name a user would write, so its lineage, resizing and counting are those of that
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, MethodDescriptorType
 from typing import Any
@@ -36,7 +37,7 @@ _SPELLINGS: dict[str, Spelling] = {}
 
 
 def spelling(overload: Any) -> Spelling | None:
-    """How an ``aten`` operation is called by the names that have records; None if no record describes it.
+    """How an ``aten`` operation is called by the name a user would write; None if it has none.
 
     Args:
         overload: ``torch.ops.aten.relu.default``, or a packet of overloads such as ``torch.ops.aten.relu``.
@@ -44,9 +45,9 @@ def spelling(overload: Any) -> Spelling | None:
     if not isinstance(overload, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
         return None
     namespace, base, *variant = str(overload).split(".")  # aten.view.default
-    if namespace != "aten":
+    if namespace != "aten" or "out" in variant:
         return None
-    return _SPELLINGS.get(".".join((base, *variant))) or _SPELLINGS.get(base) or _by_name(base)
+    return _SPELLINGS.get(".".join((base, *variant))) or _SPELLINGS.get(base) or _by_name(base, overload)
 
 
 def mode_argument(overload: Any) -> int | None:
@@ -68,27 +69,31 @@ def spells(*names: str) -> Callable[[Spelling], Spelling]:
     return enter
 
 
-def _by_name(name: str) -> Spelling | None:
-    """The method or function of the same name, where its arguments are in the same order and a record describes it."""
+def _by_name(name: str, overload: Any) -> Spelling | None:
+    """The method or function of the same name, where its arguments are in the same order; those with a record first."""
     if name in _FACTORIES:
         return lambda *args, **kwargs: getattr(torch, name)(*args, **_plain(kwargs))
     method = getattr(torch.Tensor, name, None)
-    by_method = isinstance(method, MethodDescriptorType) or name in _PYTHON_METHODS
-    function = _function(name)
-    if REGISTRY.method(name) is not None and by_method:
-        return _method_spelling(name, function)
+    of_self = not isinstance(overload, torch._ops.OpOverload) or _first_argument(overload) == "self"
+    by_method = of_self and (isinstance(method, MethodDescriptorType) or name in _PYTHON_METHODS)
+    functions = _functions(name)
+    known = next((f for f in functions if REGISTRY.function(f) is not None), None)
+    if by_method and (REGISTRY.method(name) is not None or known is None):
+        return _method_spelling(name, known)
+    function = known or next(iter(functions), None)
     if function is None:
         return _in_place(name)
     return lambda *args, **kwargs: function(*args, **_plain(kwargs))
 
 
-def _function(name: str) -> Spelling | None:
-    for space in (torch, F):
-        found = getattr(space, name, None)
-        known = isinstance(found, BuiltinFunctionType) or (space is F and name in _SAME_ORDER)
-        if known and REGISTRY.function(found) is not None:
-            return found  # type: ignore[no-any-return]
-    return None
+def _first_argument(overload: torch._ops.OpOverload) -> str:
+    return next((argument.name for argument in overload._schema.arguments), "")
+
+
+def _functions(name: str) -> list[Spelling]:
+    found = [getattr(space, name, None) for space in (torch, F, torch._C._nn)]
+    same = F if name in _SAME_ORDER else None
+    return [f for f in found if isinstance(f, BuiltinFunctionType) or (same is not None and f is getattr(same, name))]
 
 
 def _method_spelling(name: str, function: Spelling | None) -> Spelling:
@@ -147,7 +152,34 @@ def _slice(x: Any, dim: int = 0, start: Any = None, end: Any = None, step: Any =
 
 @spells("select.int")
 def _select(x: Any, dim: int, index: Any) -> Any:
-    return x.select(dim, index)
+    return x[(*[slice(None)] * (dim % x.dim()), index)]
+
+
+@spells("copy_")
+def _copy_(x: Any, source: Any, non_blocking: bool = False) -> Any:
+    return _write(x, source) if _is_slice(x) else x.copy_(source)
+
+
+@spells("fill_.Scalar", "fill_.Tensor")
+def _fill_(x: Any, value: Any) -> Any:
+    return _write(x, value) if _is_slice(x) else x.fill_(value)
+
+
+@spells("zero_")
+def _zero_(x: Any) -> Any:
+    return _write(x, 0) if _is_slice(x) else x.zero_()
+
+
+def _is_slice(x: Any) -> bool:
+    """Whether ``x`` is ``base[index]`` of a tensor."""
+    node = x.node
+    return node.target is operator.getitem and isinstance(node.args[0].meta["val"], torch.Tensor)
+
+
+def _write(x: Any, value: Any) -> Any:
+    """``base[index] = value`` where ``x`` is ``base[index]``."""
+    x.tracer.proxy(x.node.args[0])[x.node.args[1]] = value
+    return x
 
 
 def _entries(indices: Any) -> tuple[Any, ...]:
@@ -175,9 +207,15 @@ def _index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> A
 # ---------------------------------------------------------------------- movement, joining
 
 
-@spells("_unsafe_view")
-def _unsafe_view(x: Any, size: Any) -> Any:
+@spells("view.default", "_unsafe_view")
+def _view(x: Any, size: Any) -> Any:
+    """A reshape: where an attention kernel has left the heads depends on the device, and ``contiguous`` was left out."""
     return x.reshape(size)
+
+
+@spells("detach_")
+def _detach(x: Any) -> Any:
+    return x.detach()
 
 
 @spells("alias", "lift_fresh")
