@@ -99,7 +99,7 @@ def trace(
     chosen = restriction(freeze, only)
     grouping = restrict(form_groups(lineage), lineage.tensor_names, chosen)
     analysis = Analysis(traced.module, lineage, grouping.groups, grouping.group_of, grouping.unit_of)
-    return Program(traced, analysis, TraceOptions(chosen.freeze, chosen.only, attention.choices))
+    return Program(traced, analysis, TraceOptions(chosen.freeze, chosen.only, attention.choices, traced.capture.frontend))
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,13 @@ class TraceOptions:
         freeze: patterns of what keeps its shape.
         only: patterns of what may be pruned, None for everything.
         granularity: (pattern, choice) pairs.
+        frontend: the front end that captured the graph.
     """
 
     freeze: tuple[str, ...] = ()
     only: tuple[str, ...] | None = None
     granularity: tuple[tuple[str, str], ...] = ()
+    frontend: str = "symbolic"
 
 
 @dataclass(frozen=True, eq=False)
@@ -364,9 +366,9 @@ class Program:
         with torch.no_grad():
             expected = double_copy(zeroed(self.analysis, vectors))(*_fresh(inputs))
             errors = [largest_error(double_copy(small)(*_fresh(inputs)), expected)]
-            gated = double_copy(insert_gates(self.analysis))
+            gated = insert_gates(self.analysis)
             gated.set_mask(vectors)
-            errors.append(largest_error(gated(*_fresh(inputs)), expected))
+            errors.append(largest_error(double_copy(gated)(*_fresh(inputs)), expected))
         return VerifyReport(
             error=max(errors),
             flops_predicted=self.flops(vectors),

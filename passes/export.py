@@ -54,7 +54,8 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fre
             shapes[leaf] = [Dim.AUTO if d == 0 or free == "every dimension" else Dim.STATIC for d in range(leaf.dim())]
     # torch.export of releases before 2.7 decomposes; its predecessor of the same meaning does not
     export = getattr(torch.export, "export_for_training", torch.export.export)
-    with symbolic_config.patch(backed_size_oblivious=True):  # a batch of one is a size like any other
+    # a batch of one is a size like any other
+    with symbolic_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         return export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
 
 

@@ -1,8 +1,9 @@
-"""Replay an exported graph on the tracer's proxies: same records, same values, leaf modules where the model has them."""
+"""Replay an exported graph on the tracer's proxies: same records and values, leaf modules where the model has them."""
 
 from __future__ import annotations
 
 import inspect
+import operator
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from atofx.ops.aten import mode_argument
 from atofx.passes.base import stored
 from atofx.passes.export import export_graph
 from atofx.passes.inputs import arrange
+from atofx.passes.proxy import concrete
 from atofx.passes.tracer import Tracer
 
 
@@ -66,6 +68,7 @@ class _Replay:
     def __init__(self, tracer: ExportTracer, root: nn.Module, exported: ExportedProgram) -> None:
         self.tracer = tracer
         self.root = root
+        self.training = concrete(tracer.mode)
         self.exported = exported
         self.env: dict[fx.Node, Any] = {}
         self.tensors: dict[fx.Node, str] = {}
@@ -79,6 +82,7 @@ class _Replay:
         regions = _regions(graph, self.root, self.tensors)
         results = {region.result: region for region in regions.values()}
         for node in graph.nodes:
+            self.tracer.module_stack = OrderedDict(node.meta.get("nn_module_stack") or {})
             if node in results:
                 region = results[node]
                 self.env[node] = self.root.get_submodule(region.module)(self._argument(region.source))
@@ -110,11 +114,14 @@ class _Replay:
     def _call(self, node: fx.Node) -> Any:
         if node.op == "get_attr":  # the body of a block such as `with torch.no_grad():`
             return getattr(self.exported.graph_module, str(node.target))
-        args, kwargs = fx.node.map_aggregate((node.args, dict(node.kwargs)), self._argument)
+        given: Any = fx.node.map_aggregate((node.args, dict(node.kwargs)), self._argument)
+        args, kwargs = given
         target: Any = node.target
         if isinstance(target, torch._ops.HigherOrderOperator):
             return self._block(node, target.name(), args)
-        return self.tracer.create_proxy("call_function", target, *self._with_mode(target, list(args), dict(kwargs)))
+        if target is operator.getitem and isinstance(args[0], (tuple, list)):  # of the results of a block
+            return args[0][args[1]]
+        return self.tracer.create_proxy("call_function", target, self._with_mode(target, list(args)), dict(kwargs))
 
     def _argument(self, value: Any) -> Any:
         """A node's counterpart; the example's own device becomes that of the later inputs."""
@@ -132,15 +139,15 @@ class _Replay:
             return self.tracer.create_proxy("get_attr", self.tensors[node], (), {})
         return self.tracer.proxy(self.tracer.create_arg(self.constants[node]))
 
-    def _with_mode(self, target: Any, args: list[Any], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _with_mode(self, target: Any, args: list[Any]) -> tuple[Any, ...]:
         """Arguments that equal the model's mode follow it from now on; so does the dropout of attention."""
         position = mode_argument(target)
-        if position is not None and position < len(args) and args[position] is self.root.training:
+        if position is not None and position < len(args) and args[position] is self.training:
             args[position] = self.tracer.mode
-        if target is torch.ops.aten.scaled_dot_product_attention.default and self.root.training:
-            if len(args) > 4 and args[4]:
-                args[4] = args[4] * self.tracer.mode
-        return tuple(args), kwargs
+        attends = target is torch.ops.aten.scaled_dot_product_attention.default
+        if attends and self.training and len(args) > 4 and args[4]:
+            args[4] = args[4] * self.tracer.mode
+        return tuple(args)
 
     def _block(self, node: fx.Node, name: str, args: Any) -> Any:
         """Blocks that do not change values are part of the graph they stand in."""
@@ -199,7 +206,7 @@ def _parts(proxy: Any, value: Any) -> Any:
 
 
 def _regions(graph: fx.Graph, root: nn.Module, tensors: Mapping[fx.Node, str]) -> dict[fx.Node, _Region]:
-    """The calls that are the insides of leaf modules: of one input and one result, on nothing else but their tensors."""
+    """The calls that are the insides of leaf modules: of one input and one result, on nothing but their tensors."""
     calls: dict[str, tuple[str, list[fx.Node]]] = {}
     leaves: dict[str, bool] = {}
     for node in graph.nodes:

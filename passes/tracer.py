@@ -157,6 +157,8 @@ class Tracer(fx.Tracer):
             return self.create_proxy("get_attr", name, (), {}).node
         if type(a) is OrderedDict:  # fx would make it a plain dict
             return self.create_proxy("call_function", OrderedDict, (list(a.items()),), {}).node
+        if isinstance(a, OrderedDict) and type(a) in pytree.SUPPORTED_NODES:  # such as Hugging Face's outputs
+            return self.create_proxy("call_function", type(a), (), dict(a)).node
         return super().create_arg(a)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
