@@ -99,7 +99,9 @@ def trace(
     chosen = restriction(freeze, only)
     grouping = restrict(form_groups(lineage), lineage.tensor_names, chosen)
     analysis = Analysis(traced.module, lineage, grouping.groups, grouping.group_of, grouping.unit_of)
-    return Program(traced, analysis, TraceOptions(chosen.freeze, chosen.only, attention.choices, traced.capture.frontend))
+    return Program(
+        traced, analysis, TraceOptions(chosen.freeze, chosen.only, attention.choices, traced.capture.frontend)
+    )
 
 
 @dataclass(frozen=True)
