@@ -17,16 +17,17 @@ from tests import invariants
 from tests.models import CASES, Case
 from tests.models.case import conv
 
-#: What torch.export records in another way: a dead call is gone, opened code prunes more, recurrent layers stay whole.
+#: Nets whose groups differ: dead calls are gone, code that symbolic tracing cannot open prunes more, and so does copy_
+#: into a slice; recurrent layers stay whole. They must be exact all the same.
 OTHERWISE = frozenset(
     {
-        "unused_module", "bias_and_zero_attention", "recurrent_state", "recurrent_cell",
+        "unused_module", "bias_and_zero_attention", "copy_into", "recurrent_state", "recurrent_cell",
         *(f"{kind}{way}_after_cnn" for kind in ("rnn", "gru", "lstm") for way in ("", "_bidirectional")),
     }
 )  # fmt: skip
-ALIKE = tuple(case for case in CASES if case.name not in OTHERWISE and not case.may_refuse)
-SAMPLE = ALIKE[::8]
-REST = tuple(case for i, case in enumerate(ALIKE) if i % 8)
+TAKEN = tuple(case for case in CASES if not case.may_refuse)
+SAMPLE = TAKEN[::16]
+REST = tuple(case for i, case in enumerate(TAKEN) if i % 16)
 
 
 def axes(program: atofx.Program) -> list[Any]:
@@ -44,7 +45,8 @@ def check(case: Case) -> None:
         inputs = case.inputs(2)
         program = atofx.trace(model, inputs, frontend="export")
         assert program.frontend == "export"
-        assert axes(program) == axes(atofx.trace(model, inputs, frontend="symbolic"))
+        if case.name not in OTHERWISE:
+            assert axes(program) == axes(atofx.trace(model, inputs, frontend="symbolic"))
         invariants.randomise(model, 1)
         report = program.verify(program.random_mask(0.5, seed=1))
         assert report.ok, report
