@@ -31,7 +31,7 @@ from atofx.passes.group import form_groups
 from atofx.passes.inputs import ExampleInputs
 from atofx.passes.lineage import trace_lineage
 from atofx.passes.restrict import restrict, restriction
-from atofx.passes.trace import Traced
+from atofx.passes.trace import Frontend, Traced
 from atofx.passes.trace import trace as trace_module
 from atofx.passes.verify import VerifyReport, double_copy, in_float64, largest_error
 from atofx.passes.zeroed import zeroed
@@ -66,6 +66,7 @@ def trace(
     model: nn.Module,
     example_inputs: ExampleInputs,
     *,
+    frontend: Frontend = "auto",
     strict: bool = False,
     freeze: Patterns = (),
     only: Patterns | None = None,
@@ -77,6 +78,7 @@ def trace(
         model: any module; it is left as it was and shares its parameters with the result.
         example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs; batch size and image size
             of later inputs may differ where the model allows it.
+        frontend: ``"symbolic"`` tracing, torch's ``"export"``, or ``"auto"``: symbolic, and export where that cannot.
         strict: raise where an operation has no record instead of keeping the channels that reach it whole.
         freeze: patterns (``*``, ``?``) of parameters, buffers or modules that keep their shapes: ``"stem"`` and
             ``"stem.*"`` mean what is below ``stem``. A group with a coordinate on one of them is not prunable.
@@ -86,17 +88,19 @@ def trace(
 
     Raises:
         ConfigError: a pattern of ``freeze``, ``only`` or ``granularity`` covers nothing; the message offers the nearest
-            names.
+            names. Or an unknown front end.
         TraceError: the model has control flow on values, or does not run on the example.
         UnsupportedOpError: ``strict`` and an operation has no record.
     """
-    traced = trace_module(model, example_inputs)
+    traced = trace_module(model, example_inputs, frontend)
     attention = read_granularity(granularity, [name for name, _ in model.named_modules()])
     lineage = trace_lineage(traced, attention, strict=strict)
     chosen = restriction(freeze, only)
     grouping = restrict(form_groups(lineage), lineage.tensor_names, chosen)
     analysis = Analysis(traced.module, lineage, grouping.groups, grouping.group_of, grouping.unit_of)
-    return Program(traced, analysis, TraceOptions(chosen.freeze, chosen.only, attention.choices))
+    return Program(
+        traced, analysis, TraceOptions(chosen.freeze, chosen.only, attention.choices, traced.capture.frontend)
+    )
 
 
 @dataclass(frozen=True)
@@ -107,11 +111,13 @@ class TraceOptions:
         freeze: patterns of what keeps its shape.
         only: patterns of what may be pruned, None for everything.
         granularity: (pattern, choice) pairs.
+        frontend: the front end that captured the graph.
     """
 
     freeze: tuple[str, ...] = ()
     only: tuple[str, ...] | None = None
     granularity: tuple[tuple[str, str], ...] = ()
+    frontend: str = "symbolic"
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +142,16 @@ class Program:
     def example_inputs(self) -> ExampleInputs:
         """The example inputs, as given to :func:`trace`."""
         return self.traced.inputs
+
+    @property
+    def frontend(self) -> str:
+        """What captured the graph: ``"symbolic"`` or ``"export"``."""
+        return self.traced.capture.frontend
+
+    @property
+    def frontend_reason(self) -> str:
+        """Why that front end was used, in words."""
+        return self.traced.capture.reason
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -351,9 +367,9 @@ class Program:
         with torch.no_grad():
             expected = double_copy(zeroed(self.analysis, vectors))(*_fresh(inputs))
             errors = [largest_error(double_copy(small)(*_fresh(inputs)), expected)]
-            gated = insert_gates(self.analysis, double_copy(self.module)).eval()
+            gated = insert_gates(self.analysis)
             gated.set_mask(vectors)
-            errors.append(largest_error(gated(*_fresh(inputs)), expected))
+            errors.append(largest_error(double_copy(gated)(*_fresh(inputs)), expected))
         return VerifyReport(
             error=max(errors),
             flops_predicted=self.flops(vectors),

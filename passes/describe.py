@@ -89,6 +89,7 @@ def summarize(analysis: Analysis, traced: Traced, flops: int, params: int) -> st
             f"{type(analysis.module).__name__}: {units} prunable units in {len(prunable)} groups; "
             f"{flops:,} FLOPs (multiply-adds), {params:,} parameters"
         ),
+        f"captured by {traced.capture}",
         f"{'group':40} {'units':>6} {'axes':>5}  first axes",
     ]
     for group in prunable:

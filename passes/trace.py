@@ -9,16 +9,38 @@ from __future__ import annotations
 import random
 import traceback
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import fx, nn
 
-from atofx.errors import TraceError
+from atofx.errors import ConfigError, TraceError
 from atofx.passes.base import is_persistent, leave_out_of_state_dict, stored
 from atofx.passes.inputs import ExampleInputs, bind_inputs
 from atofx.passes.place import format_stack
+from atofx.passes.replay import ExportTracer
 from atofx.passes.tracer import Tracer
+
+Frontend = Literal["auto", "symbolic", "export"]
+
+
+@dataclass(frozen=True)
+class Capture:
+    """How a graph was captured.
+
+    Attributes:
+        frontend: ``"symbolic"`` or ``"export"``.
+        reason: why that one, in words.
+    """
+
+    frontend: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{_READABLE[self.frontend]} ({self.reason})"
+
+
+_READABLE = {"symbolic": "symbolic tracing", "export": "torch.export"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,27 +53,49 @@ class Traced:
         tensors: every parameter and buffer of the *model* by qualified name, and constants of the graph.
         inputs: the example inputs, as given.
         unused: parameters and buffers of the model that the graph does not use.
+        capture: which front end captured the graph, and why.
     """
 
     module: fx.GraphModule
     tensors: dict[str, torch.Tensor]
     inputs: ExampleInputs
     unused: tuple[str, ...]
+    capture: Capture
 
 
-def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
+def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = "auto") -> Traced:
     """Trace a model.
 
     Args:
         model: any module; it is left as it was (parameters, buffers, mode, hooks, RNG state).
         example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs.
+        frontend: ``"symbolic"`` tracing, torch's ``"export"``, or ``"auto"``: symbolic, and export where that cannot.
 
     Raises:
         TraceError: the model has control flow on values or cannot run on the example; names the user's file and line.
+        ConfigError: an unknown front end.
     """
+    if frontend not in get_args(Frontend):
+        raise ConfigError(f"no front end {frontend!r}; frontend is one of {', '.join(get_args(Frontend))}")
     if not isinstance(model, nn.Module):
         raise TraceError(f"trace needs a torch.nn.Module, got {type(model).__name__}")
-    tracer = Tracer(bind_inputs(model, example_inputs))
+    inputs = bind_inputs(model, example_inputs)
+    if frontend == "export":
+        return _captured(ExportTracer(inputs), model, example_inputs, Capture("export", "as asked for"))
+    try:
+        why = "as asked for" if frontend == "symbolic" else "it takes the whole model"
+        return _captured(Tracer(inputs), model, example_inputs, Capture("symbolic", why))
+    except TraceError as refused:
+        if frontend == "symbolic":
+            raise
+        try:
+            capture = Capture("export", f"symbolic tracing cannot take the model: {refused}")
+            return _captured(ExportTracer(inputs), model, example_inputs, capture)
+        except TraceError as error:
+            raise TraceError(f"{refused}\nNor can torch.export take the model: {error}") from error
+
+
+def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, capture: Capture) -> Traced:
     states = (random.getstate(), torch.get_rng_state())
     try:
         graph = tracer.trace(model)
@@ -85,7 +129,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
     reachable.update(dict(module.named_buffers(remove_duplicate=False)))
     # a tied tensor goes by a name in use
     ordered = dict(sorted(tensors.items(), key=lambda item: item[0] not in reachable))
-    return Traced(module, ordered, example_inputs, unused)
+    return Traced(module, ordered, example_inputs, unused, capture)
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,21 +73,26 @@ class Tracer(fx.Tracer):
         proxies = [self.create_proxy("placeholder", name, (), {}) for name in self._inputs]
         training = self.create_proxy("get_attr", "training", (), {})
         self._training = training.node
+        self.mode = training
         modules = [m for m in self.root.modules() if not self.is_leaf_module(m, "")]
 
         def call(root: nn.Module, *values: Any) -> Any:
             named = dict(zip(self._inputs, values, strict=True))
-            args, kwargs = arrange(signature, named)
             modes = [(m, m.training) for m in modules]
             try:
                 for m, mode in modes:
                     vars(m)["training"] = training if mode == root.training else mode
-                return root_fn(root, *args, **kwargs)
+                return self.run(root, root_fn, signature, named)
             finally:
                 for m, mode in modes:
                     vars(m)["training"] = mode
 
         return call, [self.root, *proxies]
+
+    def run(self, root: nn.Module, root_fn: Callable[..., Any], signature: inspect.Signature, named: Any) -> Any:
+        """What the graph records: the model's ``forward`` on proxies of the inputs."""
+        args, kwargs = arrange(signature, named)
+        return root_fn(root, *args, **kwargs)
 
     # ------------------------------------------------------------ what is a leaf
 
@@ -153,6 +158,8 @@ class Tracer(fx.Tracer):
             return self.create_proxy("get_attr", name, (), {}).node
         if type(a) is OrderedDict:  # fx would make it a plain dict
             return self.create_proxy("call_function", OrderedDict, (list(a.items()),), {}).node
+        if isinstance(a, OrderedDict) and type(a) in pytree.SUPPORTED_NODES:  # such as Hugging Face's outputs
+            return self.create_proxy("call_function", type(a), (), dict(a)).node
         return super().create_arg(a)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:

@@ -19,6 +19,7 @@ def run(
     only: options.Only = None,
     input_shape: options.InputShape = None,
     arg: options.ModelArgument = None,
+    frontend: options.Frontend = "auto",
     as_json: options.Json = False,
 ) -> None:
     """Say which group a parameter is in, along which axes, or why it cannot be pruned and what would help."""
@@ -27,7 +28,7 @@ def run(
     if parameter not in known:
         hint = did_you_mean(parameter, known) or f"; the first are {', '.join(known[:3])}"
         raise ConfigError(f"{loaded.name} has no parameter {parameter!r}{hint}")
-    program = atofx.trace(loaded.module, loaded.inputs, freeze=freeze or (), only=only)
+    program = atofx.trace(loaded.module, loaded.inputs, frontend=frontend, freeze=freeze or (), only=only)
     text = program.explain(parameter)
     memberships = [
         {

@@ -20,6 +20,7 @@ def run(
     seed: options.Seed = 0,
     freeze: options.Freeze = None,
     only: options.Only = None,
+    frontend: options.Frontend = "auto",
     axes: Annotated[bool, typer.Option("--axes", help="List every axis of every group.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail on an operation without a record instead of pinning what reaches it.")
@@ -28,6 +29,8 @@ def run(
 ) -> None:
     """Show the groups of coupled channels, their share of the FLOPs, and what is pinned and why."""
     loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
-    view = overview(atofx.trace(loaded.module, loaded.inputs, strict=strict, freeze=freeze or (), only=only))
+    view = overview(
+        atofx.trace(loaded.module, loaded.inputs, frontend=frontend, strict=strict, freeze=freeze or (), only=only)
+    )
     data = {"model": loaded.name, "origin": loaded.origin, **view.to_dict()}
     output.emit(data, overview_text(view, loaded.title, axes=axes), as_json=as_json)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from atofx.passes.trace import Frontend as _Frontend
+
 Model = Annotated[
     str,
     typer.Argument(
@@ -50,6 +52,10 @@ Limit = Annotated[
         metavar="PATTERN=SHARE",
         help="A smallest kept share for groups of these names, or another limit: 'layer4.*:round_to=16'; repeatable.",
     ),
+]
+Frontend = Annotated[
+    _Frontend,
+    typer.Option(help="What captures the graph; auto: symbolic tracing, and torch.export where that cannot."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random: initial weights, random masks.")]

@@ -63,6 +63,7 @@ def run(
     weights: options.Weights = None,
     input_shape: options.InputShape = None,
     arg: options.ModelArgument = None,
+    frontend: options.Frontend = "auto",
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> None:
@@ -81,7 +82,7 @@ def run(
         loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
     else:
         loaded = bench.model(weights)
-    program = atofx.trace(loaded.module, loaded.inputs, freeze=freeze or (), only=only)
+    program = atofx.trace(loaded.module, loaded.inputs, frontend=frontend, freeze=freeze or (), only=only)
     batches = bench.gradient_batches() if bench is not None and criterion == "taylor" else ()
     mask = oneshot(program, flops, criterion, scope=scope, batches=batches, groups=groups, limits=limits, seed=seed)
     if not loaded.trained and criterion != "random":

@@ -26,6 +26,7 @@ def run(
     seed: options.Seed = 0,
     input_shape: options.InputShape = None,
     arg: options.ModelArgument = None,
+    frontend: options.Frontend = "auto",
     as_json: options.Json = False,
 ) -> None:
     """Compact the model and prove it in float64: same function, FLOPs and parameters as predicted.
@@ -36,7 +37,7 @@ def run(
     loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
     if mask is not None and freeze is None and only is None:
         freeze, only = _recorded(mask)
-    program = atofx.trace(loaded.module, loaded.inputs, freeze=freeze or (), only=only)
+    program = atofx.trace(loaded.module, loaded.inputs, frontend=frontend, freeze=freeze or (), only=only)
     chosen = program.random_mask(keep=keep, seed=seed, round_to=round_to) if mask is None else atofx.Mask.load(mask)
     report = program.verify(chosen)
     kept, units = sum(chosen.kept.values()), sum(vector.numel() for vector in chosen.values())

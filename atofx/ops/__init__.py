@@ -8,6 +8,7 @@ from atofx.ops import (
     factories,
     indexing,
     joining,
+    layer_spellings,
     movement,
     normalization,
     padding,
@@ -22,7 +23,7 @@ from atofx.ops.registry import REGISTRY, OpRecord, register_op
 
 FAMILIES = (
     scalars, movement, indexing, joining, padding, pointwise, reduction, contraction, attention, convolution,
-    normalization, pooling, embedding, recurrent, factories,
+    normalization, pooling, embedding, recurrent, factories, layer_spellings,
 )  # fmt: skip
 
 __all__ = ["COMPOSITES", "FAMILIES", "REGISTRY", "OpRecord", "register_op"]

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from atofx.ops import aten
+
 Composite = Callable[..., Any]
 
 
@@ -23,8 +25,8 @@ class Composites:
         return None
 
     def function(self, function: Any) -> Composite | None:
-        """The open form of a function."""
-        return None
+        """The open form of a function: an overload of ``torch.ops.aten`` is called by the name that has the record."""
+        return aten.spelling(function)
 
 
 COMPOSITES = Composites()
@@ -96,10 +98,16 @@ def _merged_mask(q: Any, key_padding_mask: Any, attn_mask: Any, heads: int, *, b
 
 
 def _additive(mask: Any, like: Any) -> Any:
-    dtype = mask.node.meta["val"].dtype if hasattr(mask, "node") else mask.dtype
-    if dtype == torch.bool:
-        return torch.zeros_like(mask, dtype=like.node.meta["val"].dtype).masked_fill(mask, float("-inf"))
+    if _dtype(mask) == torch.bool:
+        return torch.zeros_like(mask, dtype=_dtype(like)).masked_fill(mask, float("-inf"))
     return mask
+
+
+def _dtype(value: Any) -> torch.dtype:
+    """Of a tensor, or of a proxy of one."""
+    dtype = value.node.meta["val"].dtype if hasattr(value, "node") else value.dtype
+    assert isinstance(dtype, torch.dtype)
+    return dtype
 
 
 def _weights(q: Any, k: Any, mask: Any, width: int, *, average: bool, batched: bool) -> Any:

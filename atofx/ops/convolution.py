@@ -189,11 +189,10 @@ def resize_conv(transposed: bool) -> Callable[[Resizer, fx.Node], Any]:
     """F.conv*: the number of groups is the only literal that depends on channels."""
 
     def resize(resizer: Resizer, node: fx.Node) -> Any:
-        new = resizer.copy(node)
         position = 6
         groups = resizer.original(argument(node, position, "groups", 1))
         if groups == 1:
-            return new
+            return resizer.copy(node)
         weight = argument_node(node, 1, "weight")
         assert weight is not None
         spatial = len(resizer.shape(weight)) - 2
@@ -202,6 +201,7 @@ def resize_conv(transposed: bool) -> Callable[[Resizer, fx.Node], Any]:
         else:
             kept = _channels(resizer, node, spatial) // resizer.shape(weight)[1]
         kept_groups = resizer.sizes(argument(node, position, "groups"), kept)
+        new = resizer.copy(node)
         if len(node.args) > position:
             new.args = (*new.args[:position], kept_groups, *new.args[position + 1 :])
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 
+import torch
 from torch import fx, nn
 
 _IN_PLACE_FUNCTIONS = frozenset(
@@ -33,5 +34,12 @@ def mutated_argument(node: fx.Node, module: nn.Module | None) -> fx.Node | None:
         return target if name.endswith("_") and not name.endswith("__") else None
     if node.target in _IN_PLACE_FUNCTIONS:
         return target
+    if isinstance(node.target, torch._ops.OpOverload):
+        return target if _writes_first(node.target) else None
     name = getattr(node.target, "__name__", "")
     return target if name.endswith("_") and not name.endswith("__") else None
+
+
+def _writes_first(overload: torch._ops.OpOverload) -> bool:
+    alias = overload._schema.arguments[0].alias_info
+    return alias is not None and bool(alias.is_write)

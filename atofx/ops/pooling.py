@@ -118,9 +118,11 @@ REGISTRY.add(
 )
 REGISTRY.add(
     OpRecord("unpooling", unpool),
-    functions=[F.max_unpool1d, F.max_unpool2d, F.max_unpool3d],
+    functions=[
+        F.max_unpool1d, F.max_unpool2d, F.max_unpool3d, torch._C._nn.max_unpool2d, torch._C._nn.max_unpool3d,
+    ],
     modules=[nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d],
-)
+)  # fmt: skip
 _SHUFFLE = OpRecord("pixel shuffle", pixel_shuffle)
 REGISTRY.add(_SHUFFLE, functions=[F.pixel_shuffle])
 REGISTRY.add(_SHUFFLE, modules=[nn.PixelShuffle], bind=lambda ctx, m, input: ((input, m.upscale_factor), {}))

@@ -120,6 +120,8 @@ class Registry:
         if record is None:  # functions of packages that are heavy to import are entered by their qualified name
             module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
             record = self._functions.get(f"{module}.{name}")
+        if record is None and isinstance(function, type):  # a class is called like the class it derives from
+            record = next((self._functions[base] for base in function.__mro__ if base in self._functions), None)
         return record
 
     def method(self, name: str) -> OpRecord | None:

@@ -234,7 +234,7 @@ class Resizer:
         self._concrete[node] = _compact_meta(self, value) if holds(value, TensorValue) else self._evaluate(node, value)
 
     def _evaluate(self, node: fx.Node, value: Any) -> Any:
-        if node.op in ("placeholder", "get_attr", "output"):
+        if node.op in ("placeholder", "get_attr", "output") or value is None:  # an assignment to a slice has no value
             return value
         return meta_call(node, self.compact_value(node.args), self.compact_value(dict(node.kwargs)))
 

@@ -19,9 +19,9 @@ def plain(ctx: LineageContext, *args: Any, **kwargs: Any) -> Any:
     return ctx.out
 
 
-def ordered(ctx: LineageContext, items: Any) -> dict[str, Any]:
-    """OrderedDict([(key, value), ...]), as segmentation models return."""
-    return dict(items)
+def ordered(ctx: LineageContext, items: Any = (), **entries: Any) -> dict[str, Any]:
+    """OrderedDict([(key, value), ...]), as segmentation models return; classes derived from it take keywords."""
+    return dict(items) | entries
 
 
 def attribute(ctx: LineageContext, x: Any, name: str, *default: Any) -> Any:
@@ -55,7 +55,7 @@ REGISTRY.add(
     _PLAIN,
     functions=[
         len, isinstance, torch.numel, torch.is_tensor, torch.is_floating_point, torch.Size, operator.contains,
-        torch._assert,
+        torch._assert, torch.sym_float, torch.sym_int, torch.sym_ite, torch.sym_max, torch.sym_min, torch.sym_not,
     ],
     methods=[
         "size", "dim", "ndimension", "numel", "nelement", "is_contiguous", "stride", "element_size",

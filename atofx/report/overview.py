@@ -65,6 +65,8 @@ class Overview:
         least_params: the same for parameters.
         groups: prunable ones first, each kind in the order of the model.
         pins: operations that no record describes.
+        frontend: what captured the graph: ``"symbolic"`` or ``"export"``.
+        frontend_reason: why that one.
     """
 
     flops: int
@@ -73,6 +75,8 @@ class Overview:
     least_params: int
     groups: tuple[GroupRow, ...]
     pins: tuple[PinRow, ...]
+    frontend: str
+    frontend_reason: str
 
     @property
     def prunable(self) -> tuple[GroupRow, ...]:
@@ -96,6 +100,8 @@ def overview(program: Program) -> Overview:
         least_params=int(program.params(least)),
         groups=tuple(sorted(rows, key=lambda row: not row.prunable)),
         pins=tuple(PinRow(note.op, note.node, note.reason) for note in program.notes),
+        frontend=program.frontend,
+        frontend_reason=program.frontend_reason,
     )
 
 

@@ -64,7 +64,8 @@ def overview_text(view: Overview, title: str, *, axes: bool = False) -> str:
         f"{counted(len(view.prunable), 'prunable group')} with {counted(units, 'unit')}. "
         "One unit left in each would leave "
         f"{percent(view.least_flops, view.flops)} of the FLOPs "
-        f"and {percent(view.least_params, view.params)} of the parameters."
+        f"and {percent(view.least_params, view.params)} of the parameters.\n"
+        f"Front end: {view.frontend} ({view.frontend_reason})."
     )
     return "\n\n".join([head, *_sections(view, axes=axes)])
 

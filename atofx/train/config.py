@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from atofx.errors import ConfigError
 from atofx.ir.limits import Limits
+from atofx.passes.trace import Frontend
 from atofx.train.config_errors import explain
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -65,6 +66,9 @@ class TrainConfig(_Options):
 
     model: str = "resnet20"
     """A name of the zoo (resnet20), of torchvision (mobilenet_v2), or package.module:factory."""
+    frontend: Frontend = "auto"
+    """What captures the network's graph. symbolic: symbolic tracing; export: torch.export; auto: symbolic tracing, and
+    torch.export where that cannot."""
     data: str = "digits"
     """One of digits, cifar10, cifar100, or folder:PATH (PATH/train/<class>, PATH/val/<class>)."""
     data_dir: str = "data"

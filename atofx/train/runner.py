@@ -77,7 +77,7 @@ class _Run:
         """All of it."""
         config = self._config
         model = self._model()
-        program = atofx.trace(model, self._noise(1), freeze=self._config.freeze, only=self._config.only)
+        program = atofx.trace(model, self._noise(1), frontend=config.frontend, freeze=config.freeze, only=config.only)
         self._describe(program)
         steps = training_order(config, self._data, self._processes).steps_per_epoch
         method = build_method(config, program, steps)

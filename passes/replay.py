@@ -1,0 +1,248 @@
+"""Replay an exported graph on the tracer's proxies: same records and values, leaf modules where the model has them."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, InputKind
+from torch.utils import _pytree as pytree
+
+from atofx.errors import TraceError
+from atofx.ops import REGISTRY
+from atofx.ops.aten import mode_argument
+from atofx.passes.base import stored
+from atofx.passes.export import export_graph
+from atofx.passes.inputs import arrange
+from atofx.passes.proxy import concrete
+from atofx.passes.tracer import Tracer
+
+
+class ExportTracer(Tracer):
+    """Records what torch.export records; everything else is as in symbolic tracing."""
+
+    def __init__(self, inputs: dict[str, Any]) -> None:
+        super().__init__(inputs)
+        self._exported: ExportedProgram | None = None
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        """Export the module, then replay the export.
+
+        Raises:
+            TraceError: torch.export cannot record the module, or what it records depends on values.
+        """
+        args, kwargs = arrange(inspect.signature(type(root).forward), self._inputs)
+        self._exported = export_graph(root, args, kwargs)
+        return super().trace(root, concrete_args)
+
+    def run(self, root: nn.Module, root_fn: Any, signature: inspect.Signature, named: Any) -> Any:
+        """What the graph records: the exported calls."""
+        assert self._exported is not None
+        args, kwargs = arrange(signature, {k: _parts(p, self._inputs[k]) for k, p in named.items()})
+        return _Replay(self, root, self._exported).run(pytree.tree_leaves((args, kwargs)))
+
+
+@dataclass(frozen=True)
+class _Region:
+    """The calls of one call of a leaf module.
+
+    Attributes:
+        module: its qualified name.
+        source: what it is called on.
+        result: the last of its calls.
+    """
+
+    module: str
+    source: fx.Node
+    result: fx.Node
+
+
+class _Replay:
+    def __init__(self, tracer: ExportTracer, root: nn.Module, exported: ExportedProgram) -> None:
+        self.tracer = tracer
+        self.root = root
+        self.training = concrete(tracer.mode)
+        self.exported = exported
+        self.env: dict[fx.Node, Any] = {}
+        self.tensors: dict[fx.Node, str] = {}
+        self.constants: dict[fx.Node, Any] = {}
+        self.device: Any = None
+
+    def run(self, inputs: list[Any]) -> Any:
+        """The results, in the model's own containers."""
+        graph = self.exported.graph_module.graph
+        self._placeholders(graph, inputs)
+        regions = _regions(graph, self.root, self.tensors)
+        results = {region.result: region for region in regions.values()}
+        for node in graph.nodes:
+            self.tracer.module_stack = OrderedDict(node.meta.get("nn_module_stack") or {})
+            if node in results:
+                region = results[node]
+                self.env[node] = self.root.get_submodule(region.module)(self._argument(region.source))
+            elif node.op == "output":
+                return self._outputs(node)
+            elif node.op != "placeholder" and node not in regions:
+                self.env[node] = self._call(node)
+        raise AssertionError("a graph ends with an output node")
+
+    def _placeholders(self, graph: fx.Graph, inputs: list[Any]) -> None:
+        """Enter the inputs; parameters and buffers are named, and constants become attributes, when first used."""
+        rest = iter(inputs)
+        placeholders = [n for n in graph.nodes if n.op == "placeholder"]
+        for node, spec in zip(placeholders, self.exported.graph_signature.input_specs, strict=True):
+            if spec.kind is InputKind.USER_INPUT:
+                value = next(rest)
+                self.env[node] = spec.arg.value if isinstance(spec.arg, ConstantArgument) else value
+                if self.device is None and isinstance(node.meta.get("val"), torch.Tensor):
+                    self.device = (node.meta["val"].device, value)
+            elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+                assert spec.target is not None
+                self.tensors[node] = spec.target
+            elif spec.kind is InputKind.CONSTANT_TENSOR:
+                assert spec.target is not None
+                self.constants[node] = self.exported.constants[spec.target]
+            else:
+                raise TraceError(f"the exported graph takes {spec.kind.name.lower()} {spec.target}, which is no tensor")
+
+    def _call(self, node: fx.Node) -> Any:
+        if node.op == "get_attr":  # the body of a block such as `with torch.no_grad():`
+            return getattr(self.exported.graph_module, str(node.target))
+        given: Any = fx.node.map_aggregate((node.args, dict(node.kwargs)), self._argument)
+        args, kwargs = given
+        target: Any = node.target
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            return self._block(node, target.name(), args)
+        if target is operator.getitem and isinstance(args[0], (tuple, list)):  # of the results of a block
+            return args[0][args[1]]
+        return self.tracer.create_proxy("call_function", target, self._with_mode(target, list(args)), dict(kwargs))
+
+    def _argument(self, value: Any) -> Any:
+        """A node's counterpart; the example's own device becomes that of the later inputs."""
+        if isinstance(value, fx.Node):
+            if value not in self.env:
+                self.env[value] = self._attribute(value)
+            return self.env[value]
+        if isinstance(value, torch.device) and self.device is not None and value == self.device[0]:
+            return self.tracer.create_proxy("call_function", getattr, (self.device[1], "device"), {})
+        return value
+
+    def _attribute(self, node: fx.Node) -> Any:
+        """A parameter, buffer or constant."""
+        if node in self.tensors:
+            return self.tracer.create_proxy("get_attr", self.tensors[node], (), {})
+        return self.tracer.proxy(self.tracer.create_arg(self.constants[node]))
+
+    def _with_mode(self, target: Any, args: list[Any]) -> tuple[Any, ...]:
+        """Arguments that equal the model's mode follow it from now on; so does the dropout of attention."""
+        position = mode_argument(target)
+        if position is not None and position < len(args) and args[position] is self.training:
+            args[position] = self.tracer.mode
+        attends = target is torch.ops.aten.scaled_dot_product_attention.default
+        if attends and self.training and len(args) > 4 and args[4]:
+            args[4] = args[4] * self.tracer.mode
+        return tuple(args)
+
+    def _block(self, node: fx.Node, name: str, args: Any) -> Any:
+        """Blocks that do not change values are part of the graph they stand in."""
+        count = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}.get(name)
+        if count is None or (name == "wrap_with_autocast" and args[2]):
+            place = (node.stack_trace or "").strip().splitlines()
+            where = f" ({place[-2].strip()})" if len(place) > 1 else ""
+            raise TraceError(f"the exported graph holds a block {name}{where}, which has no record")
+        body, *values = args[count:]
+        outer, self.env = self.env, {}
+        try:
+            inner = iter(values)
+            for part in body.graph.nodes:
+                if part.op == "placeholder":
+                    self.env[part] = next(inner)
+                elif part.op == "output":
+                    return fx.node.map_arg(part.args[0], self._argument)
+                else:
+                    self.env[part] = self._call(part)
+        finally:
+            self.env = outer
+        raise AssertionError("a graph ends with an output node")
+
+    def _outputs(self, node: fx.Node) -> Any:
+        values = [self._argument(v) for v in node.args[0]]  # type: ignore[union-attr]
+        return self._rebuilt(self.exported.call_spec.out_spec, iter(values))
+
+    def _rebuilt(self, spec: Any, leaves: Iterator[Any]) -> Any:
+        """Tuples, lists, dicts and classes derived from OrderedDict as the model returns them, others as tuples."""
+        if spec.is_leaf():
+            return next(leaves)
+        parts = [self._rebuilt(child, leaves) for child in _children(spec)]
+        if spec.type is list:
+            return parts
+        if spec.type in (dict, OrderedDict):
+            return spec.type(zip(spec.context, parts, strict=True))
+        if issubclass(spec.type, OrderedDict):
+            return self.tracer.create_proxy("call_function", spec.type, (), dict(zip(spec.context, parts, strict=True)))
+        if inspect.isclass(spec.context) and hasattr(spec.context, "_fields"):
+            return spec.context(*parts)
+        return tuple(parts)
+
+
+def _children(spec: Any) -> list[Any]:
+    children = getattr(spec, "children", None)
+    return list(children() if callable(children) else spec.children_specs)
+
+
+def _parts(proxy: Any, value: Any) -> Any:
+    """The proxies of the tensors in an input."""
+    if isinstance(value, dict):
+        return {key: _parts(proxy[key], part) for key, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(_parts(proxy[i], part) for i, part in enumerate(value))
+    return proxy
+
+
+def _regions(graph: fx.Graph, root: nn.Module, tensors: Mapping[fx.Node, str]) -> dict[fx.Node, _Region]:
+    """The calls that are the insides of leaf modules: of one input and one result, on nothing but their tensors."""
+    calls: dict[str, tuple[str, list[fx.Node]]] = {}
+    leaves: dict[str, bool] = {}
+    for node in graph.nodes:
+        for key, (name, _) in (node.meta.get("nn_module_stack") or {}).items():
+            if name not in leaves:
+                leaves[name] = _is_leaf(root, name)
+            if leaves[name]:
+                calls.setdefault(key, (name, []))[1].append(node)
+                break
+    found = {}
+    for name, nodes in calls.values():
+        region = _region(root, name, nodes, tensors)
+        if region is not None:
+            found.update(dict.fromkeys(nodes, region))
+    return found
+
+
+def _is_leaf(root: nn.Module, name: str) -> bool:
+    """Whether calls of this module can be told from their input alone."""
+    try:
+        module = root.get_submodule(name)
+    except AttributeError:
+        return False
+    if REGISTRY.module(module) is None or module._forward_hooks or module._forward_pre_hooks:
+        return False
+    return len(inspect.signature(module.forward).parameters) == 1
+
+
+def _region(root: nn.Module, name: str, nodes: list[fx.Node], tensors: Mapping[fx.Node, str]) -> _Region | None:
+    inside = set(nodes)
+    module = root.get_submodule(name)
+    own = {id(t) for t in [*module.parameters(), *module.buffers()]}
+    sources = {s for n in nodes for s in n.all_input_nodes if s not in inside}
+    sources = {s for s in sources if s not in tensors or id(stored(root, tensors[s])) not in own}
+    results = {n for n in nodes if any(user not in inside for user in n.users)}
+    if len(sources) != 1 or len(results) != 1:
+        return None
+    source, result = sources.pop(), results.pop()
+    return _Region(name, source, result) if isinstance(source.meta.get("val"), torch.Tensor) else None
