@@ -40,6 +40,36 @@ class BranchesOnShapes(nn.Module):
         return self.out(x if x.dim() == 2 else x.flatten(1))
 
 
+class KeepsWhatItMade(nn.Module):
+    """Keeps a mask, an index and a count for the next call: as an attribute, in a dict, in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.out = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.scale: Tensor | None = None
+        self.by_width: dict[int, Tensor] = {}
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.scale is None:
+            self.scale = torch.ones(x.shape[0], 1) * 2
+        if x.shape[1] not in self.by_width:
+            self.by_width[x.shape[1]] = torch.zeros(x.shape[0], 8)
+            self.seen.append(x)
+        return self.out(F.relu(self.wide(x)) * self.scale + self.by_width[x.shape[1]])
+
+
+def test_what_forward_stores_on_the_model_is_undone() -> None:
+    net, x = KeepsWhatItMade().double(), torch.randn(4, 3, dtype=torch.float64)
+    for _ in range(2):
+        program = atofx.trace(net, x)
+        assert net.scale is None
+        assert net.by_width == {}
+        assert net.seen == []
+        assert [g.size for g in program.prunable] == [8]
+        assert program.verify(program.random_mask()).ok
+
+
 @pytest.mark.parametrize("net", [BranchesOnValues, ReadsNumber])
 def test_control_flow_on_values_names_the_users_line(net: type[nn.Module]) -> None:
     with pytest.raises(TraceError, match=r"depends on the data.*test_trace\.py:\d+"):

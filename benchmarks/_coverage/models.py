@@ -111,8 +111,12 @@ class Sizes:
     batch: int
 
 
-def sizes(entry: Entry, model: nn.Module) -> Sizes:
-    """The rule: half of the native image, in multiples of 32, where the model runs on that; else the native one."""
+def sizes(entry: Entry) -> Sizes:
+    """The rule: half of the native image, in multiples of 32, where the model runs on that; else the native one.
+
+    It is tried on a model of its own: some keep masks and indices from one call to the next.
+    """
+    model = build(entry)
     batch = 1 if sum(p.numel() for p in model.parameters()) > LARGE else 2
     native = _native(entry, model)
     small = _smaller(entry, native)

@@ -21,8 +21,7 @@ Report = Callable[..., None]
 def ask(entry: models.Entry, report: Report) -> None:
     """Answer every question, reporting each as soon as it is known; a failure raises."""
     report(stage="build")
-    model = models.build(entry)
-    sizes = models.sizes(entry, model)
+    sizes, model = models.sizes(entry), models.build(entry)
     report(stage="trace", native=sizes.native, check=sizes.check, batch=sizes.batch, params=_count(model))
     example = models.inputs(entry, sizes.native, 1, torch.float32)
     seconds = measure.median_seconds(lambda: atofx.trace(model, example))
@@ -95,6 +94,7 @@ def _compared(model: nn.Module, program: atofx.Program, mask: atofx.Mask, inputs
     del compact
     gated = measure.tensors(invariants.call(program.gated(mask).eval(), inputs))
     zero_in_place(program, mask)
+    model.train().eval()  # timm's attention drops its cached bias
     reference = measure.tensors(invariants.call(model, inputs))
     if not measure.finite(reference):
         raise ArithmeticError("the zeroed model's outputs are not finite: nothing can be compared")

@@ -35,8 +35,7 @@ def torch_pruning(entry: models.Entry, report: Report) -> None:
     import torch_pruning as tp
 
     report(stage="build")
-    model = models.build(entry)
-    sizes = models.sizes(entry, model)
+    sizes, model = models.sizes(entry), models.build(entry)
     report(stage="trace", native=sizes.native, check=sizes.check, batch=sizes.batch)
     example = models.inputs(entry, sizes.native, 1, torch.float32)
 
@@ -107,8 +106,7 @@ def only_train_once(entry: models.Entry, report: Report) -> None:
     from only_train_once import OTO
 
     report(stage="build")
-    model = models.build(entry)
-    sizes = models.sizes(entry, model)
+    sizes, model = models.sizes(entry), models.build(entry)
     invariants.randomise(model, seed=0)
     inputs = models.inputs(entry, sizes.check, sizes.batch, torch.float32)
     report(stage="trace", check=sizes.check, batch=sizes.batch, params=sum(p.numel() for p in model.parameters()))
