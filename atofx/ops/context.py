@@ -11,7 +11,7 @@ from torch import fx, nn
 from atofx.ir.granularity import HeadsOrDims
 from atofx.ir.lineage import CostFactor, GatePoint, LeafAxis, Pin
 from atofx.ir.values import NONE, Layer, TensorValue
-from atofx.ops.layers import align_layer, fresh_layer
+from atofx.ops.layers import align_layer, compress, fresh_layer
 
 
 class LineageContext:
@@ -134,7 +134,7 @@ class LineageContext:
 
     def pin_ids(self, ids: torch.Tensor, reason: str, *, unknown_op: bool = False) -> None:
         """Say that these ids can never be removed, and why."""
-        ids = ids.reshape(-1)
+        ids = compress(ids).reshape(-1)
         ids = ids[ids >= 0]
         if ids.numel():
             self.pins.append(Pin(ids, self.node.name, self.op_name, reason, unknown_op))
