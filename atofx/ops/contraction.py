@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from atofx.ir.values import Layer, TensorValue
 from atofx.ops.arguments import argument_node
 from atofx.ops.context import LineageContext
-from atofx.ops.pointwise import beside, meet, share_dim
+from atofx.ops.pointwise import beside, leanest, meet, share_dim
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -66,10 +66,11 @@ def contract(
         layer = Layer(ids, ~zero)
         fixed = [d for d in layer.dims if any(_has_extent(t, text, letters[d]) for t, text in others)]
         layer = beside(ctx, layer, fixed, "is multiplied with a tensor whose coordinates are always kept")
+        layer = leanest(ctx, layer, [part for _, part in parts])
         summed = [d for d in layer.dims if letters[d] not in result]
         if summed and len(summed) == len(layer.dims):
             extents.append(layer.ids)
-            parts = [(i, ctx.tie(part, fixed)) for i, part in parts]
+            parts = [(i, ctx.tie(part, [d for d in part.dims if d not in layer.dims])) for i, part in parts]
             _consume(ctx, layer.ids, parts, operands, nodes, labels, letters)
             continue
         layer = ctx.tie(layer, summed)

@@ -12,6 +12,7 @@ from atofx.ir.values import NONE, Layer, TensorValue
 from atofx.ops.arguments import argument, source_node, target_name
 from atofx.ops.context import LineageContext
 from atofx.ops.layers import run_on_ids
+from atofx.ops.pointwise import leanest
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -81,7 +82,7 @@ def _concatenate(ctx: LineageContext, slot: Sequence[Layer | None], tensors: Seq
         nonzero = torch.full_like(reference, len(present) < len(slot), dtype=torch.bool)
         for layer in present:
             nonzero = nonzero | layer.nonzero
-        return Layer(reference, nonzero)
+        return leanest(ctx, Layer(reference, nonzero), present)
     pieces, facts = [], []
     for part, tensor in zip(slot, tensors, strict=True):
         piece_shape = list(shape)

@@ -75,8 +75,19 @@ def meet(
             )
         layer = Layer(ids, nonzero)
         fixed = [d for d in layer.dims if any(_has_extent(other, d, ndim) for other in others)]
-        result.append(beside(ctx, layer, fixed, "meets a tensor whose coordinates are always kept"))
+        layer = beside(ctx, layer, fixed, "meets a tensor whose coordinates are always kept")
+        result.append(leanest(ctx, layer, [part for _, part in parts]))
     return result
+
+
+def leanest(ctx: LineageContext, layer: Layer, parts: Sequence[Layer]) -> Layer:
+    """The layer along the dimensions that all its parts vary along, if there are any.
+
+    A part that lacks a dimension (one table for all heads) couples what differs only along that one; said at once, what
+    comes next need not choose between heads and their dimensions.
+    """
+    common = set.intersection(*(set(part.dims) for part in parts))
+    return ctx.tie(layer, [d for d in layer.dims if d not in common]) if common else layer
 
 
 def beside(ctx: LineageContext, layer: Layer, fixed: Sequence[int], why: str) -> Layer:

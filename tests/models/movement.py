@@ -1118,3 +1118,21 @@ class ShapesOfAnother(nn.Module):
         y = y[:, : x.shape[1]]
         flat = x.view(y.shape[0], y.shape[1], -1) * y.reshape(x.shape[0], x.shape[1], -1)
         return self.conv2(flat.view(y.shape))
+
+
+@family.case(image(), PRUNABLE)
+class GridOfList(Sandwich):
+    """A grid of coordinates made from a list of ranges, as a map to multiply with."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        rows, columns = torch.meshgrid([torch.arange(x.shape[2]), torch.arange(x.shape[3])], indexing="ij")
+        return x * (rows + 2 * columns).to(x.dtype)
+
+
+@family.case(image(), PRUNABLE)
+class OneHotRows(Sandwich):
+    """Class numbers become rows of zeros and ones, which mix pixels and no channels."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        order = F.one_hot(torch.arange(x.shape[3]) // 2, x.shape[3]).to(x.dtype)
+        return x @ order
