@@ -114,7 +114,7 @@ def only_train_once(entry: models.Entry, report: Report) -> None:
     report(trace_seconds=measure.median_seconds(lambda: OTO(model=copy.deepcopy(model), dummy_input=example)))
     oto = OTO(model=model, dummy_input=example)
     report(stage="prune")
-    oto.random_set_zero_groups()
+    oto.random_set_zero_groups(target_group_sparsity=1 - KEEP)
     with tempfile.TemporaryDirectory() as folder:
         oto.construct_subnet(out_dir=folder)
         zeroed, compact = (
