@@ -65,8 +65,13 @@ def contract(
             zero |= ~part.nonzero
         layer = Layer(ids, ~zero)
         fixed = [d for d in layer.dims if any(_has_extent(t, text, letters[d]) for t, text in others)]
-        layer = beside(ctx, layer, fixed, "is multiplied with a tensor whose coordinates are always kept")
-        layer = leanest(ctx, layer, [part for _, part in parts])
+        rest = beside(ctx, layer, fixed, "is multiplied with a tensor whose coordinates are always kept")
+        if rest is None:
+            for i, part in parts:
+                if operands[i].moved_leaf and any(letters[d] in result for d in layer.dims):
+                    ctx.mark_produced(part.ids)
+            continue
+        layer = leanest(ctx, rest, [part for _, part in parts])
         summed = [d for d in layer.dims if letters[d] not in result]
         if summed and len(summed) == len(layer.dims):
             extents.append(layer.ids)

@@ -75,8 +75,9 @@ def meet(
             )
         layer = Layer(ids, nonzero)
         fixed = [d for d in layer.dims if any(_has_extent(other, d, ndim) for other in others)]
-        layer = beside(ctx, layer, fixed, "meets a tensor whose coordinates are always kept")
-        result.append(leanest(ctx, layer, [part for _, part in parts]))
+        rest = beside(ctx, layer, fixed, "meets a tensor whose coordinates are always kept")
+        if rest is not None:
+            result.append(leanest(ctx, rest, [part for _, part in parts]))
     return result
 
 
@@ -90,14 +91,16 @@ def leanest(ctx: LineageContext, layer: Layer, parts: Sequence[Layer]) -> Layer:
     return ctx.tie(layer, [d for d in layer.dims if d not in common]) if common else layer
 
 
-def beside(ctx: LineageContext, layer: Layer, fixed: Sequence[int], why: str) -> Layer:
+def beside(ctx: LineageContext, layer: Layer, fixed: Sequence[int], why: str) -> Layer | None:
     """The layer where it meets a tensor that keeps all its coordinates along the dimensions ``fixed``.
 
-    Units can only be whole slices along the other dimensions; if there are none, it is pinned with ``why``.
+    Units can only be whole slices along the other dimensions. If there are none it is pinned with ``why``, and the
+    result has no such layer: what keeps all its coordinates needs no names for them (rows of a table of positions would
+    name all tokens from here on).
     """
     if fixed and len(fixed) == len(layer.dims):
         ctx.pin(layer, why)
-        return layer
+        return None
     return ctx.tie(layer, fixed)
 
 
