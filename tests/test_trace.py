@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -170,3 +171,8 @@ def test_training_flag_follows_the_mode() -> None:
     assert torch.equal(module.eval()(x), module.eval()(x))
     torch.manual_seed(0)
     assert not torch.equal(module.train()(x), module.train()(x))
+
+
+def test_the_place_of_an_error_is_in_torchvision_where_the_model_is() -> None:
+    with pytest.raises(TraceError, match=r"torchvision/models/alexnet\.py:\d+"):
+        atofx.trace(torchvision.models.alexnet(), torch.randn(1, 3, 16, 16))

@@ -21,6 +21,8 @@ class LineageContext:
         node: the graph node being interpreted.
         module: the leaf module it calls, if it calls one.
         out: the node's result on the meta device (a tensor, or nested containers of tensors).
+        padded_with_least: by the node of a padding with minus infinity: the padded value, and what it was before. A
+            maximum over windows that each hold an element of that does not see the padding.
         granularity: which units attention is pruned in here.
     """
 
@@ -42,6 +44,7 @@ class LineageContext:
         self._consumed: list[torch.Tensor] = []
         self.gate_points: list[GatePoint] = []
         self.costs: list[CostFactor] = []
+        self.padded_with_least: dict[fx.Node, tuple[TensorValue, TensorValue]] = {}
 
     # ---------------------------------------------------------------- ids
 
