@@ -66,21 +66,14 @@ def rectangular_components(lineage: Lineage) -> tuple[torch.Tensor, int, torch.T
     """
     kept = lineage.num_ids
     pinned = torch.cat([p.ids for p in lineage.pins]) if lineage.pins else torch.empty(0, dtype=torch.long)
-    ties = [torch.empty(2, 0, dtype=torch.long)]
-    suspects = [
-        torch.where(layer.ids >= 0, layer.ids, kept)
-        for nested in lineage.values.values()
-        for value in tensors_in(nested)
-        for layer in value.layers
-        if len(layer.dims) > 1
-    ]
     fixed = torch.stack([pinned, torch.full_like(pinned, kept)])
-    while suspects:
-        labels, _ = _components(torch.cat([lineage.edges, fixed, *ties], 1), kept + 1)
-        tie = next((t for ids in suspects if (t := _tie_needed(ids, labels)) is not None), None)
-        if tie is None:
-            break
-        ties.append(tie)
+    labels, count = _components(torch.cat([lineage.edges, fixed], 1), kept + 1)
+    ties = [torch.empty(2, 0, dtype=torch.long)]
+    suspects = _suspects(lineage, kept)
+    while suspects and (found := _ties_needed(suspects, labels, count)):
+        ties.extend(found)
+        merged, count = _components(labels[torch.cat(found, 1)], count)
+        labels = merged[labels]
     tied = torch.cat(ties, 1)
     real = (tied < kept).all(0)
     component, count = _components(torch.cat([lineage.edges, tied[:, real]], 1), lineage.num_ids)
@@ -88,18 +81,47 @@ def rectangular_components(lineage: Lineage) -> tuple[torch.Tensor, int, torch.T
     return component, count, ragged[ragged < kept]
 
 
-def _tie_needed(ids: torch.Tensor, component: torch.Tensor) -> torch.Tensor | None:
+def _suspects(lineage: Lineage, kept: int) -> list[torch.Tensor]:
+    """The distinct id tensors that vary along several dimensions, coordinates without a channel as ``kept``."""
+    found: dict[tuple[tuple[int, ...], bytes], torch.Tensor] = {}
+    for nested in lineage.values.values():
+        for value in tensors_in(nested):
+            for layer in value.layers:
+                if len(layer.dims) > 1:
+                    ids = layer.ids.squeeze()
+                    found.setdefault((tuple(ids.shape), ids.numpy().tobytes()), torch.where(ids >= 0, ids, kept))
+    return list(found.values())
+
+
+def _ties_needed(suspects: list[torch.Tensor], labels: torch.Tensor, count: int) -> list[torch.Tensor]:
+    """Couplings (2, E) of ids that make tensors rectangular, for as many tensors as do not bear on each other."""
+    touched = torch.zeros(count, dtype=torch.bool)
+    always = labels[-1]
+    ties = []
+    for ids in suspects:
+        mine = labels[ids]
+        if bool(touched[mine].any()):  # its labels are about to change: the next round judges it
+            continue
+        tie = _tie_needed(ids, mine)
+        if tie is not None:
+            touched[mine] = True
+            touched[always] = False  # what joins "always kept" does not change what that means
+            ties.append(tie)
+    return ties
+
+
+def _tie_needed(ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
     """Couplings (2, E) that make the ids vary along one dimension only, None if they do already.
 
     Among the dimensions that could stay, the one that leaves most units is chosen.
     """
-    labels = component[ids]
     dims = [d for d, size in enumerate(ids.shape) if size > 1 and not bool((labels == labels.narrow(d, 0, 1)).all())]
     if len(dims) <= 1:
         return None
     best = max(dims, key=lambda d: labels.shape[d])
-    rows = ids.movedim(best, 0).reshape(ids.shape[best], -1)
-    return torch.stack([rows.reshape(-1), rows[:, :1].expand_as(rows).reshape(-1)])
+    rows, first = (t.movedim(best, 0).reshape(ids.shape[best], -1) for t in (ids, labels))
+    different = first != first[:, :1]
+    return torch.stack([rows[different], rows[:, :1].expand_as(rows)[different]])
 
 
 def _components(edges: torch.Tensor, num_ids: int) -> tuple[torch.Tensor, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import torch
 
 import atofx.ops
 
-_NOT_THE_USERS = (*(str(Path(f or "").resolve().parent) for f in (torch.__file__, atofx.ops.__file__, __file__)), "<")
+_PACKAGES = (torch.__file__, atofx.ops.__file__, __file__)
+_NOT_THE_USERS = tuple(str(Path(file or "").resolve().parent) + os.sep for file in _PACKAGES)
+_PROGRAM = str(Path(atofx.ops.__file__ or "").resolve().parents[1] / "program.py")
 
 
 def is_ours(filename: str) -> bool:
     """Whether a file belongs to torch or to atofx."""
-    return str(Path(filename).resolve()).startswith(_NOT_THE_USERS) or filename.startswith("<")
+    path = str(Path(filename).resolve())
+    return path.startswith(_NOT_THE_USERS) or path == _PROGRAM or filename.startswith("<")
 
 
 def place() -> str:

@@ -41,6 +41,11 @@ class ValueProxy(fx.Proxy):
     def __len__(self) -> int:
         return len(concrete(self))
 
+    def __hash__(self) -> int:
+        """A size is the key of a dict that its number is."""
+        value = concrete(self)
+        return hash(value) if isinstance(value, (int, float, str, tuple)) else id(self)
+
     def __index__(self) -> int:
         return operator.index(number_of(self))
 

@@ -19,6 +19,7 @@ from atofx.passes.base import is_persistent, leave_out_of_state_dict, stored
 from atofx.passes.inputs import ExampleInputs, bind_inputs
 from atofx.passes.place import format_stack
 from atofx.passes.replay import ExportTracer
+from atofx.passes.restore import attributes_restored
 from atofx.passes.tracer import Tracer
 
 Frontend = Literal["auto", "symbolic", "export"]
@@ -67,7 +68,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = 
     """Trace a model.
 
     Args:
-        model: any module; it is left as it was (parameters, buffers, mode, hooks, RNG state).
+        model: any module; it is left as it was (parameters, buffers, attributes, mode, hooks, RNG state).
         example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs.
         frontend: ``"symbolic"`` tracing, torch's ``"export"``, or ``"auto"``: symbolic, and export where that cannot.
 
@@ -98,7 +99,8 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = 
 def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, capture: Capture) -> Traced:
     states = (random.getstate(), torch.get_rng_state())
     try:
-        graph = tracer.trace(model)
+        with attributes_restored(model):
+            graph = tracer.trace(model)
     except TraceError:
         raise
     except Exception as error:  # the user's own forward may raise anything

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -38,6 +39,36 @@ class BranchesOnShapes(nn.Module):
         for _ in range(len(x.shape)):
             x = x * 0.5
         return self.out(x if x.dim() == 2 else x.flatten(1))
+
+
+class KeepsWhatItMade(nn.Module):
+    """Keeps a mask, an index and a count for the next call: as an attribute, in a dict, in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.out = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.scale: Tensor | None = None
+        self.by_width: dict[int, Tensor] = {}
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.scale is None:
+            self.scale = torch.ones(x.shape[0], 1) * 2
+        if x.shape[1] not in self.by_width:
+            self.by_width[x.shape[1]] = torch.zeros(x.shape[0], 8)
+            self.seen.append(x)
+        return self.out(F.relu(self.wide(x)) * self.scale + self.by_width[x.shape[1]])
+
+
+def test_what_forward_stores_on_the_model_is_undone() -> None:
+    net, x = KeepsWhatItMade().double(), torch.randn(4, 3, dtype=torch.float64)
+    for _ in range(2):
+        program = atofx.trace(net, x)
+        assert net.scale is None
+        assert net.by_width == {}
+        assert net.seen == []
+        assert [g.size for g in program.prunable] == [8]
+        assert program.verify(program.random_mask()).ok
 
 
 @pytest.mark.parametrize("net", [BranchesOnValues, ReadsNumber])
@@ -140,3 +171,8 @@ def test_training_flag_follows_the_mode() -> None:
     assert torch.equal(module.eval()(x), module.eval()(x))
     torch.manual_seed(0)
     assert not torch.equal(module.train()(x), module.train()(x))
+
+
+def test_the_place_of_an_error_is_in_torchvision_where_the_model_is() -> None:
+    with pytest.raises(TraceError, match=r"torchvision/models/alexnet\.py:\d+"):
+        atofx.trace(torchvision.models.alexnet(), torch.randn(1, 3, 16, 16))

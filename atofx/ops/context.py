@@ -11,7 +11,7 @@ from torch import fx, nn
 from atofx.ir.granularity import HeadsOrDims
 from atofx.ir.lineage import CostFactor, GatePoint, LeafAxis, Pin
 from atofx.ir.values import NONE, Layer, TensorValue
-from atofx.ops.layers import align_layer, fresh_layer
+from atofx.ops.layers import align_layer, compress, fresh_layer
 
 
 class LineageContext:
@@ -21,6 +21,8 @@ class LineageContext:
         node: the graph node being interpreted.
         module: the leaf module it calls, if it calls one.
         out: the node's result on the meta device (a tensor, or nested containers of tensors).
+        padded_with_least: by the node of a padding with minus infinity: the padded value, and what it was before. A
+            maximum over windows that each hold an element of that does not see the padding.
         granularity: which units attention is pruned in here.
     """
 
@@ -42,6 +44,7 @@ class LineageContext:
         self._consumed: list[torch.Tensor] = []
         self.gate_points: list[GatePoint] = []
         self.costs: list[CostFactor] = []
+        self.padded_with_least: dict[fx.Node, tuple[TensorValue, TensorValue]] = {}
 
     # ---------------------------------------------------------------- ids
 
@@ -134,7 +137,7 @@ class LineageContext:
 
     def pin_ids(self, ids: torch.Tensor, reason: str, *, unknown_op: bool = False) -> None:
         """Say that these ids can never be removed, and why."""
-        ids = ids.reshape(-1)
+        ids = compress(ids).reshape(-1)
         ids = ids[ids >= 0]
         if ids.numel():
             self.pins.append(Pin(ids, self.node.name, self.op_name, reason, unknown_op))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from atofx.ir.values import Layer, TensorValue
 from atofx.ops.arguments import argument_node
 from atofx.ops.context import LineageContext
-from atofx.ops.pointwise import meet, share_dim
+from atofx.ops.pointwise import beside, leanest, meet, share_dim
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -58,22 +58,27 @@ def contract(
     out_layers = []
     extents = []
     for ids, parts in merged:
-        varying = [letters[d] for d, size in enumerate(ids.shape) if size > 1]
         members = {i for i, _ in parts}
-        for i, (operand, text) in enumerate(zip(operands, labels, strict=True)):
-            if i not in members and any(c in text and operand.shape[text.index(c)] > 1 for c in varying):
-                ctx.pin_ids(ids, "is multiplied with a tensor whose coordinates are always kept")
-        summed = [c for c in varying if c not in result]
+        others = [(t, text) for i, (t, text) in enumerate(zip(operands, labels, strict=True)) if i not in members]
         zero = torch.zeros_like(ids, dtype=torch.bool)
-        for _, layer in parts:
-            zero |= ~layer.nonzero
-        if summed and len(summed) == len(varying):
-            extents.append(ids)
-            _consume(ctx, ids, parts, operands, nodes, labels, letters)
-            continue
+        for _, part in parts:
+            zero |= ~part.nonzero
         layer = Layer(ids, ~zero)
-        if summed:
-            layer = ctx.tie(layer, [letters.index(c) for c in summed])
+        fixed = [d for d in layer.dims if any(_has_extent(t, text, letters[d]) for t, text in others)]
+        rest = beside(ctx, layer, fixed, "is multiplied with a tensor whose coordinates are always kept")
+        if rest is None:
+            for i, part in parts:
+                if operands[i].moved_leaf and any(letters[d] in result for d in layer.dims):
+                    ctx.mark_produced(part.ids)
+            continue
+        layer = leanest(ctx, rest, [part for _, part in parts])
+        summed = [d for d in layer.dims if letters[d] not in result]
+        if summed and len(summed) == len(layer.dims):
+            extents.append(layer.ids)
+            parts = [(i, ctx.tie(part, [d for d in part.dims if d not in layer.dims])) for i, part in parts]
+            _consume(ctx, layer.ids, parts, operands, nodes, labels, letters)
+            continue
+        layer = ctx.tie(layer, summed)
         for i, part in parts:
             if operands[i].moved_leaf:
                 ctx.mark_produced(part.ids)
@@ -95,6 +100,10 @@ def _same_in_every_head(ctx: LineageContext, x: TensorValue, text: str, heads: s
     across = [d for d, c in enumerate(text) if c in heads]
     layers = [ctx.tie(layer, across) if set(layer.dims) - set(across) else layer for layer in x.layers]
     return replace(x, layers=tuple(layers))
+
+
+def _has_extent(operand: TensorValue, text: str, letter: str) -> bool:
+    return letter in text and operand.shape[text.index(letter)] > 1
 
 
 def _spread(layer: Layer, text: str, letters: Sequence[str]) -> Layer:

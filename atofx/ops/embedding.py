@@ -38,6 +38,12 @@ def embedding(
     return ctx.value(ctx.out, layers)
 
 
+def one_hot(ctx: LineageContext, input: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
+    """(…) class numbers -> (…, classes), all of them kept."""
+    ctx.pin_value(input, "is used as class numbers")
+    return TensorValue(ctx.out)
+
+
 def configure_embedding(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
     """nn.Embedding."""
     assert isinstance(module, nn.Embedding)
@@ -53,3 +59,4 @@ REGISTRY.add(
     configure=configure_embedding,
     tensors=("weight",),
 )
+REGISTRY.add(OpRecord("one hot", one_hot), functions=[F.one_hot])

@@ -24,8 +24,20 @@ def getitem(ctx: LineageContext, x: Any, index: Any) -> Any:
     if not isinstance(x, TensorValue):
         return x[index]
     real = _real_index(ctx, x, index, ctx.node.args[1])
-    layers = [run_on_ids(layer, x.shape, lambda t: t[real]) for layer in _usable(ctx, x, index)]
+    layers = [_picked(layer, x.shape, real) for layer in _usable(ctx, x, index)]
     return ctx.value(ctx.out, layers, moved_leaf=x.moved_leaf)
+
+
+def _picked(layer: Layer, shape: tuple[int, ...], index: Any) -> Layer:
+    """``layer[index]``; a slice of dimensions the layer does not vary along leaves it alone, even an empty one."""
+    entries, dims = expand_index(index, len(shape))
+    if not all(entry is None or isinstance(entry, (int, slice)) for entry in entries):
+        return run_on_ids(layer, shape, lambda t: t[index])
+    narrow = tuple(
+        entry if d is None or layer.ids.shape[d] > 1 else 0 if isinstance(entry, int) else slice(None)
+        for entry, d in zip(entries, dims, strict=True)
+    )
+    return run_on_ids(layer, layer.ids.shape, lambda t: t[narrow])
 
 
 def setitem(ctx: LineageContext, x: TensorValue, index: Any, value: Any) -> None:

@@ -12,6 +12,7 @@ from atofx.ir.values import NONE, Layer, TensorValue
 from atofx.ops.arguments import argument, source_node, target_name
 from atofx.ops.context import LineageContext
 from atofx.ops.layers import run_on_ids
+from atofx.ops.pointwise import leanest
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -71,8 +72,17 @@ def _concatenate(ctx: LineageContext, slot: Sequence[Layer | None], tensors: Seq
     for layer in present:
         if not others or layer.ids.shape[dim] > 1:
             continue
-        reference = layer.ids if reference is None else reference
-        ctx.unify(reference, layer.ids, "is concatenated with coordinates that are always kept")
+        why = "is concatenated with coordinates that are always kept"
+        reference = layer.ids if reference is None else ctx.unify(reference, layer.ids, why)
+    if others and all(layer.ids.shape[dim] == 1 for layer in present):
+        if len(present) < len(slot):
+            for layer in present:
+                ctx.pin(layer, "is concatenated with a tensor whose coordinates along that dimension are always kept")
+        assert reference is not None
+        nonzero = torch.full_like(reference, len(present) < len(slot), dtype=torch.bool)
+        for layer in present:
+            nonzero = nonzero | layer.nonzero
+        return leanest(ctx, Layer(reference, nonzero), present)
     pieces, facts = [], []
     for part, tensor in zip(slot, tensors, strict=True):
         piece_shape = list(shape)
@@ -83,13 +93,7 @@ def _concatenate(ctx: LineageContext, slot: Sequence[Layer | None], tensors: Seq
         else:
             pieces.append(part.ids.expand(piece_shape))
             facts.append(part.nonzero.expand(piece_shape))
-    ids, nonzero = torch.cat(pieces, dim), torch.cat(facts, dim)
-    if others and all(layer.ids.shape[dim] == 1 for layer in present):
-        if len(present) < len(slot):
-            ctx.pin_ids(ids, "is concatenated with a tensor whose coordinates along that dimension are always kept")
-        assert reference is not None
-        return Layer(reference, nonzero.any(dim, keepdim=True))
-    return Layer(ids, nonzero)
+    return Layer(torch.cat(pieces, dim), torch.cat(facts, dim))
 
 
 def split(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> tuple[TensorValue, ...]:
@@ -159,4 +163,5 @@ REGISTRY.add(
     methods=_splits,
 )
 REGISTRY.add(OpRecord("unbind", unbind), functions=[torch.unbind], methods=["unbind"])
-REGISTRY.add(OpRecord("meshgrid", meshgrid), functions=[torch.meshgrid])
+# given a list, torch.meshgrid hands over to the function under it before a tracer sees it
+REGISTRY.add(OpRecord("meshgrid", meshgrid), functions=[torch.meshgrid, torch._C._VariableFunctions.meshgrid])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,10 @@ def pad(
             if before or after:
                 layer = _pad_dim(ctx, layer, dim, (before, after), mode, fill)
         layers.append(layer)
-    return ctx.value(ctx.out, layers)
+    padded = ctx.value(ctx.out, layers)
+    if mode == "constant" and fill == -math.inf:
+        ctx.padded_with_least[ctx.node] = padded, x
+    return padded
 
 
 def _pad_dim(ctx: LineageContext, layer: Layer, dim: int, amount: tuple[int, int], mode: str, fill: float) -> Layer:

@@ -64,11 +64,8 @@ def meet(
             merged.append((ids, parts))
     result = []
     for ids, parts in merged:
-        dims = [d for d, size in enumerate(ids.shape) if size > 1]
         members = {i for i, _ in parts}
-        for i, operand in enumerate(operands):
-            if i not in members and _has_extent(operand, dims, ndim):
-                ctx.pin_ids(ids, "meets a tensor whose coordinates are always kept")
+        others = [operand for i, operand in enumerate(operands) if i not in members]
         nonzero, infinite = _facts(ids, parts, len(operands), is_zero)
         if infinite is not None:
             ctx.pin_ids(
@@ -76,8 +73,35 @@ def meet(
                 "the result is not a finite number where its channel is removed (for example zero divided by zero); "
                 "add a small constant to the divisor",
             )
-        result.append(Layer(ids, nonzero))
+        layer = Layer(ids, nonzero)
+        fixed = [d for d in layer.dims if any(_has_extent(other, d, ndim) for other in others)]
+        rest = beside(ctx, layer, fixed, "meets a tensor whose coordinates are always kept")
+        if rest is not None:
+            result.append(leanest(ctx, rest, [part for _, part in parts]))
     return result
+
+
+def leanest(ctx: LineageContext, layer: Layer, parts: Sequence[Layer]) -> Layer:
+    """The layer along the dimensions that all its parts vary along, if there are any.
+
+    A part that lacks a dimension (one table for all heads) couples what differs only along that one; said at once, what
+    comes next need not choose between heads and their dimensions.
+    """
+    common = set.intersection(*(set(part.dims) for part in parts))
+    return ctx.tie(layer, [d for d in layer.dims if d not in common]) if common else layer
+
+
+def beside(ctx: LineageContext, layer: Layer, fixed: Sequence[int], why: str) -> Layer | None:
+    """The layer where it meets a tensor that keeps all its coordinates along the dimensions ``fixed``.
+
+    Units can only be whole slices along the other dimensions. If there are none it is pinned with ``why``, and the
+    result has no such layer: what keeps all its coordinates needs no names for them (rows of a table of positions would
+    name all tokens from here on).
+    """
+    if fixed and len(fixed) == len(layer.dims):
+        ctx.pin(layer, why)
+        return None
+    return ctx.tie(layer, fixed)
 
 
 def share_dim(a: Tensor, b: Tensor) -> bool:
@@ -85,9 +109,9 @@ def share_dim(a: Tensor, b: Tensor) -> bool:
     return any(x > 1 and y > 1 for x, y in zip(a.shape, b.shape, strict=True))
 
 
-def _has_extent(operand: TensorValue, dims: Sequence[int], ndim: int) -> bool:
+def _has_extent(operand: TensorValue, dim: int, ndim: int) -> bool:
     offset = ndim - operand.ndim
-    return any(d >= offset and operand.shape[d - offset] > 1 for d in dims)
+    return dim >= offset and operand.shape[dim - offset] > 1
 
 
 def _facts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,25 +10,52 @@ from torch import nn
 from torch.nn import functional as F
 
 from atofx.ir.values import Layer, TensorValue
+from atofx.ops.arguments import argument_node
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.pointwise import meet
 from atofx.ops.reduction import same_layers
 from atofx.ops.registry import REGISTRY, OpRecord
 
 
-def pool(spatial: int | None) -> Callable[..., Any]:
+def pool(spatial: int | None, *, maximum: bool = False) -> Callable[..., Any]:
     """A lineage function for pooling over the last ``spatial`` dimensions (all but two if None). Zeros stay zeros."""
 
     def lineage(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> Any:
         count = x.ndim - 2 if spatial is None else spatial
         for other in tensors_in((args, kwargs)):
             ctx.pin_value(other, f"{ctx.op_name} uses it as coordinates")
+        if maximum:
+            x = _without_least(ctx, x, count, args, kwargs)
         x = ctx.confine(x, range(x.ndim - count), f"{ctx.op_name} mixes it along spatial dimensions")
         layers = list(x.layers)
         ctx.cost([layer.ids for layer in layers])
         return same_layers(ctx, ctx.out, layers)
 
     return lineage
+
+
+def _without_least(
+    ctx: LineageContext, x: TensorValue, count: int, args: Sequence[Any], kwargs: dict[str, Any]
+) -> TensorValue:
+    """The zero facts from before a padding with minus infinity, if every window holds an element that is no padding."""
+    source = argument_node(ctx.node, 0, "input")
+    padded, inner = (x, x) if source is None else ctx.padded_with_least.get(source, (x, x))
+    if padded is not x or inner is x or len(inner.layers) != len(x.layers):
+        return x
+    given = {"padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
+    given |= {} if ctx.module is None else {name: getattr(ctx.module, name) for name in _MAX_POOL}
+    given |= dict(zip(_MAX_POOL, args, strict=False)) | kwargs
+    kernel, own, dilation = (_per_axis(given[name], count) for name in ("kernel_size", "padding", "dilation"))
+    added = [outer - size for outer, size in zip(x.shape[-count:], inner.shape[-count:], strict=True)]
+    covered = all(k > a + p and d == 1 for k, a, p, d in zip(kernel, added, own, dilation, strict=True))
+    return TensorValue(x.meta, inner.layers) if covered and not given["ceil_mode"] else x
+
+
+_MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+
+
+def _per_axis(value: Any, count: int) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * count
 
 
 def unpool(ctx: LineageContext, x: TensorValue, indices: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
@@ -100,17 +127,22 @@ def _area(kernel_size: Any) -> int:
     return int(height * width)
 
 
-_KINDS = ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "lp_pool")
-_MODULE_NAMES = ("MaxPool", "AvgPool", "AdaptiveAvgPool", "AdaptiveMaxPool", "LPPool")
+_KINDS = (
+    ("max_pool", "MaxPool", True),
+    ("avg_pool", "AvgPool", False),
+    ("adaptive_avg_pool", "AdaptiveAvgPool", False),
+    ("adaptive_max_pool", "AdaptiveMaxPool", False),
+    ("lp_pool", "LPPool", False),
+)
 for _spatial in (1, 2, 3):
-    _record = OpRecord("pooling", pool(_spatial))
-    _functions = [getattr(space, f"{kind}{_spatial}d", None) for kind in _KINDS for space in (F, torch)]
-    _functions += [getattr(F, f"{kind}{_spatial}d_with_indices", None) for kind in ("max_pool", "adaptive_max_pool")]
-    REGISTRY.add(
-        _record,
-        functions=[f for f in _functions if f is not None],
-        modules=[getattr(nn, f"{name}{_spatial}d") for name in _MODULE_NAMES if hasattr(nn, f"{name}{_spatial}d")],
-    )
+    for _name, _module, _maximum in _KINDS:
+        _spellings = [getattr(space, f"{_name}{_spatial}d", None) for space in (F, torch)]
+        _spellings.append(getattr(F, f"{_name}{_spatial}d_with_indices", None))
+        REGISTRY.add(
+            OpRecord("pooling", pool(_spatial, maximum=_maximum)),
+            functions=[f for f in _spellings if f is not None],
+            modules=[getattr(nn, f"{_module}{_spatial}d")] if hasattr(nn, f"{_module}{_spatial}d") else [],
+        )
 REGISTRY.add(
     OpRecord("interpolate", pool(None)),
     functions=[F.interpolate, F.upsample, F.grid_sample],

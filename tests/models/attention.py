@@ -260,7 +260,7 @@ class NormedQueries(Separate):
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c)
 
 
-@family.case(tokens())
+@family.case(tokens(), {"q.weight:0": (8, 4), "kv.weight:0": (8, 8), "proj.weight:1": (8, 4), "stem.weight:0": (8, 8)})
 class MultiQuery(nn.Module):
     """All heads of the query share one key and value: broadcasting over heads."""
 
@@ -299,7 +299,17 @@ class GroupedQuery(nn.Module):
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, 8))
 
 
-@family.case(tokens(6, 5))
+ROTARY: dict[str, Expected] = {
+    "q.weight:0": (8, 2),
+    "k.weight:0": (8, 2),
+    "v.weight:0": (8, 4),
+    "proj.weight:1": (8, 4),
+    "stem.weight:0": (8, 8),
+}
+"""One table for all heads: a pair of dimensions of every head's query and key is a unit, a dimension of its value."""
+
+
+@family.case(tokens(6, 5), ROTARY)
 class Rotary(Separate):
     """Rotary positions pair channel i of a head with channel i + d / 2."""
 
@@ -317,6 +327,49 @@ class Rotary(Separate):
         b, n, c = q.shape
         q, k, v = (y.view(b, n, HEADS, 4).transpose(1, 2) for y in (q, k, v))
         y = F.scaled_dot_product_attention(self.rotate(q), self.rotate(k), v)
+        return y.transpose(1, 2).reshape(b, n, c)
+
+
+@family.case(tokens(6, 5), ROTARY)
+class RotaryPatches(Rotary):
+    """The first tokens are not rotated; a model may have none of them."""
+
+    prefix = 0
+
+    def rotate(self, x: Tensor) -> Tensor:
+        rotated = super().rotate(x)[:, :, self.prefix :]
+        return torch.cat([x[:, :, : self.prefix], rotated], dim=2)
+
+
+@family.case(tokens(6, 5), ROTARY)
+class RotaryBehindClassToken(RotaryPatches):
+    """The class token is not rotated."""
+
+    prefix = 1
+
+
+@family.case(tokens(), SEPARATE | {"q.weight:0": (8, 2), "v.weight:0": (8, 2)})
+class ScaledByInput(Separate):
+    """All heads are multiplied with one value per dimension that is never cut: whole heads are the units."""
+
+    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        b, n, c = q.shape
+        fixed = x.sum(-1)[:, :4].view(b, 1, 1, 4)
+        q, k, v = (y.view(b, n, HEADS, 4).transpose(1, 2) for y in (q, k, v))
+        y = F.scaled_dot_product_attention(q * fixed, k, v)
+        return y.transpose(1, 2).reshape(b, n, c)
+
+
+@family.case(tokens(), SEPARATE | {"q.weight:0": (8, 2), "v.weight:0": (8, 2)})
+class MixedByInput(Separate):
+    """Every head is multiplied with one matrix that is never cut: whole heads are the units."""
+
+    def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        b, n, c = q.shape
+        row = x.sum(-1)[:, :4]
+        fixed = (row.unsqueeze(1) * row.unsqueeze(2)).unsqueeze(1)
+        q, k, v = (y.view(b, n, HEADS, 4).transpose(1, 2) for y in (q, k, v))
+        y = F.scaled_dot_product_attention(q @ fixed, k, v)
         return y.transpose(1, 2).reshape(b, n, c)
 
 

@@ -1118,3 +1118,59 @@ class ShapesOfAnother(nn.Module):
         y = y[:, : x.shape[1]]
         flat = x.view(y.shape[0], y.shape[1], -1) * y.reshape(x.shape[0], x.shape[1], -1)
         return self.conv2(flat.view(y.shape))
+
+
+@family.case(image(), PRUNABLE)
+class GridOfList(Sandwich):
+    """A grid of coordinates made from a list of ranges, as a map to multiply with."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        rows, columns = torch.meshgrid([torch.arange(x.shape[2]), torch.arange(x.shape[3])], indexing="ij")
+        return x * (rows + 2 * columns).to(x.dtype)
+
+
+@family.case(image(), PRUNABLE)
+class OneHotRows(Sandwich):
+    """Class numbers become rows of zeros and ones, which mix pixels and no channels."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        order = F.one_hot(torch.arange(x.shape[3]) // 2, x.shape[3]).to(x.dtype)
+        return x @ order
+
+
+@family.case(image(), PRUNABLE)
+class PaddedWithLeast(Sandwich):
+    """A maximum over windows does not see a border of minus infinity: zeros stay zeros, as in TensorFlow's padding."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-float("inf")), 3, 2)
+
+
+@family.case(image(), PRUNABLE)
+class PaddedWithLeastModule(Sandwich):
+    """The same with modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pad, self.pool = nn.ConstantPad2d((1, 1, 1, 1), -float("inf")), nn.MaxPool2d(3, 1)
+
+    def trap(self, x: Tensor) -> Tensor:
+        return self.pool(self.pad(x))
+
+
+@family.case(image(), PINNED)
+class PaddedWithLittle(Sandwich):
+    """A border of a finite number is what the maximum of a dropped channel is there."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        return F.max_pool2d(F.pad(x, (0, 2, 0, 2), value=0.5), 2)
+
+
+@family.case(image(), PINNED)
+class PaddedWithLeastThenChanged(Sandwich):
+    """The padded tensor is changed in place before the maximum is taken: zeros are zeros no more."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        padded = F.pad(x, (0, 1, 0, 1), value=-float("inf"))
+        padded += 1
+        return F.max_pool2d(padded, 3, 2)

@@ -1,0 +1,48 @@
+"""What a process measures of itself."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+ROUNDS = 3
+ENOUGH_SECONDS = 10.0
+
+
+def peak_gib() -> float:
+    """The largest resident memory of this process so far."""
+    status = Path("/proc/self/status").read_text()
+    kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    return round(kib / 2**20, 2)
+
+
+def median_seconds(work: Callable[[], Any]) -> float:
+    """The median of `ROUNDS` rounds, of fewer where they take long."""
+    seconds: list[float] = []
+    while len(seconds) < ROUNDS and sum(seconds) < ENOUGH_SECONDS:
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return round(statistics.median(seconds), 4)
+
+
+def tensors(outputs: Any) -> list[Tensor]:
+    """Every tensor of a nested result, detached."""
+    return [leaf.detach() for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+
+
+def one_line(error: BaseException) -> str:
+    """The error's type and the start of its message."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+
+
+def finite(outputs: list[Tensor]) -> bool:
+    """Whether a comparison can say anything."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in outputs)

@@ -1,0 +1,108 @@
+"""Does it work on every architecture of torchvision and timm, exactly, and if not, why?
+
+    python -m benchmarks.coverage --peers              # all; hours on one core; writes results/coverage.{json,md}
+    python -m benchmarks.coverage --models 'timm/swin*' # some; prints the page
+
+Every model gets random weights and norm statistics and loses half of every group; in float64 the compact module, the
+gated one and the user's own model with its producers zeroed must agree. FLOPs are multiply-adds counted once. Each
+model and tool has a process of its own with a limit of time and memory. Rows are added to a file as they are found
+(`--out`); what it holds already is not asked again, unless `--again`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import importlib.metadata
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import atofx
+from benchmarks import record
+from benchmarks._coverage import models, peers, tables
+from benchmarks._coverage.ours import KEEP, ask
+from benchmarks._coverage.process import Row, answer
+
+SECONDS = 900
+PEER_SECONDS = 120
+GIB = 16.0
+
+
+def main() -> int:
+    arguments = _arguments()
+    wanted = [e for e in models.entries(arguments.suite) if fnmatch.fnmatch(e.key, arguments.models)]
+    if not wanted:
+        print(f"no model is called {arguments.models!r}; names are like torchvision/resnet18", file=sys.stderr)
+        return 2
+    tools: dict[str, Any] = {tables.OURS: ask}
+    if arguments.peers:
+        tools |= {tool: question for tool, question in peers.TOOLS.items() if peers.installed(tool)}
+    rows = _read(arguments.out)
+    for entry in wanted:
+        for tool, question in tools.items():
+            if (tool, entry.key) in rows and not arguments.again:
+                continue
+            seconds = SECONDS if tool == tables.OURS else PEER_SECONDS
+            row = answer(tool, question, entry, seconds=seconds, gib=GIB)
+            rows[tool, entry.key] = row
+            with arguments.out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(f"{tool:<14} {entry.key:<45} {_verdict(row)}", flush=True)
+    found = [rows[tool, e.key] for e in wanted for tool in tools if (tool, e.key) in rows]
+    if arguments.suite == "all" and arguments.models == "*":
+        print(record.write("coverage", _result(found, tools), tables.markdown(found)))
+    else:
+        print(tables.markdown(found))
+    return 0 if all(tables.exact(row) for row in found if row["tool"] == tables.OURS) else 1
+
+
+def _verdict(row: Row) -> str:
+    if row["tool"] == tables.OURS:
+        kept, share = row.get("params_kept", "-"), row.get("prunable_share", "-")
+        return f"{tables.fault(row) or 'exact'}; prunable {share}, kept {kept}, {row['seconds']} s"
+    return f"{row['failure'] or row['error']}; kept {row.get('params_kept', '-')}, {row['seconds']} s"
+
+
+def _read(path: Path) -> dict[tuple[str, str], Row]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {(row["tool"], row["model"]): row for row in map(json.loads, lines)}
+
+
+def _result(rows: list[Row], tools: dict[str, Any]) -> dict[str, Any]:
+    installed = [name for name in ("torchvision", "timm", "fvcore", "torch-pruning", "only-train-once") if _has(name)]
+    return {
+        **record.circumstances(*installed),
+        "atofx": atofx.__version__,
+        "keep": KEEP,
+        "limits": {"seconds": SECONDS, "peer_seconds": PEER_SECONDS, "gib": GIB},
+        "tools": {tool: "asked" if tool in tools else "not installed" for tool in (tables.OURS, *peers.TOOLS)},
+        "summary": tables.summary(rows),
+        "trace_time_beside_torch_pruning": tables.trace_ratio(rows),
+        "reasons": tables.reasons(row for row in rows if row["tool"] == tables.OURS),
+        "models": rows,
+    }
+
+
+def _has(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", choices=("torchvision", "timm", "all"), default="all")
+    parser.add_argument("--models", default="*", metavar="PATTERN", help="suite/name, with * and ?")
+    parser.add_argument("--peers", action="store_true", help="ask Torch-Pruning and only_train_once too, if installed")
+    parser.add_argument("--out", type=Path, default=Path("build/coverage.jsonl"), help="where rows are collected")
+    parser.add_argument("--again", action="store_true", help="ask again what is in that file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
