@@ -12,12 +12,23 @@ from atofx.ir.analysis import Analysis
 from atofx.ir.groups import Group
 from atofx.ops.context import tensors_in
 from atofx.passes.lineage import describe
+from atofx.passes.merge import TracedRegions
 from atofx.passes.restrict import FROZEN, OUTSIDE
 from atofx.passes.trace import Traced
 
 #: What a user can do about a reason, by a phrase that occurs in it.
 ADVICE = (
     ("reaches the model's output", "nothing: outputs keep their shape; prune the layers before it instead"),
+    (
+        "the traced region",
+        "nothing inside a region: what enters and leaves it keeps its shape; rewrite the code outside so that it can be "
+        "traced, or move these layers and those that read them into one submodule",
+    ),
+    (
+        "outside the traced regions",
+        "call the submodule that owns it as a whole, or rewrite the code that uses it so that it can be traced",
+    ),
+    ("no traced region", "use example inputs on which its module is called, if it should be pruned"),
     ("no record describes", "describe the operation with atofx.register_op (CONTRIBUTING.md, 'Add an op')"),
     ("not zero where", "put an activation with f(0) = 0 (ReLU, SiLU, GELU) or a norm with weight and bias before it"),
     ("normalisation over channels", "use a norm that acts per channel, or leave this stream whole"),
@@ -95,6 +106,10 @@ def summarize(analysis: Analysis, traced: Traced, flops: int, params: int) -> st
         axes = ", ".join(f"{m.name}[{m.dim}]" for m in group.members[:3])
         more = ", …" if len(group.members) > 3 else ""
         lines.append(f"{group.name:40} {group.size:6} {len(group.members):5}  {axes}{more}")
+    if isinstance(traced, TracedRegions):
+        count = len(traced.plan.regions)
+        lines.insert(1, f"traced in {count} regions: {', '.join(traced.plan.regions)}; FLOPs are those of the regions")
+        lines.insert(2, f"because {traced.plan.reason}")
     pinned = [g for g in analysis.groups if not g.prunable]
     if pinned:
         lines.append("kept whole:")

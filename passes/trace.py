@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from atofx.errors import TraceError
 from atofx.passes.base import is_persistent, leave_out_of_state_dict, stored
 from atofx.passes.inputs import ExampleInputs, bind_inputs
 from atofx.passes.place import format_stack
+from atofx.passes.preserve import attributes_restored
 from atofx.passes.tracer import Tracer
 
 
@@ -38,6 +40,24 @@ class Traced:
     inputs: ExampleInputs
     unused: tuple[str, ...]
 
+    def arguments(self) -> tuple[Any, ...]:
+        """Example inputs of :attr:`module` in the order of its placeholders."""
+        if isinstance(self.inputs, Mapping):
+            return tuple(self.inputs[str(n.target)] for n in self.module.graph.nodes if n.op == "placeholder")
+        return self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)
+
+    def results(self, output: fx.Node) -> tuple[tuple[Any, str], ...]:
+        """What the output node hands out, and why its shape must not change."""
+        return ((output.args, "reaches the model's output, whose shape must not change"),)
+
+    def entering(self, node: fx.Node) -> str:
+        """What to add to the reason where a node reads an input and that keeps channels whole."""
+        return ""
+
+    def times(self, node: fx.Node) -> int:
+        """How often a node runs in one forward pass on the example."""
+        return 1
+
 
 def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
     """Trace a model.
@@ -54,7 +74,8 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
     tracer = Tracer(bind_inputs(model, example_inputs))
     states = (random.getstate(), torch.get_rng_state())
     try:
-        graph = tracer.trace(model)
+        with attributes_restored(model):
+            graph = tracer.trace(model)
     except TraceError:
         raise
     except Exception as error:  # the user's own forward may raise anything
