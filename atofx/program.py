@@ -28,7 +28,7 @@ from atofx.passes.gate import Gated, insert_gates
 from atofx.passes.group import form_groups
 from atofx.passes.inputs import ExampleInputs
 from atofx.passes.lineage import trace_lineage
-from atofx.passes.outer import count, rebuild
+from atofx.passes.outer import rebuild
 from atofx.passes.regions import trace_regions
 from atofx.passes.restrict import Restriction, restrict, restriction
 from atofx.passes.trace import Traced
@@ -116,8 +116,8 @@ def analysed(traced: Traced, chosen: Restriction, *, strict: bool = False) -> Pr
 class Program:
     """A traced model with its groups, costs and transformations. Made by :func:`trace`; never edited.
 
-    FLOPs everywhere are multiply-adds counted once, for the example input. Of a model that is traced in regions they are
-    those of the regions, every call counted; what runs outside of them is not counted.
+    FLOPs everywhere are multiply-adds counted once, for the example input. Of a model that is traced in regions they
+    are those of the regions, every call counted; what runs outside of them is not counted.
     """
 
     traced: Traced = field(repr=False)

@@ -21,8 +21,7 @@ ADVICE = (
     ("reaches the model's output", "nothing: outputs keep their shape; prune the layers before it instead"),
     (
         "the traced region",
-        "nothing inside a region: what enters and leaves it keeps its shape; rewrite the code outside so that it can be "
-        "traced, or move these layers and those that read them into one submodule",
+        "nothing inside the region; rewrite the code outside so that it can be traced, or move what reads this into it",
     ),
     (
         "outside the traced regions",
@@ -57,7 +56,15 @@ def explain(analysis: Analysis, traced: Traced, name: str) -> str:
         return "\n".join([*lines, "  a scalar has no channel axis"])
     for dim in range(tensor.dim()):
         lines.extend(f"  dim {dim}: {text}" for text in _axis(analysis, canonical, dim, tensor.shape[dim]))
+    lines.extend(f"  its layer reads what {why}{_advice(why)}" for why in _entering(traced, name))
     return "\n".join(lines)
+
+
+def _entering(traced: Traced, name: str) -> list[str]:
+    """Why what the layer of a tensor reads keeps its shape, where that is given to a region."""
+    owner = name.rpartition(".")[0]
+    layers = [n for n in traced.module.graph.nodes if n.op == "call_module" and n.target == owner]
+    return list(dict.fromkeys(why for node in layers if (why := traced.entering(node))))
 
 
 def _axis(analysis: Analysis, name: str, dim: int, size: int) -> list[str]:

@@ -92,7 +92,7 @@ class _Run:
         """The pin with a reason that names the input it comes from, if there is more to say about that."""
         node = self._nodes.get(pin.node)
         more = self.traced.entering(node) if node is not None and node.op != "output" else ""
-        return replace(pin, reason=f"{pin.reason}; {more}") if more else pin
+        return replace(pin, reason=f"{pin.reason}; what it meets {more}") if more else pin
 
     def resolve(self, argument: Any) -> Any:
         return fx.node.map_arg(argument, lambda n: self.values[n])

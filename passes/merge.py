@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from atofx.errors import TraceError
 from atofx.ops import REGISTRY
 from atofx.ops.evaluate import to_meta
 from atofx.passes.base import is_persistent, leave_out_of_state_dict, stored
@@ -42,10 +43,9 @@ class TracedRegions(Traced):
 
     def results(self, output: fx.Node) -> tuple[tuple[Any, str], ...]:
         """What every call hands out, and why that must keep its shape; then the tensors of the outside."""
-        *of_calls, outside = output.args[0]  # type: ignore[misc, union-attr]
-        leaving = [(v, self.plan.leaving(c.region)) for v, c in zip(of_calls, self.plan.calls, strict=True)]
-        kept = [(v, self.plan.outside[str(v.target)]) for v in outside]  # type: ignore[union-attr]
-        return (*leaving, *kept)
+        parts: Any = output.args[0]
+        leaving = [(v, self.plan.leaving(c.region)) for v, c in zip(parts[:-1], self.plan.calls, strict=True)]
+        return (*leaving, *zip(parts[-1], self.plan.outside.values(), strict=True))
 
     def entering(self, node: fx.Node) -> str:
         """Where the input that a node reads comes from."""
@@ -116,10 +116,16 @@ def merge(model: nn.Module, inputs: ExampleInputs, plan: Plan, parts: Sequence[T
         inputs: its example inputs.
         plan: the regions.
         parts: what :func:`trace_region` made of each call.
+
+    Raises:
+        TraceError: the plan is another model's.
     """
     graph = fx.Graph()
     tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
     tensors.update(model.named_buffers(remove_duplicate=False))
+    wanted, used = set(plan.outside), {id(t) for part in parts for t in _tensors(part.module)}
+    if not {n for n, t in tensors.items() if id(t) not in used} <= wanted <= set(tensors):
+        raise TraceError(f"{type(model).__name__} has other parameters than the model these regions were found in")
     attributes: dict[str, Any] = {"training": model.training}
     constants = set()
     results = []
@@ -147,19 +153,21 @@ def merge(model: nn.Module, inputs: ExampleInputs, plan: Plan, parts: Sequence[T
     module.training = model.training
     transient = {n for n, _ in model.named_buffers() if n in attributes and not is_persistent(model, n)}
     leave_out_of_state_dict(module, constants | transient)
-    used = {id(t) for t in [*module.parameters(), *module.buffers()]}
     reachable = set(dict(module.named_parameters(remove_duplicate=False)))
     reachable.update(dict(module.named_buffers(remove_duplicate=False)))
     ordered = dict(sorted(tensors.items(), key=lambda item: item[0] not in reachable))
-    assert all(id(t) in used for t in tensors.values()), "a plan names every tensor that no region uses"
     return TracedRegions(module, ordered, inputs, (), model, plan)
 
 
 def unused_by(model: nn.Module, parts: Sequence[Traced]) -> frozenset[str]:
     """The parameters and buffers of the model that none of these graphs uses."""
-    used = {id(t) for part in parts for t in [*part.module.parameters(), *part.module.buffers()]}
+    used = {id(t) for part in parts for t in _tensors(part.module)}
     tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     return frozenset(name for name, tensor in tensors if id(tensor) not in used)
+
+
+def _tensors(module: nn.Module) -> list[torch.Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 def original_name(call: int, placeholder: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from atofx.passes.inputs import ExampleInputs
 
@@ -18,7 +19,7 @@ class Call:
     Attributes:
         region: qualified name of the submodule.
         inputs: its inputs at the example: a tuple of positional or a dict of keyword inputs.
-        times: how often the example leads to such a call.
+        times: how often the example leads to such a call; 0 where it has no rows (there are some in ``inputs``).
     """
 
     region: str
@@ -55,8 +56,8 @@ class Plan:
         return f"leaves the traced region {region!r}, whose outside could not be traced: {self.short_reason}"
 
     def entering(self, region: str) -> str:
-        """What to add to the reason where something meets an input of a region."""
-        return f"it enters the traced region {region!r}, whose outside could not be traced: {self.short_reason}"
+        """Why what a region is given keeps its shape."""
+        return f"enters the traced region {region!r}, whose outside could not be traced: {self.short_reason}"
 
 
 def form(value: Any, *, sizes: bool) -> Any:
@@ -83,3 +84,17 @@ def is_plain(value: Any) -> bool:
         return all(isinstance(key, (str, int)) and is_plain(v) for key, v in value.items())
     literals = (bool, int, float, complex, str, torch.dtype, torch.device)
     return value is None or isinstance(value, (torch.Tensor, *literals))
+
+
+def has_rows(value: Any) -> bool:
+    """Whether no tensor in a nested value is empty."""
+    return all(leaf.numel() > 0 for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor))
+
+
+def with_rows(value: Any) -> Any:
+    """A nested value in which every dimension of length 0 has length 2; ones take the place of what is not there."""
+
+    def filled(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor if tensor.numel() else tensor.new_ones([size or 2 for size in tensor.shape])
+
+    return pytree.tree_map_only(torch.Tensor, filled, value)

@@ -115,7 +115,7 @@ class _Uses(TorchDispatchMode):
     """Notes the parameters and buffers that operations outside the watched calls read."""
 
     def __init__(self, model: nn.Module, watcher: _Watcher) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: set[str] = set()
         self._watcher = watcher
         self._owners: dict[int, list[str]] = {}

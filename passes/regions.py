@@ -21,7 +21,7 @@ from atofx.passes.merge import (
     trace_region,
     unused_by,
 )
-from atofx.passes.plan import Call, Plan, form, is_plain
+from atofx.passes.plan import Call, Plan, form, has_rows, is_plain, with_rows
 from atofx.passes.record import Run, Watched, call, copied, random_state_kept, watch
 from atofx.passes.trace import Traced
 from atofx.passes.verify import TOLERANCE, double_copy, in_float64, largest_error
@@ -49,9 +49,12 @@ def trace_regions(model: nn.Module, inputs: ExampleInputs, error: TraceError) ->
         raise TraceError(f"{error} (It does not run on the example inputs either: {failure.__cause__})") from error
     if all(is_layer(model.get_submodule(path)) for path in regions):
         raise TraceError(f"{error} (No submodule with more than one layer can be traced on its own either.)") from error
-    calls = [c for path in regions for c in _distinct(model, path, run)]
-    parts = [regions[c.region][form(c.inputs, sizes=True)] for c in calls]
-    outside = {name: NOT_REACHED for name in unused_by(model, parts)}
+    calls, parts = [], []
+    for path, known in regions.items():
+        for key, one in _distinct(model, path, run).items():
+            calls.append(one)
+            parts.append(known[key])
+    outside = dict.fromkeys(unused_by(model, parts), NOT_REACHED)
     outside.update((name, USED_OUTSIDE) for name in run.outside)
     order = [*dict(model.named_parameters(remove_duplicate=False)), *dict(model.named_buffers(remove_duplicate=False))]
     plan = Plan(str(error), tuple(calls), {name: outside[name] for name in order if name in outside})
@@ -64,6 +67,11 @@ def retrace(model: nn.Module, inputs: ExampleInputs, plan: Plan) -> TracedRegion
     Raises:
         TraceError: the plan does not fit the model.
     """
+    missing = set(plan.regions) - {name for name, _ in model.named_modules(remove_duplicate=False)}
+    if missing:
+        raise TraceError(
+            f"{type(model).__name__} has no submodule {sorted(missing)[0]!r}: the regions are another model's"
+        )
     return merge(model, inputs, plan, [trace_region(model, c.region, c.inputs) for c in plan.calls])
 
 
@@ -130,8 +138,14 @@ class _Search:
                 continue
             try:
                 parts[key] = trace_region(self.model, path, _zeros(inputs, device))
+                if has_rows(inputs):
+                    continue
+                filled = trace_region(self.model, path, _zeros(with_rows(inputs), device))
             except TraceError:
                 return None
+            if not _same_graph(parts[key], filled):
+                return None
+            parts[key] = filled
         first, *others = parts.values()
         return parts if all(_same_graph(first, other) for other in others) else None
 
@@ -151,8 +165,11 @@ class _Search:
         return True
 
 
-def _distinct(model: nn.Module, path: str, run: Run) -> list[Call]:
-    """The different calls of a region, with the inputs of the first of each kind."""
+def _distinct(model: nn.Module, path: str, run: Run) -> dict[Any, Call]:
+    """The different calls of a region, with the inputs of the first of each kind.
+
+    A call on no rows costs nothing; some rows stand for it, so that there are channels to follow.
+    """
     found: dict[Any, tuple[ExampleInputs, int]] = {}
     for one in run.calls:
         if one.path == path:
@@ -160,7 +177,7 @@ def _distinct(model: nn.Module, path: str, run: Run) -> list[Call]:
             assert inputs is not None
             first, times = found.setdefault(form(inputs, sizes=True), (inputs, 0))
             found[form(inputs, sizes=True)] = (first, times + 1)
-    return [Call(path, inputs, times) for inputs, times in found.values()]
+    return {key: Call(path, *(c if has_rows(c[0]) else (with_rows(c[0]), 0))) for key, c in found.items()}
 
 
 def _same_graph(a: Traced, b: Traced) -> bool:
@@ -177,7 +194,7 @@ def _zeros(value: Any, device: torch.device) -> Any:
     return pytree.tree_map_only(torch.Tensor, lambda t: torch.zeros_like(t, device=device), value)
 
 
-# ------------------------------------------------------------------------------------------------------------- comparing
+# ------------------------------------------------------------------------------------------------------ comparing
 
 
 def _computes_the_same(graph: fx.GraphModule, module: nn.Module, inputs: ExampleInputs, expected: Any) -> bool:

@@ -65,9 +65,11 @@ def verify(
     """Compare compact and gated with zeroed, and the costs with those predicted.
 
     Args:
-        traced, analysis: the analysed model.
+        traced: the traced model.
+        analysis: its lineage and groups.
         vectors: bool per prunable group.
-        flops, params: what the cost model says (multiply-adds counted once).
+        flops: what the cost model says, multiply-adds counted once.
+        params: what the cost model says.
     """
     small = compact(analysis, vectors)
     gated = insert_gates(analysis, double_copy(analysis.module))
