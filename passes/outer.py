@@ -45,7 +45,7 @@ def count(traced: Traced, module: fx.GraphModule) -> int:
         return count_flops(module, traced.arguments())
     total = 0
     for index, call in enumerate(traced.plan.calls):
-        part = fx.GraphModule(module, _part(module, index))
+        part = fx.GraphModule(module, part_of(module, index))
         total += call.times * count_flops(part, tuple(region_inputs(traced.model, call).values()))
     return total
 
@@ -72,7 +72,7 @@ def _find(root: nn.Module, name: str) -> Any:
         return None
 
 
-def _part(module: fx.GraphModule, index: int) -> fx.Graph:
+def part_of(module: fx.GraphModule, index: int) -> fx.Graph:
     """The nodes of one call as a graph of its own. Calls share no nodes, and a pass keeps them apart."""
     output = next(n for n in module.graph.nodes if n.op == "output")
     mine: set[fx.Node] = set()
@@ -94,7 +94,7 @@ def _part(module: fx.GraphModule, index: int) -> fx.Graph:
 def _replace_forward(region: nn.Module, traced: TracedRegions, module: fx.GraphModule, index: int) -> None:
     """Give a region the graph of one call as its ``forward``; everything else of its class stays."""
     call = traced.plan.calls[index]
-    graph = _part(module, index)
+    graph = part_of(module, index)
     for node in graph.nodes:
         if node.op == "placeholder":
             node.target = original_name(index, str(node.target))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.utils import _pytree as pytree
 
 from atofx.errors import TraceError
 from atofx.ops.evaluate import to_meta
+from atofx.passes.alike import compact_alike, computes_the_same, same_graph
 from atofx.passes.inputs import ExampleInputs
 from atofx.passes.merge import (
     TracedRegions,
@@ -22,9 +22,8 @@ from atofx.passes.merge import (
     unused_by,
 )
 from atofx.passes.plan import Call, Plan, form, has_rows, is_plain, with_rows
-from atofx.passes.record import Run, Watched, call, copied, random_state_kept, watch
+from atofx.passes.record import Run, Watched, copied, watch
 from atofx.passes.trace import Traced
-from atofx.passes.verify import TOLERANCE, double_copy, in_float64, largest_error
 
 USED_OUTSIDE = "is used outside the traced regions, by code that could not be traced"
 NOT_REACHED = "is used by no traced region: on the example its module is not called, or only by code outside of them"
@@ -143,11 +142,12 @@ class _Search:
                 filled = trace_region(self.model, path, _zeros(with_rows(inputs), device))
             except TraceError:
                 return None
-            if not _same_graph(parts[key], filled):
+            if not same_graph(parts[key], filled):
                 return None
             parts[key] = filled
         first, *others = parts.values()
-        return parts if all(_same_graph(first, other) for other in others) else None
+        alike = all(same_graph(first, other) for other in others)
+        return parts if alike and compact_alike(self.model, path, list(parts.values())) else None
 
     def _agrees(self, path: str, parts: _Parts, run: Run) -> bool:
         """Whether the graph computes what the submodule computes, in eval mode and in train mode."""
@@ -160,7 +160,7 @@ class _Search:
             if inputs is None or (key := form(inputs, sizes=True)) in done:
                 continue
             done.add(key)
-            if key not in parts or not _computes_the_same(parts[key].module, module, inputs, one.result):
+            if key not in parts or not computes_the_same(parts[key].module, module, inputs, one.result):
                 return False
         return True
 
@@ -180,58 +180,5 @@ def _distinct(model: nn.Module, path: str, run: Run) -> dict[Any, Call]:
     return {key: Call(path, *(c if has_rows(c[0]) else (with_rows(c[0]), 0))) for key, c in found.items()}
 
 
-def _same_graph(a: Traced, b: Traced) -> bool:
-    if a.module.code != b.module.code:
-        return False
-    own, other = dict(a.module.named_buffers()), dict(b.module.named_buffers())
-    return own.keys() == other.keys() and all(t is other[n] or torch.equal(t, other[n]) for n, t in own.items())
-
-
-# ------------------------------------------------------------------------------------------------------ shapes of a run
-
-
 def _zeros(value: Any, device: torch.device) -> Any:
     return pytree.tree_map_only(torch.Tensor, lambda t: torch.zeros_like(t, device=device), value)
-
-
-# ------------------------------------------------------------------------------------------------------ comparing
-
-
-def _computes_the_same(graph: fx.GraphModule, module: nn.Module, inputs: ExampleInputs, expected: Any) -> bool:
-    """Whether a graph does what the module does: to the bit in eval mode, or else in float64; in train mode too."""
-    with torch.no_grad(), random_state_kept():
-        try:
-            exact = _error(call(copy.deepcopy(graph).eval(), copied(inputs)), expected) == 0.0
-            return (exact or _same_in_eval(graph, module, inputs)) and _same_in_train(graph, module, inputs)
-        except Exception:  # noqa: BLE001 - the user's own code on inputs it was not traced with
-            return False
-
-
-def _same_in_eval(graph: fx.GraphModule, module: nn.Module, inputs: ExampleInputs) -> bool:
-    """Equal in float64: an opened module rounds in another order than torch's own kernel."""
-    expected = call(copy.deepcopy(module).cpu().double().eval(), in_float64(inputs))
-    return _error(call(double_copy(graph), in_float64(inputs)), expected) <= TOLERANCE
-
-
-def _same_in_train(graph: fx.GraphModule, module: nn.Module, inputs: ExampleInputs) -> bool:
-    """Equal in float64; where results are random, of the same form."""
-
-    def outcome(what: nn.Module, seed: int) -> Any:
-        torch.manual_seed(seed)
-        return call(what.train(), in_float64(inputs))
-
-    try:
-        expected, again = (outcome(copy.deepcopy(module).cpu().double(), seed) for seed in (0, 1))
-    except Exception:  # noqa: BLE001 - it need not run in train mode on such inputs
-        return True
-    actual = outcome(double_copy(graph), 0)
-    if form(actual, sizes=True) != form(expected, sizes=True):
-        return False
-    return _error(again, expected) > 0 or _error(actual, expected) <= TOLERANCE
-
-
-def _error(a: Any, b: Any) -> float:
-    try:
-        return largest_error(a, b)
-    except ValueError:
-        return float("inf")

@@ -309,6 +309,37 @@ def test_longer_lists_are_refused() -> None:
         small.pyramid([image()] * 3)
 
 
+class FixedBySize(nn.Module):
+    """A block whose compact graph would hold a number that depends on the image: it is no region for two sizes."""
+
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = block(3, 8), block(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.relu(self.first(x)).flatten(1)
+            y = y / y.new_ones(y.shape[1]).sum()
+            return self.last(y.reshape(x.shape[0], 8, x.shape[2], x.shape[3]))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = self.Part()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, z = self.part(x).flatten(1), self.part(x[..., ::2, ::2]).flatten(1)
+        return torch.cat([y, z], 1) if float(z.sum()) != 0 else z
+
+
+def test_one_graph_serves_every_size_or_there_is_none() -> None:
+    subject = trace(FixedBySize().double(), image())
+    assert isinstance(subject.program.traced, TracedRegions)
+    assert subject.program.traced.plan.regions == ("part.first", "part.last")
+    mask = subject.program.random_mask()
+    agree(subject, mask)
+    agree(subject, mask, F.pad(image(), (2, 2, 2, 2)))
+
+
 class NoRows(nn.Module):
     """A head gets the rows that pass a threshold: none on the example."""
 
