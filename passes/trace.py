@@ -19,7 +19,7 @@ from atofx.errors import TraceError
 from atofx.passes.base import is_persistent, leave_out_of_state_dict, stored
 from atofx.passes.inputs import ExampleInputs, bind_inputs
 from atofx.passes.place import format_stack
-from atofx.passes.preserve import attributes_restored
+from atofx.passes.restore import attributes_restored
 from atofx.passes.tracer import Tracer
 
 
@@ -63,7 +63,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
     """Trace a model.
 
     Args:
-        model: any module; it is left as it was (parameters, buffers, mode, hooks, RNG state).
+        model: any module; it is left as it was (parameters, buffers, attributes, mode, hooks, RNG state).
         example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs.
 
     Raises:
