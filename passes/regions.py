@@ -42,10 +42,13 @@ def trace_regions(model: nn.Module, inputs: ExampleInputs, error: TraceError) ->
     Raises:
         TraceError: nothing but single layers can be traced, or the model does not run on the example.
     """
+    if not isinstance(model, nn.Module):
+        raise error
     try:
         regions, run = _Search(model, inputs).regions()
     except _NotRunError as failure:
-        raise TraceError(f"{error} (It does not run on the example inputs either: {failure.__cause__})") from error
+        why = failure.__cause__
+        raise TraceError(f"{error} (Running it on the example fails too: {type(why).__name__}: {why})") from error
     if all(is_layer(model.get_submodule(path)) for path in regions):
         raise TraceError(f"{error} (No submodule with more than one layer can be traced on its own either.)") from error
     calls, parts = [], []
