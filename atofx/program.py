@@ -11,11 +11,11 @@ import networkx as nx
 import torch
 from torch import Tensor, fx, nn
 
-from atofx.cost import CostModel, build_cost_model, count_flops
+from atofx.cost import CostModel, build_cost_model
 from atofx.cost.count import flops_by_node
-from atofx.errors import MaskError
+from atofx.errors import MaskError, TraceError
 from atofx.ir.analysis import Analysis
-from atofx.ir.granularity import GranularityOption
+from atofx.ir.granularity import Granularity, GranularityOption, HeadsOrDims
 from atofx.ir.granularity import granularity as read_granularity
 from atofx.ir.groups import Group
 from atofx.ir.limits import NO_LIMITS, Limits
@@ -26,14 +26,16 @@ from atofx.ir.sampling import random_mask
 from atofx.passes.base import attribute
 from atofx.passes.compact import compact, make_resizer
 from atofx.passes.describe import dependency_graph, explain, summarize
-from atofx.passes.gate import GatedModule, insert_gates
+from atofx.passes.gate import Gated, insert_gates
 from atofx.passes.group import form_groups
 from atofx.passes.inputs import ExampleInputs
 from atofx.passes.lineage import trace_lineage
+from atofx.passes.outer import rebuild
+from atofx.passes.regions import trace_regions
 from atofx.passes.restrict import restrict, restriction
 from atofx.passes.trace import Frontend, Traced
 from atofx.passes.trace import trace as trace_module
-from atofx.passes.verify import VerifyReport, double_copy, in_float64, largest_error
+from atofx.passes.verify import VerifyReport, verify
 from atofx.passes.zeroed import zeroed
 
 SoftMask = Mapping[str, Tensor]
@@ -74,6 +76,10 @@ def trace(
 ) -> Program:
     """Trace a model and find its groups of coupled channels.
 
+    Where the model cannot be traced whole (control flow on values), it is run once on the example in eval mode, and its
+    largest submodules that can be traced become regions: what enters and leaves them stays as it is, and
+    :meth:`Program.compact` gives the same model with smaller regions in it.
+
     Args:
         model: any module; it is left as it was and shares its parameters with the result.
         example_inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs; batch size and image size
@@ -89,18 +95,34 @@ def trace(
     Raises:
         ConfigError: a pattern of ``freeze``, ``only`` or ``granularity`` covers nothing; the message offers the nearest
             names. Or an unknown front end.
-        TraceError: the model has control flow on values, or does not run on the example.
+        TraceError: the model does not run on the example, or has control flow on values and no submodule that can be
+            traced.
         UnsupportedOpError: ``strict`` and an operation has no record.
     """
-    traced = trace_module(model, example_inputs, frontend)
     attention = read_granularity(granularity, [name for name, _ in model.named_modules()])
-    lineage = trace_lineage(traced, attention, strict=strict)
     chosen = restriction(freeze, only)
-    grouping = restrict(form_groups(lineage), lineage.tensor_names, chosen)
-    analysis = Analysis(traced.module, lineage, grouping.groups, grouping.group_of, grouping.unit_of)
-    return Program(
-        traced, analysis, TraceOptions(chosen.freeze, chosen.only, attention.choices, traced.capture.frontend)
+    try:
+        traced = trace_module(model, example_inputs, frontend)
+    except TraceError as error:
+        if frontend != "auto":
+            raise
+        traced = trace_regions(model, example_inputs, error)
+    return analysed(
+        traced, TraceOptions(chosen.freeze, chosen.only, attention.choices, traced.capture.frontend), strict=strict
     )
+
+
+def analysed(traced: Traced, options: TraceOptions, *, strict: bool = False) -> Program:
+    """The program of a traced model.
+
+    Raises:
+        ConfigError: a pattern of the options covers nothing.
+        UnsupportedOpError: ``strict`` and an operation has no record.
+    """
+    lineage = trace_lineage(traced, Granularity(options.granularity), strict=strict)
+    grouping = restrict(form_groups(lineage), lineage.tensor_names, restriction(options.freeze, options.only))
+    analysis = Analysis(traced.module, lineage, grouping.groups, grouping.group_of, grouping.unit_of)
+    return Program(traced, analysis, options)
 
 
 @dataclass(frozen=True)
@@ -116,7 +138,7 @@ class TraceOptions:
 
     freeze: tuple[str, ...] = ()
     only: tuple[str, ...] | None = None
-    granularity: tuple[tuple[str, str], ...] = ()
+    granularity: tuple[tuple[str, HeadsOrDims], ...] = ()
     frontend: str = "symbolic"
 
 
@@ -124,7 +146,8 @@ class TraceOptions:
 class Program:
     """A traced model with its groups, costs and transformations. Made by :func:`trace`; never edited.
 
-    FLOPs everywhere are multiply-adds counted once, for the example input.
+    FLOPs everywhere are multiply-adds counted once, for the example input. Of a model that is traced in regions they
+    are those of the regions, every call counted; what runs outside of them is not counted.
     """
 
     traced: Traced = field(repr=False)
@@ -133,10 +156,13 @@ class Program:
 
     # ---------------------------------------------------------------- looking
 
-    @property
-    def module(self) -> fx.GraphModule:
-        """The traced module; it shares modules and parameters with the user's model."""
-        return self.analysis.module
+    @cached_property
+    def module(self) -> nn.Module:
+        """The traced module, a GraphModule; it shares modules and parameters with the user's model.
+
+        Of a model that is traced in regions: the same model, with the graphs of its regions in it.
+        """
+        return rebuild(self.traced, self.analysis.module)
 
     @property
     def example_inputs(self) -> ExampleInputs:
@@ -269,7 +295,9 @@ class Program:
     @cached_property
     def cost_model(self) -> CostModel:
         """FLOPs and parameters as functions of the mask; counted by fvcore on first use."""
-        return build_cost_model(self.analysis, flops_by_node(self.module, self._positional_inputs()))
+        once = flops_by_node(self.analysis.module, self.traced.arguments())
+        nodes = self.analysis.module.graph.nodes
+        return build_cost_model(self.analysis, {n.name: once[n.name] * self.traced.times(n) for n in nodes})
 
     def flops(self, mask: SoftMask | None = None) -> Any:
         """Multiply-adds (counted once) of one forward pass on the example input.
@@ -305,39 +333,43 @@ class Program:
     def layer_costs(self) -> tuple[LayerCost, ...]:
         """Dense FLOPs of every node that has any."""
         counts = self.cost_model.node_flops
+        module = self.analysis.module
         return tuple(
-            LayerCost(n.name, str(n.target) if n.op == "call_module" else n.name, _op(self.module, n), counts[n.name])
-            for n in self.module.graph.nodes
+            LayerCost(n.name, str(n.target) if n.op == "call_module" else n.name, _op(module, n), counts[n.name])
+            for n in module.graph.nodes
             if counts.get(n.name)
         )
 
     # ---------------------------------------------------------------- transformations
 
-    def zeroed(self, mask: SoftMask) -> fx.GraphModule:
+    def zeroed(self, mask: SoftMask) -> nn.Module:
         """A dense copy with the producers of dropped units at zero.
 
         Raises:
             MaskError: the mask does not fit.
         """
-        return zeroed(self.analysis, self.check_mask(mask))
+        return rebuild(self.traced, zeroed(self.analysis, self.check_mask(mask)))
 
-    def gated(self, mask: SoftMask | None = None) -> GatedModule:
+    def gated(self, mask: SoftMask | None = None) -> Gated:
         """The dense module with gate nodes, open unless ``mask`` is given; it shares parameters with :attr:`module`.
 
         Raises:
             MaskError: the mask does not fit.
         """
-        module = insert_gates(self.analysis)
+        module = rebuild(self.traced, insert_gates(self.analysis))
+        assert isinstance(module, Gated)
         module.set_mask(mask)
         return module
 
-    def compact(self, mask: SoftMask) -> fx.GraphModule:
-        """The module without the dropped units: own parameters, plain modules, the same qualified names.
+    def compact(self, mask: SoftMask) -> nn.Module:
+        """The module without the dropped units, a GraphModule: own parameters, plain modules, the same qualified names.
+
+        Of a model that is traced in regions: the same model, with smaller regions in it.
 
         Raises:
             MaskError: the mask does not fit.
         """
-        return compact(self.analysis, self.check_mask(mask))
+        return rebuild(self.traced, compact(self.analysis, self.check_mask(mask)))
 
     def state_dict_map(self, mask: SoftMask) -> dict[str, KeptTensor]:
         """For every parameter and buffer of the user's model: its key in the compact model and the kept indices.
@@ -358,47 +390,17 @@ class Program:
     def verify(self, mask: SoftMask) -> VerifyReport:
         """Check the promise on one mask, in float64 and eval mode: equality, FLOPs and parameters.
 
+        Of a model that is traced in regions, the regions are compared on what they get on the example, and the whole
+        models on the example itself.
+
         Raises:
             MaskError: the mask does not fit.
         """
         vectors = self.check_mask(mask)
-        small = compact(self.analysis, vectors)
-        inputs = tuple(in_float64(v) for v in self._positional_inputs())
-        with torch.no_grad():
-            expected = double_copy(zeroed(self.analysis, vectors))(*_fresh(inputs))
-            errors = [largest_error(double_copy(small)(*_fresh(inputs)), expected)]
-            gated = insert_gates(self.analysis)
-            gated.set_mask(vectors)
-            errors.append(largest_error(double_copy(gated)(*_fresh(inputs)), expected))
-        return VerifyReport(
-            error=max(errors),
-            flops_predicted=self.flops(vectors),
-            flops_counted=count_flops(small, self._positional_inputs()),
-            params_predicted=self.params(vectors),
-            params_counted=sum(p.numel() for p in small.parameters()),
-        )
-
-    def _positional_inputs(self) -> tuple[Any, ...]:
-        """The example inputs in the order of the graph's placeholders."""
-        inputs = self.example_inputs
-        if isinstance(inputs, Mapping):
-            names = [n.target for n in self.module.graph.nodes if n.op == "placeholder"]
-            return tuple(inputs[str(name)] for name in names)
-        return inputs if isinstance(inputs, tuple) else (inputs,)
+        return verify(self.traced, self.analysis, vectors, self.flops(vectors), self.params(vectors))
 
 
 def _op(module: fx.GraphModule, node: fx.Node) -> str:
     if node.op == "call_module":
         return type(attribute(module, str(node.target))).__name__
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-
-
-def _fresh(value: Any) -> Any:
-    """Clones, so that in-place operations of one model do not reach the next."""
-    if isinstance(value, Tensor):
-        return value.clone()
-    if isinstance(value, (tuple, list)):
-        return type(value)(_fresh(v) for v in value)
-    if isinstance(value, dict):
-        return {k: _fresh(v) for k, v in value.items()}
-    return value

@@ -12,11 +12,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import fx, nn
+from torch import nn
 
-from atofx.errors import FileError
+from atofx.errors import FileError, TraceError
 from atofx.ir.mask import Mask
-from atofx.program import Program, SoftMask, trace
+from atofx.passes.merge import TracedRegions
+from atofx.passes.plan import Call, Plan
+from atofx.passes.regions import retrace
+from atofx.program import Program, SoftMask, TraceOptions, analysed, trace
 
 _FORMAT = "atofx-compact/1"
 
@@ -38,14 +41,16 @@ def save(program: Program, mask: SoftMask, path: str | os.PathLike[str]) -> None
         "options": json.dumps(asdict(program.options)),
         "training": json.dumps(module.training),
     }
+    if isinstance(program.traced, TracedRegions):
+        metadata["plan"] = json.dumps(_plan_form(program.traced.plan))
     tensors = {name: t.detach().cpu().contiguous() for name, t in _unique(module).items()}
     partial = target.with_name(target.name + ".partial")
     save_file(tensors, partial, metadata)
     os.replace(partial, target)
 
 
-def load(path: str | os.PathLike[str], model_factory: Callable[[], nn.Module]) -> fx.GraphModule:
-    """Read a compact model.
+def load(path: str | os.PathLike[str], model_factory: Callable[[], nn.Module]) -> nn.Module:
+    """Read a compact model, of the kind that :meth:`Program.compact` gave.
 
     Args:
         path: a file that :func:`save` wrote.
@@ -66,7 +71,7 @@ def load(path: str | os.PathLike[str], model_factory: Callable[[], nn.Module]) -
     mask = Mask.from_json(metadata["mask"])
     inputs = _rebuild(json.loads(metadata["inputs"]))
     model = model_factory().train(json.loads(metadata["training"]))
-    program = trace(model, inputs, **json.loads(metadata["options"]))
+    program = _program(model, inputs, metadata, name)
     expected = {g.name: g.size for g in program.prunable}
     given = {group: vector.numel() for group, vector in mask.items()}
     if expected != given:
@@ -82,6 +87,28 @@ def load(path: str | os.PathLike[str], model_factory: Callable[[], nn.Module]) -
         for key, tensor in own.items():
             tensor.data = tensors[key]
     return module
+
+
+def _program(model: nn.Module, inputs: Any, metadata: Mapping[str, str], name: str) -> Program:
+    options = json.loads(metadata["options"])
+    if "plan" not in metadata:
+        return trace(model, inputs, **options)
+    try:
+        traced = retrace(model, inputs, _rebuilt_plan(json.loads(metadata["plan"])))
+        return analysed(traced, TraceOptions(**options))
+    except TraceError as error:
+        raise FileError(f"{name!r} holds regions of another model than model_factory makes: {error}") from error
+
+
+def _plan_form(plan: Plan) -> Any:
+    """The regions as JSON types: which they are must not depend on the weights that ``model_factory`` makes."""
+    calls = [{"region": c.region, "inputs": _describe(c.inputs), "times": c.times} for c in plan.calls]
+    return {"reason": plan.reason, "calls": calls, "outside": dict(plan.outside)}
+
+
+def _rebuilt_plan(data: Any) -> Plan:
+    calls = tuple(Call(c["region"], _rebuild(c["inputs"]), c["times"]) for c in data["calls"])
+    return Plan(data["reason"], calls, data["outside"])
 
 
 def _unique(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -12,12 +12,22 @@ from atofx.ir.analysis import Analysis
 from atofx.ir.groups import Group
 from atofx.ops.context import tensors_in
 from atofx.passes.lineage import describe
+from atofx.passes.merge import TracedRegions
 from atofx.passes.restrict import FROZEN, OUTSIDE
 from atofx.passes.trace import Traced
 
 #: What a user can do about a reason, by a phrase that occurs in it.
 ADVICE = (
     ("reaches the model's output", "nothing: outputs keep their shape; prune the layers before it instead"),
+    (
+        "the traced region",
+        "nothing inside the region; rewrite the code outside so that it can be traced, or move what reads this into it",
+    ),
+    (
+        "outside the traced regions",
+        "call the submodule that owns it as a whole, or rewrite the code that uses it so that it can be traced",
+    ),
+    ("no traced region", "use example inputs on which its module is called, if it should be pruned"),
     ("no record describes", "describe the operation with atofx.register_op (CONTRIBUTING.md, 'Add an op')"),
     ("not zero where", "put an activation with f(0) = 0 (ReLU, SiLU, GELU) or a norm with weight and bias before it"),
     ("normalisation over channels", "use a norm that acts per channel, or leave this stream whole"),
@@ -46,7 +56,15 @@ def explain(analysis: Analysis, traced: Traced, name: str) -> str:
         return "\n".join([*lines, "  a scalar has no channel axis"])
     for dim in range(tensor.dim()):
         lines.extend(f"  dim {dim}: {text}" for text in _axis(analysis, canonical, dim, tensor.shape[dim]))
+    lines.extend(f"  its layer reads what {why}{_advice(why)}" for why in _entering(traced, name))
     return "\n".join(lines)
+
+
+def _entering(traced: Traced, name: str) -> list[str]:
+    """Why what the layer of a tensor reads keeps its shape, where that is given to a region."""
+    owner = name.rpartition(".")[0]
+    layers = [n for n in traced.module.graph.nodes if n.op == "call_module" and n.target == owner]
+    return list(dict.fromkeys(why for node in layers if (why := traced.entering(node))))
 
 
 def _axis(analysis: Analysis, name: str, dim: int, size: int) -> list[str]:
@@ -96,6 +114,10 @@ def summarize(analysis: Analysis, traced: Traced, flops: int, params: int) -> st
         axes = ", ".join(f"{m.name}[{m.dim}]" for m in group.members[:3])
         more = ", …" if len(group.members) > 3 else ""
         lines.append(f"{group.name:40} {group.size:6} {len(group.members):5}  {axes}{more}")
+    if isinstance(traced, TracedRegions):
+        count = len(traced.plan.regions)
+        lines.insert(1, f"traced in {count} regions: {', '.join(traced.plan.regions)}; FLOPs are those of the regions")
+        lines.insert(2, f"because {traced.plan.reason}")
     pinned = [g for g in analysis.groups if not g.prunable]
     if pinned:
         lines.append("kept whole:")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from atofx.gates import ChannelGate, GateBank
 from atofx.ir.analysis import Analysis
@@ -15,7 +15,7 @@ from atofx.ir.lineage import GatePoint
 from atofx.passes.base import attribute
 
 
-class GatedModule(fx.GraphModule):
+class Gated(nn.Module):
     """A dense module with gates; shares its parameters with the module it was made from."""
 
     gates: GateBank
@@ -27,6 +27,10 @@ class GatedModule(fx.GraphModule):
             MaskError: an unknown group, or a vector of the wrong length.
         """
         self.gates.set(mask)
+
+
+class GatedModule(Gated, fx.GraphModule):
+    """A graph with gates."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GatedModule:
         result = super().__deepcopy__(memo)

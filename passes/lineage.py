@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ def trace_lineage(traced: Traced, granularity: Granularity = WHOLE_HEADS, *, str
 
 class _Run:
     def __init__(self, traced: Traced, granularity: Granularity, strict: bool) -> None:
+        self.traced = traced
         self.module = traced.module
         self.granularity = granularity
         self.strict = strict
@@ -45,6 +47,7 @@ class _Run:
         self.values: dict[fx.Node, Any] = {}
         self.sharing: dict[int, list[fx.Node]] = {}
         self.modules = dict(traced.module.named_modules(remove_duplicate=False))
+        self._nodes = {node.name: node for node in traced.module.graph.nodes}
 
     def finish(self) -> Lineage:
         ctx = self.ctx
@@ -54,7 +57,7 @@ class _Run:
             leaves=ctx.leaves,
             num_ids=ctx.num_ids,
             edges=ctx.edges,
-            pins=tuple(ctx.pins),
+            pins=tuple(self._at_the_border(pin) for pin in ctx.pins),
             produced=produced,
             consumed=consumed,
             gate_points=tuple(ctx.gate_points),
@@ -73,13 +76,28 @@ class _Run:
             self.values[node] = ctx.leaf(name) if isinstance(ctx.out, torch.Tensor) else ctx.out
         elif node.op == "output":
             ctx.op_name = "output"
-            ctx.pin_value(self.resolve(node.args), "reaches the model's output, whose shape must not change")
+            for result, reason in self.traced.results(node):
+                self._hand_out(self.resolve(result), reason)
             self.values[node] = None
         else:
             self._call(node)
         value = self.values[node]
         if isinstance(value, TensorValue):
             self.sharing.setdefault(_memory(value), []).append(node)
+
+    def _hand_out(self, result: Any, reason: str) -> None:
+        """Pin what leaves the graph; a parameter handed out as it is counts as used."""
+        self.ctx.pin_value(result, reason)
+        for value in tensors_in(result):
+            if value.moved_leaf:
+                for layer in value.layers:
+                    self.ctx.mark_consumed(layer.ids)
+
+    def _at_the_border(self, pin: Pin) -> Pin:
+        """The pin with a reason that names the input it comes from, if there is more to say about that."""
+        node = self._nodes.get(pin.node)
+        more = self.traced.entering(node) if node is not None and node.op != "output" else ""
+        return replace(pin, reason=f"{pin.reason}; what it meets {more}") if more else pin
 
     def resolve(self, argument: Any) -> Any:
         return fx.node.map_arg(argument, lambda n: self.values[n])

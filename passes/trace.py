@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -30,7 +31,7 @@ class Capture:
     """How a graph was captured.
 
     Attributes:
-        frontend: ``"symbolic"`` or ``"export"``.
+        frontend: ``"symbolic"``, ``"export"``, or ``"regions"`` of a model that neither takes whole.
         reason: why that one, in words.
     """
 
@@ -41,7 +42,7 @@ class Capture:
         return f"{_READABLE[self.frontend]} ({self.reason})"
 
 
-_READABLE = {"symbolic": "symbolic tracing", "export": "torch.export"}
+_READABLE = {"symbolic": "symbolic tracing", "export": "torch.export", "regions": "tracing its submodules"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,24 @@ class Traced:
     inputs: ExampleInputs
     unused: tuple[str, ...]
     capture: Capture
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Example inputs of :attr:`module` in the order of its placeholders."""
+        if isinstance(self.inputs, Mapping):
+            return tuple(self.inputs[str(n.target)] for n in self.module.graph.nodes if n.op == "placeholder")
+        return self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)
+
+    def results(self, output: fx.Node) -> tuple[tuple[Any, str], ...]:
+        """What the output node hands out, and why its shape must not change."""
+        return ((output.args, "reaches the model's output, whose shape must not change"),)
+
+    def entering(self, node: fx.Node) -> str:
+        """What to add to the reason where a node reads an input and that keeps channels whole."""
+        return ""
+
+    def times(self, node: fx.Node) -> int:
+        """How often a node runs in one forward pass on the example."""
+        return 1
 
 
 def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = "auto") -> Traced:

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
+
+from atofx.ir.analysis import Analysis
+from atofx.passes.compact import compact
+from atofx.passes.gate import insert_gates
+from atofx.passes.inputs import ExampleInputs
+from atofx.passes.merge import TracedRegions
+from atofx.passes.outer import count, rebuild
+from atofx.passes.record import call
+from atofx.passes.trace import Traced
+from atofx.passes.zeroed import zeroed
 
 #: Largest relative error in float64 that counts as equal.
 TOLERANCE = 1e-9
@@ -49,6 +59,46 @@ class VerifyReport:
         )
 
 
+def verify(
+    traced: Traced, analysis: Analysis, vectors: Mapping[str, torch.Tensor], flops: int, params: int
+) -> VerifyReport:
+    """Compare compact and gated with zeroed, and the costs with those predicted.
+
+    Args:
+        traced: the traced model.
+        analysis: its lineage and groups.
+        vectors: bool per prunable group.
+        flops: what the cost model says, multiply-adds counted once.
+        params: what the cost model says.
+    """
+    small = compact(analysis, vectors)
+    gated = insert_gates(analysis)
+    gated.set_mask(vectors)
+    others = (double_copy(small), double_copy(gated))
+    expected = double_copy(zeroed(analysis, vectors))
+    arguments = traced.arguments()
+    error = max(difference(other, expected, arguments) for other in others)
+    if isinstance(traced, TracedRegions):
+        whole, *rest = (rebuild(traced, module).eval() for module in (expected, *others))
+        error = max(error, *(difference(other, whole, traced.inputs) for other in rest))
+    return VerifyReport(
+        error=error,
+        flops_predicted=flops,
+        flops_counted=count(traced, small),
+        params_predicted=params,
+        params_counted=sum(p.numel() for p in rebuild(traced, small).parameters()),
+    )
+
+
+def difference(module: nn.Module, expected: nn.Module, inputs: ExampleInputs) -> float:
+    """Largest relative error between two float64 modules on the inputs, infinite where even the form differs."""
+    with torch.no_grad():
+        try:
+            return largest_error(call(module, in_float64(inputs)), call(expected, in_float64(inputs)))
+        except ValueError:
+            return float("inf")
+
+
 def largest_error(a: Any, b: Any) -> float:
     """Largest absolute difference over all tensors in two nested results, relative to the largest value of ``b``.
 
@@ -85,7 +135,9 @@ def in_float64(value: Any) -> Any:
     """A copy of nested inputs with every floating tensor in float64 on the CPU."""
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
-        return value.double() if value.dtype.is_floating_point else value.clone()
+        return value.to(torch.float64, copy=True) if value.dtype.is_floating_point else value.clone()
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(in_float64(v) for v in value))
     if isinstance(value, (tuple, list)):
         return type(value)(in_float64(v) for v in value)
     if isinstance(value, Mapping):

@@ -164,4 +164,5 @@ REGISTRY.add(
 )
 REGISTRY.add(OpRecord("unbind", unbind), functions=[torch.unbind], methods=["unbind"])
 # given a list, torch.meshgrid hands over to the function under it before a tracer sees it
-REGISTRY.add(OpRecord("meshgrid", meshgrid), functions=[torch.meshgrid, torch._C._VariableFunctions.meshgrid])
+_inner_meshgrid = torch._C._VariableFunctions.meshgrid  # type: ignore[attr-defined]
+REGISTRY.add(OpRecord("meshgrid", meshgrid), functions=[torch.meshgrid, _inner_meshgrid])

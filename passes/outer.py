@@ -1,0 +1,167 @@
+"""A transformed graph of all regions -> the user's model with the transformed regions in it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from atofx.cost import count_flops
+from atofx.errors import TraceError
+from atofx.passes.base import attribute
+from atofx.passes.gate import Gated, GatedModule
+from atofx.passes.merge import CALL, TracedRegions, is_layer, original_name, region_inputs
+from atofx.passes.plan import form
+from atofx.passes.trace import Traced
+
+
+def rebuild(traced: Traced, module: fx.GraphModule) -> nn.Module:
+    """What users get of a transformed graph: the graph itself, or their model with the transformed regions in it.
+
+    Args:
+        traced: the traced model.
+        module: made from ``traced.module`` by a pass. The result shares its tensors and modules.
+    """
+    if not isinstance(traced, TracedRegions):
+        return module
+    outer: nn.Module = copy.deepcopy(traced.model, _replacements(traced, module))
+    indices = {call.region: i for i, call in reversed(list(enumerate(traced.plan.calls)))}
+    for region, index in indices.items():
+        if not is_layer(traced.model.get_submodule(region)):
+            _replace_forward(outer.get_submodule(region), traced, module, index)
+    if isinstance(module, GatedModule):
+        outer.__class__ = _subclass(outer, (Gated,), {})
+        outer.gates = module.gates
+    return outer
+
+
+def count(traced: Traced, module: fx.GraphModule) -> int:
+    """Multiply-adds (counted once) of a transformed graph on the example, every call as often as it happens."""
+    if not isinstance(traced, TracedRegions):
+        return count_flops(module, traced.arguments())
+    total = 0
+    for index, call in enumerate(traced.plan.calls):
+        part = fx.GraphModule(module, part_of(module, index))
+        total += call.times * count_flops(part, tuple(region_inputs(traced.model, call).values()))
+    return total
+
+
+def _replacements(traced: TracedRegions, module: fx.GraphModule) -> dict[int, Any]:
+    """For every tensor and layer of the model its counterpart in the transformed graph, by identity."""
+    found: dict[int, Any] = {}
+    for name, tensor in traced.tensors.items():
+        counterpart = _find(module, name)
+        if counterpart is not None:
+            found.setdefault(id(tensor), counterpart)
+    for node in traced.module.graph.nodes:
+        if node.op == "call_module":
+            counterpart = _find(module, str(node.target))
+            if counterpart is not None:
+                found.setdefault(id(traced.module.get_submodule(str(node.target))), counterpart)
+    return found
+
+
+def _find(root: nn.Module, name: str) -> Any:
+    try:
+        return attribute(root, name)
+    except AttributeError:
+        return None
+
+
+def part_of(module: fx.GraphModule, index: int) -> fx.Graph:
+    """The nodes of one call as a graph of its own. Calls share no nodes, and a pass keeps them apart."""
+    output = next(n for n in module.graph.nodes if n.op == "output")
+    mine: set[fx.Node] = set()
+    seeds = [n for n in module.graph.nodes if n.meta.get(CALL) == index]
+    while seeds:
+        node = seeds.pop()
+        if node not in mine and node is not output:
+            mine.add(node)
+            seeds.extend([*node.users, *node.all_input_nodes])
+    graph = fx.Graph()
+    env: dict[fx.Node, fx.Node] = {}
+    for node in module.graph.nodes:
+        if node in mine:
+            env[node] = graph.node_copy(node, lambda n: env[n])
+    graph.output(fx.node.map_arg(output.args[0][index], lambda n: env[n]))
+    return graph
+
+
+def _replace_forward(region: nn.Module, traced: TracedRegions, module: fx.GraphModule, index: int) -> None:
+    """Give a region the graph of one call as its ``forward``; everything else of its class stays."""
+    call = traced.plan.calls[index]
+    graph = part_of(module, index)
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            node.target = original_name(index, str(node.target))
+        elif node.op in ("get_attr", "call_module") and node.target != "training":
+            node.target = _own_name(region, traced, call.region, str(node.target), module)
+    forward = type(fx.GraphModule(region, graph)).forward
+    region.__class__ = _subclass(region, (), {"forward": forward})
+    _guard(region, call.region, region_inputs(traced.model, call))
+
+
+def _own_name(region: nn.Module, traced: TracedRegions, path: str, name: str, module: fx.GraphModule) -> str:
+    """A name of the graph as the region knows it; gates, indices and constants are new there and are added."""
+    own = name.removeprefix(f"{path}.")
+    if own != name and _find(traced.model, name) is not None:
+        return own
+    value = attribute(module, name)
+    own = own.replace(".", "_")
+    while getattr(region, own, value) is not value:
+        own += "_"
+    if isinstance(value, torch.Tensor):
+        region.register_buffer(own, value, persistent=False)
+    else:
+        setattr(region, own, value)
+    return own
+
+
+def _subclass(module: nn.Module, before: tuple[type, ...], members: dict[str, Any]) -> type:
+    """A class for one instance; another one made for the same instance earlier is left out."""
+    base = getattr(type(module), "_atofx_base", type(module))
+    names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
+    return type(base.__name__, (*before, base), {**names, "_atofx_base": base, **members})
+
+
+class _Guard:
+    """A forward pre-hook: nesting and literals among a region's inputs must be those it was traced with."""
+
+    def __init__(self, path: str, forms: dict[str, Any]) -> None:
+        self.path = path
+        self.forms = forms
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves((args, kwargs))):
+            return
+        bound = inspect.signature(module.forward).bind(*args, **kwargs)
+        for name, expected in self.forms.items():
+            actual = form(bound.arguments.get(name), sizes=False)
+            if actual != expected:
+                raise TraceError(
+                    f"the region {self.path!r} was traced with {name} = {_text(expected)} and is now called with "
+                    f"{_text(actual)}; trace the model with example inputs that lead to such a call"
+                )
+
+
+def _guard(region: nn.Module, path: str, named: dict[str, Any]) -> None:
+    """Watch over the inputs of a region, if they are more than plain tensors."""
+    forms = {name: form(value, sizes=False) for name, value in named.items()}
+    if any(kind != "tensor" for kind, *_ in forms.values()):
+        region.register_forward_pre_hook(_Guard(path, forms), with_kwargs=True)
+
+
+def _text(kind: Any) -> str:
+    """A form in words."""
+    head, *rest = kind
+    if head == "tensor":
+        return f"a tensor of {rest[0]} dimensions"
+    if head == "sequence":
+        return f"[{', '.join(_text(r) for r in rest)}]"
+    if head == "mapping":
+        return f"{{{', '.join(f'{key}: {_text(value)}' for key, value in rest)}}}"
+    return repr(rest[-1])

@@ -1,0 +1,147 @@
+"""Run a model once on its example and watch how it calls its submodules and uses its tensors."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from atofx.passes.inputs import ExampleInputs
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """One call of a submodule.
+
+    Attributes:
+        path: qualified name of the submodule.
+        args, kwargs: what its ``forward`` got.
+        result: what it returned, None if it raised.
+    """
+
+    path: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a run showed.
+
+    Attributes:
+        calls: every call of a watched submodule, in the order of their ends.
+        outside: parameters and buffers that are used while no watched submodule runs.
+    """
+
+    calls: tuple[Watched, ...]
+    outside: frozenset[str]
+
+
+def watch(model: nn.Module, inputs: ExampleInputs, paths: Iterable[str], keep: Callable[[Any], Any]) -> Run:
+    """Run a copy of the model in eval mode and watch the submodules at these paths.
+
+    Args:
+        model: it is left as it was; the copy shares its parameters.
+        inputs: the example inputs.
+        paths: qualified names of submodules.
+        keep: what to remember of arguments and results.
+
+    Raises:
+        Exception: whatever the model raises on the example.
+    """
+    twin = copy.deepcopy(model, {id(p): p for p in model.parameters()}).eval()
+    watcher = _Watcher(keep)
+    with ExitStack() as stack:
+        stack.enter_context(random_state_kept())
+        for path in paths:
+            watcher.attach(twin.get_submodule(path), path)
+        uses = _Uses(twin, watcher)
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(uses)
+        call(twin, copied(inputs))
+    return Run(tuple(watcher.calls), frozenset(uses.names))
+
+
+def call(module: nn.Module, inputs: ExampleInputs) -> Any:
+    """Call a module on a tensor, a tuple of positional or a dict of keyword inputs."""
+    if isinstance(inputs, Mapping):
+        return module(**inputs)
+    return module(*inputs) if isinstance(inputs, tuple) else module(inputs)
+
+
+def copied(value: Any) -> Any:
+    """A nested value with copies of its tensors."""
+    return pytree.tree_map_only(torch.Tensor, lambda t: t.detach().clone(), value)
+
+
+class _Watcher:
+    """Hooks next to ``forward``: the user's own hooks belong to the outside."""
+
+    def __init__(self, keep: Callable[[Any], Any]) -> None:
+        self.calls: list[Watched] = []
+        self._keep = keep
+        self._running: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    @property
+    def inside(self) -> bool:
+        """Whether a watched submodule is running."""
+        return bool(self._running)
+
+    def attach(self, module: nn.Module, path: str) -> None:
+        """Watch a module."""
+
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._running.append(((), {}))  # what is kept is copied inside, too
+            self._running[-1] = (self._keep(args), self._keep(kwargs))
+
+        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+            self.calls.append(Watched(path, *self._running[-1], self._keep(result)))
+            self._running.pop()
+
+        module.register_forward_pre_hook(before, with_kwargs=True)
+        module.register_forward_hook(after, with_kwargs=True, prepend=True, always_call=True)
+
+
+class _Uses(TorchDispatchMode):
+    """Notes the parameters and buffers that operations outside the watched calls read."""
+
+    def __init__(self, model: nn.Module, watcher: _Watcher) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: set[str] = set()
+        self._watcher = watcher
+        self._owners: dict[int, list[str]] = {}
+        tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+        for name, tensor in tensors:
+            self._owners.setdefault(_storage(tensor), []).append(name)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not self._watcher.inside:
+            for leaf in pytree.tree_leaves((args, kwargs)):
+                if isinstance(leaf, torch.Tensor):
+                    self.names.update(self._owners.get(_storage(leaf), ()))
+        return func(*args, **kwargs)
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Python's and torch's random numbers go on afterwards as if nothing had happened."""
+    state = random.getstate()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(state)

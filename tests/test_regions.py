@@ -1,0 +1,466 @@
+"""Models that cannot be traced whole: what becomes a region, what stays whole, and every promise on the rest."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import atofx
+from atofx.cost.count import analysis as fvcore_analysis
+from atofx.errors import FileError, TraceError
+from atofx.passes.merge import TracedRegions
+from tests.invariants import (
+    Subject,
+    agree,
+    effect,
+    explained,
+    full_mask_is_dense,
+    gates_are_differentiable,
+    parameter_count,
+    prunable_axis,
+    randomise,
+    take,
+    trace,
+    twice,
+    well_formed,
+)
+
+
+def block(width_in: int, width_out: int, hidden: int = 8) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(width_in, hidden, 3, padding=1), nn.BatchNorm2d(hidden), nn.ReLU(), nn.Conv2d(hidden, width_out, 1)
+    )
+
+
+class Branch(nn.Module):
+    """The path depends on a mean; only one of two blocks runs on the example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.left, self.right = block(3, 6), block(6, 5), block(6, 5)
+        self.out = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.left(x) if float(x.mean()) < 1e6 else self.right(x)
+        return self.out(x.mean((2, 3)))
+
+
+class TwoSizes(nn.Module):
+    """One region called three times, with images of two sizes; a flatten and a `view` by sizes inside."""
+
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convs = block(3, 8)
+            self.out = nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.relu(self.convs(x))
+            n, c, h, w = x.shape
+            return self.out(x.view(n, c, h * w).transpose(1, 2)).flatten(1, 2)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = self.Head()
+
+    def forward(self, x: Tensor) -> Tensor:
+        results = [self.head(x), self.head(x[..., ::2, ::2]), self.head(-x)]
+        return torch.cat(results[:2] if float(results[0].sum()) > 1e9 else results, 1)
+
+
+class Lists(nn.Module):
+    """A list of images of several sizes, a region that gets a list and gives a dict."""
+
+    class Pyramid(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.levels = nn.ModuleList([block(3, 4), block(3, 4)])
+            self.last = block(4, 4)
+
+        def forward(self, images: list[Tensor]) -> dict[str, Tensor]:
+            return {str(i): self.last(level(x)) for i, (level, x) in enumerate(zip(self.levels, images, strict=True))}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pyramid = self.Pyramid()
+
+    def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+        results = self.pyramid([images[0][None], images[1][None]])
+        best = [r.flatten()[r.flatten().argsort()[-int(3 + (r.sum() > 0)) :]] for r in results.values()]
+        return [{"scores": scores} for scores in best]
+
+
+class SharedInside(nn.Module):
+    """A parameter of a region is read by the code outside too; so its two axes stay whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        return F.linear(y, self.body[2].weight) if float(y.abs().sum()) > 0 else y
+
+
+class Twins(nn.Module):
+    """Two regions in a ModuleList share a layer: its channels are coupled across both; a loop on values calls them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        shared = nn.Linear(8, 8)
+        self.parts = nn.ModuleList(
+            nn.Sequential(nn.Linear(4, 8), nn.ReLU(), shared, nn.ReLU(), nn.Linear(8, 4)) for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        while float(x.abs().max()) < 1e3:
+            for part in self.parts:
+                x = part(x) + x
+            x = x * 40
+        return x
+
+
+class Methods(nn.Module):
+    """The outside calls another method of a region's class and reads its attributes, in train mode only."""
+
+    class Head(nn.Module):
+        scale = 3.0
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = block(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers(x)
+
+        def loss(self, y: Tensor) -> Tensor:
+            return y.square().mean() * self.scale
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = self.Head()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.head(x)
+        if self.training:
+            return self.head.loss(y)
+        return y[y > float(y.mean())]
+
+
+class Literal(nn.Module):
+    """A region is told by a number what to do."""
+
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = block(3, 4), block(3, 4)
+
+        def forward(self, x: Tensor, way: int) -> Tensor:
+            return self.first(x) if way > 0 else self.second(x)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = self.Part()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x, int(x.mean() > 0))
+
+
+def image(n: int = 2) -> Tensor:
+    return torch.randn(n, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(n)) + 0.5
+
+
+def rows(n: int = 3) -> Tensor:
+    return torch.randn(n, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
+
+
+def images(n: int = 1) -> tuple[list[Tensor]]:
+    return ([image(1)[0], image(2)[0, :, :6]],)
+
+
+CASES: list[tuple[type[nn.Module], Any, tuple[str, ...], dict[str, int]]] = [
+    (Branch, image(), ("stem", "left", "out"), {"stem.0.weight:0": 8, "left.0.weight:0": 8, "left.3.weight:0": 0}),
+    (TwoSizes, image(), ("head",), {"head.convs.0.weight:0": 8, "head.convs.3.weight:0": 8, "head.out.weight:0": 0}),
+    (Lists, images(), ("pyramid",), {"pyramid.levels.0.0.weight:0": 8, "pyramid.levels.0.3.weight:0": 4}),
+    (SharedInside, rows(), ("body",), {"body.0.weight:0": 0, "body.2.weight:0": 0, "body.2.bias:0": 0}),
+    (Twins, rows(), ("parts.0", "parts.1"), {"parts.0.0.weight:0": 8, "parts.0.4.weight:1": 8}),
+    (Methods, image(), ("head",), {"head.layers.0.weight:0": 8, "head.layers.3.weight:0": 0}),
+    (Literal, image(), ("part",), {"part.first.0.weight:0": 8, "part.second.0.weight:0": 0}),
+]
+NAMES = [case[0].__name__ for case in CASES]
+
+
+@pytest.mark.parametrize(("net", "inputs", "regions", "expected"), CASES, ids=NAMES)
+def test_every_promise(net: type[nn.Module], inputs: Any, regions: tuple[str, ...], expected: dict[str, int]) -> None:
+    model = net().double().train(net is not Methods)  # in train mode it can be traced whole
+    randomise(model, 0)
+    subject = trace(model, inputs)
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert program.traced.plan.regions == regions
+    assert {axis: prunable_axis(program, axis)[0] for axis in expected} == expected
+    well_formed(subject)
+    explained(subject)
+    full_mask_is_dense(subject)
+    mask = program.random_mask(keep=0.5, seed=1)
+    if program.prunable:
+        assert effect(subject, mask) > 1e-3
+    agree(subject, mask)
+    assert program.verify(mask).ok
+    assert program.verify(mask).error <= 1e-9
+    check_costs(subject, mask)
+    check_state_dict(subject, mask)
+    if net not in (Lists, Methods):  # their results are chosen by value
+        gates_are_differentiable(subject)
+    twice(subject, mask, 0)
+
+
+def check_costs(subject: Subject, mask: atofx.Mask) -> None:
+    """Predicted FLOPs are those fvcore counts on the whole compact model, but for those outside of the regions."""
+    program = subject.program
+    small = copy.deepcopy(program.compact(mask)).eval()
+    inputs = subject.inputs if isinstance(subject.inputs, tuple) else (subject.inputs,)
+    outside = 3 * 8 * 6 if isinstance(subject.model, SharedInside) else 0  # its own F.linear
+    assert program.flops(mask) == int(fvcore_analysis(small, inputs).total()) - outside
+    assert program.params(mask) == parameter_count(small)
+    soft = {name: vector.double() for name, vector in mask.items()}
+    if soft:
+        assert float(program.flops(soft)) == program.flops(mask)
+
+
+def check_state_dict(subject: Subject, mask: atofx.Mask) -> None:
+    """The compact model has the keys of the dense one, and its own tensors at the kept indices."""
+    old, new = subject.model.state_dict(), subject.program.compact(mask).state_dict()
+    mapping = subject.program.state_dict_map(mask)
+    assert set(new) == set(old) == {entry.key for entry in mapping.values()}
+    for key, tensor in old.items():
+        kept = take(tensor, mapping[key].kept)
+        assert torch.equal(new[key], kept)
+        assert new[key].data_ptr() != tensor.data_ptr()
+
+
+def test_compact_is_the_same_outer_model() -> None:
+    model = Methods().double().eval()
+    program = atofx.trace(model, image())
+    small = program.compact(program.random_mask())
+    assert type(small) is Methods
+    assert isinstance(small.head, Methods.Head)
+    assert isinstance(small.head.layers[0], nn.Conv2d)
+    assert small.head.layers[0].out_channels == 4
+    loss = small.train()(image())
+    loss.backward()
+    assert all(p.grad is not None for p in small.parameters())
+    zeroed = program.zeroed(program.random_mask()).train()
+    assert torch.allclose(zeroed(image()), copy.deepcopy(small)(image()), rtol=1e-12)
+
+
+def test_a_branch_that_the_example_does_not_take_stays_as_it_is() -> None:
+    model = Branch().double()
+    program = atofx.trace(model, image())
+    small = program.compact(program.random_mask())
+    text = program.explain("right.0.weight")
+    assert "is used by no traced region" in text
+    assert "What helps: use example inputs" in text
+    huge = image() * 1e12
+    zeroed = program.zeroed(program.random_mask())
+    assert torch.equal(small.right[0].weight, model.right[0].weight)
+    for module in (small, zeroed):
+        module.eval()
+    torch.testing.assert_close(small(huge), zeroed(huge), rtol=1e-9, atol=0)
+
+
+def test_borders_are_pinned_with_a_reason() -> None:
+    program = atofx.trace(Branch().double(), image())
+    leaving = program.explain("stem.3.weight")
+    assert "leaves the traced region 'stem', whose outside could not be traced: " in leaving
+    assert "What helps: " in leaving
+    entering = program.explain("left.0.weight")
+    assert "its layer reads what enters the traced region 'left', whose outside could not be traced: " in entering
+    summary = program.summary()
+    assert "traced in 3 regions: stem, left, out" in summary
+    assert "depends on the data" in summary
+
+
+def test_tensors_used_outside_are_pinned_with_a_reason() -> None:
+    program = atofx.trace(SharedInside().double(), rows())
+    assert "is used outside the traced regions" in program.explain("body.2.weight")
+    assert [g.size for g in program.prunable] == []
+
+
+def test_a_call_of_another_kind_is_refused() -> None:
+    program = atofx.trace(Literal().double(), image())
+    small = program.compact(program.random_mask())
+    small(image())
+    with pytest.raises(TraceError, match=r"region 'part' was traced with way = 1 and is now called with 0"):
+        small(-image())
+
+
+def test_longer_lists_are_refused() -> None:
+    program = atofx.trace(Lists().double(), images())
+    small = program.compact(program.random_mask())
+    with pytest.raises(TraceError, match=r"'pyramid' was traced with images = \[a tensor of 4 dimensions, a tensor"):
+        small.pyramid([image()] * 3)
+
+
+class FixedBySize(nn.Module):
+    """A block whose compact graph would hold a number that depends on the image: it is no region for two sizes."""
+
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = block(3, 8), block(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.relu(self.first(x)).flatten(1)
+            y = y / y.new_ones(y.shape[1]).sum()
+            return self.last(y.reshape(x.shape[0], 8, x.shape[2], x.shape[3]))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = self.Part()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, z = self.part(x).flatten(1), self.part(x[..., ::2, ::2]).flatten(1)
+        return torch.cat([y, z], 1) if float(z.sum()) != 0 else z
+
+
+def test_one_graph_serves_every_size_or_there_is_none() -> None:
+    subject = trace(FixedBySize().double(), image())
+    assert isinstance(subject.program.traced, TracedRegions)
+    assert subject.program.traced.plan.regions == ("part.first", "part.last")
+    mask = subject.program.random_mask()
+    agree(subject, mask)
+    agree(subject, mask, F.pad(image(), (2, 2, 2, 2)))
+
+
+class NoRows(nn.Module):
+    """A head gets the rows that pass a threshold: none on the example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6))
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        return self.head(y[y.abs().sum(1) > 1e3])
+
+
+def test_a_region_that_gets_no_rows_is_pruned_too() -> None:
+    subject = trace(NoRows().double(), rows())
+    program = subject.program
+    assert prunable_axis(program, "head.1.weight:0") == (8, 8)
+    mask = program.random_mask()
+    assert program.verify(mask).ok
+    check_costs(subject, mask)
+    agree(subject, mask, rows() * 1e4)
+    assert program.compact(mask)(rows() * 1e4).shape == (3, 2)
+
+
+class NothingTraceable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.second(x if float(x.sum()) > 0 else -x)
+
+
+def test_nothing_to_trace_says_so_with_the_reason() -> None:
+    with pytest.raises(TraceError, match=r"depends on the data.*No submodule with more than one layer"):
+        atofx.trace(NothingTraceable(), torch.randn(2, 4))
+
+
+class Fails(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = block(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if float(self.body(x).sum()) != 0:
+            raise ValueError("no such thing")
+        return x
+
+
+def test_a_model_that_does_not_run_says_so() -> None:
+    with pytest.raises(TraceError, match="Running it on the example fails too: ValueError: no such thing"):
+        atofx.trace(Fails().double(), image())
+
+
+class OtherInTraining(nn.Module):
+    """A block gives something else in train mode: it is no region, its parts are."""
+
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = block(3, 4), block(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return x * 2 if self.training else self.second(x)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = self.Part()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.part(x)
+        return y[y > float(y.mean())]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_regions_work_in_both_modes(training: bool) -> None:
+    model = OtherInTraining().double().train(training)
+    subject = trace(model, image())
+    assert isinstance(subject.program.traced, TracedRegions)
+    assert "part.first" in subject.program.traced.plan.regions
+    agree(subject, subject.program.random_mask())
+
+
+class Remembers(nn.Module):
+    """Keeps what it computed; a failed trace must not leave its values behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = block(3, 4)
+        self.cache: list[Any] = []
+        self.last: Any = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last = self.body(x)
+        self.cache.append(self.last)
+        return self.last[self.last > float(self.last.mean())]
+
+
+def test_the_model_is_left_without_traced_values() -> None:
+    model = Remembers().double()
+    cache = model.cache
+    atofx.trace(model, image())
+    assert model.last is None
+    assert model.cache is cache
+    assert cache == []
+
+
+@pytest.mark.parametrize("net", [Branch, TwoSizes, Lists, Twins])
+def test_saved_and_loaded(net: Callable[[], nn.Module], tmp_path: Any) -> None:
+    inputs = next(case[1] for case in CASES if case[0] is net)
+    model = net().double().eval()
+    randomise(model, 3)
+    program = atofx.trace(model, inputs)
+    mask = program.random_mask()
+    atofx.save(program, mask, tmp_path / "small.safetensors")
+    loaded = atofx.load(tmp_path / "small.safetensors", lambda: net().double())
+    arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+    expected, actual = program.compact(mask)(*arguments), loaded(*arguments)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+    other = Methods if net is not Methods else Branch
+    with pytest.raises(FileError, match="another model"):
+        atofx.load(tmp_path / "small.safetensors", lambda: other().double())
