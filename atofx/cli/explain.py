@@ -8,6 +8,7 @@ import typer
 
 import atofx
 from atofx.cli import models, options, output
+from atofx.cli.limits import granularity_from
 from atofx.cli.nearest import did_you_mean
 from atofx.errors import ConfigError
 
@@ -17,6 +18,7 @@ def run(
     parameter: Annotated[str, typer.Argument(metavar="PARAMETER", help="Such as layer1.0.conv1.weight.")],
     freeze: options.Freeze = None,
     only: options.Only = None,
+    granularity: options.Granularity = None,
     input_shape: options.InputShape = None,
     arg: options.ModelArgument = None,
     frontend: options.Frontend = "auto",
@@ -28,7 +30,14 @@ def run(
     if parameter not in known:
         hint = did_you_mean(parameter, known) or f"; the first are {', '.join(known[:3])}"
         raise ConfigError(f"{loaded.name} has no parameter {parameter!r}{hint}")
-    program = atofx.trace(loaded.module, loaded.inputs, frontend=frontend, freeze=freeze or (), only=only)
+    program = atofx.trace(
+        loaded.module,
+        loaded.inputs,
+        frontend=frontend,
+        freeze=freeze or (),
+        only=only,
+        granularity=granularity_from(granularity),
+    )
     text = program.explain(parameter)
     memberships = [
         {

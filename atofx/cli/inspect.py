@@ -8,6 +8,7 @@ import typer
 
 import atofx
 from atofx.cli import models, options, output
+from atofx.cli.limits import granularity_from
 from atofx.report.overview import overview
 from atofx.report.text import overview_text
 
@@ -20,6 +21,7 @@ def run(
     seed: options.Seed = 0,
     freeze: options.Freeze = None,
     only: options.Only = None,
+    granularity: options.Granularity = None,
     frontend: options.Frontend = "auto",
     axes: Annotated[bool, typer.Option("--axes", help="List every axis of every group.")] = False,
     strict: Annotated[
@@ -30,7 +32,15 @@ def run(
     """Show the groups of coupled channels, their share of the FLOPs, and what is pinned and why."""
     loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
     view = overview(
-        atofx.trace(loaded.module, loaded.inputs, frontend=frontend, strict=strict, freeze=freeze or (), only=only)
+        atofx.trace(
+            loaded.module,
+            loaded.inputs,
+            frontend=frontend,
+            strict=strict,
+            freeze=freeze or (),
+            only=only,
+            granularity=granularity_from(granularity),
+        )
     )
     data = {"model": loaded.name, "origin": loaded.origin, **view.to_dict()}
     output.emit(data, overview_text(view, loaded.title, axes=axes), as_json=as_json)

@@ -1,4 +1,4 @@
-"""Limits from the options of the command line."""
+"""Limits and granularity from the options of the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from collections.abc import Sequence
 import yaml
 
 from atofx.errors import ConfigError
+from atofx.ir.granularity import GranularityOption
 from atofx.ir.limits import Limits
+
+
+def granularity_from(texts: Sequence[str] | None) -> GranularityOption:
+    """What ``--granularity`` says: a choice, or one for each of several patterns; :func:`atofx.trace` checks it."""
+    pairs = (text.rpartition("=") for text in texts or ())
+    return [(pattern or "*", choice) for pattern, _, choice in pairs]  # type: ignore[misc]
 
 
 def limits_from(

@@ -42,6 +42,13 @@ Only = Annotated[
     list[str] | None,
     typer.Option(metavar="PATTERN", help="Prune only channels that are produced wholly below these; repeatable."),
 ]
+Granularity = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[PATTERN=]CHOICE",
+        help="What attention loses: heads, or dims (one dimension of every head); by module name: '*.attn=dims'.",
+    ),
+]
 RoundTo = Annotated[int, typer.Option(min=1, help="Keep multiples of so many channels, for fast kernels.")]
 MinUnits = Annotated[int, typer.Option(min=1, help="Keep at least so many units (channels, heads) of every group.")]
 MinWidth = Annotated[int, typer.Option(min=1, help="Keep at least so many channels of every group.")]

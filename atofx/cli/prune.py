@@ -13,7 +13,7 @@ from rich.console import Console
 import atofx
 from atofx.cli import models, options, output
 from atofx.cli.assignments import assign
-from atofx.cli.limits import limits_from
+from atofx.cli.limits import granularity_from, limits_from
 from atofx.errors import ConfigError, FileError
 from atofx.ir.mask import Mask
 from atofx.methods import oneshot
@@ -46,6 +46,7 @@ def run(
     ] = None,
     freeze: options.Freeze = None,
     only: options.Only = None,
+    granularity: options.Granularity = None,
     round_to: options.RoundTo = 1,
     min_units: options.MinUnits = 1,
     min_width: options.MinWidth = 1,
@@ -82,7 +83,14 @@ def run(
         loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
     else:
         loaded = bench.model(weights)
-    program = atofx.trace(loaded.module, loaded.inputs, frontend=frontend, freeze=freeze or (), only=only)
+    program = atofx.trace(
+        loaded.module,
+        loaded.inputs,
+        frontend=frontend,
+        freeze=freeze or (),
+        only=only,
+        granularity=granularity_from(granularity),
+    )
     batches = bench.gradient_batches() if bench is not None and criterion == "taylor" else ()
     mask = oneshot(program, flops, criterion, scope=scope, batches=batches, groups=groups, limits=limits, seed=seed)
     if not loaded.trained and criterion != "random":

@@ -11,6 +11,7 @@ import typer
 
 import atofx
 from atofx.cli import models, options, output
+from atofx.cli.limits import granularity_from
 from atofx.errors import FileError
 from atofx.report.text import verify_text
 
@@ -23,6 +24,7 @@ def run(
     round_to: Annotated[int, typer.Option(min=1, help="Without --mask: keep multiples of so many channels.")] = 1,
     freeze: options.Freeze = None,
     only: options.Only = None,
+    granularity: options.Granularity = None,
     seed: options.Seed = 0,
     input_shape: options.InputShape = None,
     arg: options.ModelArgument = None,
@@ -31,13 +33,20 @@ def run(
 ) -> None:
     """Compact the model and prove it in float64: same function, FLOPs and parameters as predicted.
 
-    Exit code 0 if all of it holds, 1 if not. With --mask, --freeze and --only are those of the run that wrote the mask,
-    from the result.json beside it, unless given.
+    Exit code 0 if all of it holds, 1 if not. With --mask, --freeze, --only and --granularity are those of the run that
+    wrote the mask, from the result.json beside it, unless given.
     """
     loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
-    if mask is not None and freeze is None and only is None:
-        freeze, only = _recorded(mask)
-    program = atofx.trace(loaded.module, loaded.inputs, frontend=frontend, freeze=freeze or (), only=only)
+    if mask is not None and freeze is None and only is None and granularity is None:
+        freeze, only, granularity = _recorded(mask)
+    program = atofx.trace(
+        loaded.module,
+        loaded.inputs,
+        frontend=frontend,
+        freeze=freeze or (),
+        only=only,
+        granularity=granularity_from(granularity),
+    )
     chosen = program.random_mask(keep=keep, seed=seed, round_to=round_to) if mask is None else atofx.Mask.load(mask)
     report = program.verify(chosen)
     kept, units = sum(chosen.kept.values()), sum(vector.numel() for vector in chosen.values())
@@ -48,13 +57,14 @@ def run(
         raise typer.Exit(1)
 
 
-def _recorded(mask: Path) -> tuple[list[str] | None, list[str] | None]:
-    """``freeze`` and ``only`` of the run that wrote a mask, as `atofx prune` and `atofx train` leave them beside it."""
+def _recorded(mask: Path) -> tuple[list[str] | None, list[str] | None, list[str] | None]:
+    """freeze, only and granularity of the run that wrote a mask, as `atofx prune` and `atofx train` leave them."""
     file = mask.with_name("result.json")
     if not file.exists():
-        return None, None
+        return None, None, None
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
-        return result.get("freeze"), result.get("only")
-    except (OSError, ValueError, AttributeError) as error:
+        granularity = [f"{pattern}={choice}" for pattern, choice in result.get("granularity") or ()]
+        return result.get("freeze"), result.get("only"), granularity
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise FileError(f"cannot read {str(file)!r}, the result of the run that wrote the mask: {error}") from error

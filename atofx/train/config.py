@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from atofx.errors import ConfigError
+from atofx.ir.granularity import HeadsOrDims
 from atofx.ir.limits import Limits
 from atofx.passes.trace import Frontend
 from atofx.train.config_errors import explain
@@ -95,6 +96,9 @@ class TrainConfig(_Options):
     """Patterns of parameters, buffers or modules that keep their shapes, such as [conv1, layer4]."""
     only: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Prune only channels produced wholly below these patterns; null: no such condition."""
+    granularity: HeadsOrDims | dict[str, HeadsOrDims] = "heads"
+    """What attention loses: heads, or dims (one dimension of every head); or either by pattern on module names:
+    {blocks.0.attn: dims}."""
     round_to: int = Field(default=1, ge=1)
     """Keep multiples of so many channels, where a group is at least twice that wide."""
     min_units: int = Field(default=1, ge=1)

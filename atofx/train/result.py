@@ -33,6 +33,7 @@ class RunResult:
         folder: where everything is.
         freeze: patterns of what kept its shape.
         only: patterns of what alone could be pruned; None: everything.
+        granularity: what attention lost, by pattern on module names.
     """
 
     dense_top1: float | None
@@ -52,6 +53,7 @@ class RunResult:
     folder: str
     freeze: tuple[str, ...] = ()
     only: tuple[str, ...] | None = None
+    granularity: tuple[tuple[str, str], ...] = ()
 
     def save(self, path: Path) -> None:
         """Write JSON, at once or not at all."""

@@ -77,7 +77,14 @@ class _Run:
         """All of it."""
         config = self._config
         model = self._model()
-        program = atofx.trace(model, self._noise(1), frontend=config.frontend, freeze=config.freeze, only=config.only)
+        program = atofx.trace(
+            model,
+            self._noise(1),
+            frontend=config.frontend,
+            freeze=config.freeze,
+            only=config.only,
+            granularity=config.granularity,
+        )
         self._describe(program)
         steps = training_order(config, self._data, self._processes).steps_per_epoch
         method = build_method(config, program, steps)
@@ -187,6 +194,7 @@ class _Run:
             folder=str(folder.path),
             freeze=config.freeze,
             only=config.only,
+            granularity=program.options.granularity,
         )
         if self._processes.is_main:
             result.save(folder.result)

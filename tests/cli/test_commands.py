@@ -118,6 +118,30 @@ def test_prune_within_limits(atofx_command, tmp_path):
     assert "result.json" in atofx_command("verify", "resnet20", "--mask", str(out / "mask.json")).stderr
 
 
+ATTENTION = (
+    "torchvision.models.vision_transformer:VisionTransformer",
+    *(part for option in ("image_size=16", "patch_size=8", "num_layers=2") for part in ("--arg", option)),
+    *(part for option in ("num_heads=2", "hidden_dim=8", "mlp_dim=16", "num_classes=3") for part in ("--arg", option)),
+    "--input-shape",
+    "1,3,16,16",
+)
+
+
+def test_granularity_by_module_name(atofx_command, tmp_path):
+    mask = tmp_path / "mask.json"
+    chosen = ("--granularity", "*layer_0.self_attention=dims", "--criterion", "random", "--json")
+    result = atofx_command("prune", *ATTENTION, "--out", str(tmp_path), *chosen)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["granularity"] == [["*layer_0.self_attention", "dims"]]
+    sizes = {name: vector.numel() for name, vector in atofx.Mask.load(mask).items() if "attention" in name}
+    assert sorted(sizes.values()) == [2, 4, 4]  # two heads; queries with keys, and values, of four dimensions
+    assert atofx_command("verify", *ATTENTION, "--mask", str(mask)).exit_code == 0  # what result.json says
+    wrong = atofx_command("verify", *ATTENTION, "--mask", str(mask), "--granularity", "heads")
+    assert "has shape (4,), the group has 2 units" in wrong.stderr
+    refused = atofx_command("inspect", *ATTENTION, "--granularity", "*layer_9.*=dims")
+    assert "no module matches '*layer_9.*'" in refused.stderr
+
+
 def test_inspect_and_explain_say_what_is_frozen(atofx_command):
     text = atofx_command("inspect", "resnet20", "--freeze", "layer3.0.bn1", "--only", "layer3").stdout
     assert "3 prunable groups with 160 units." in text
