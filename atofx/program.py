@@ -99,7 +99,6 @@ def trace(
             traced.
         UnsupportedOpError: ``strict`` and an operation has no record.
     """
-    attention = read_granularity(granularity, [name for name, _ in model.named_modules()])
     chosen = restriction(freeze, only)
     try:
         traced = trace_module(model, example_inputs, frontend)
@@ -107,6 +106,7 @@ def trace(
         if frontend != "auto":
             raise
         traced = trace_regions(model, example_inputs, error)
+    attention = read_granularity(granularity, [name for name, _ in model.named_modules()])
     return analysed(
         traced, TraceOptions(chosen.freeze, chosen.only, attention.choices, traced.capture.frontend), strict=strict
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from torch import nn
 
 @contextmanager
 def attributes_restored(model: nn.Module) -> Iterator[None]:
-    """Put back every module's attributes, and what its lists, dicts and sets hold.
+    """Put back every module's attributes and hooks, and what its lists, dicts and sets hold.
 
     Some models keep an index or a mask they have made for the next call (``self.cache = …``); while tracing that would
     be a proxy, which must not outlive the tracer.
@@ -29,7 +30,8 @@ def attributes_restored(model: nn.Module) -> Iterator[None]:
 
 
 def _contents(attributes: dict[str, Any]) -> list[tuple[Any, Any]]:
-    return [(value, value.copy()) for value in attributes.values() if type(value) in (dict, list, set)]
+    kinds = (dict, OrderedDict, list, set)  # hooks are kept in ordered dicts
+    return [(value, value.copy()) for value in attributes.values() if type(value) in kinds]
 
 
 def _refill(container: Any, content: Any) -> None:

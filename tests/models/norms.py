@@ -338,7 +338,7 @@ class NormOverConcatWithImage(nn.Module):
         return self.conv2(self.norm(torch.cat([self.conv1(x), x], 1)))
 
 
-@family.case(image(), may_refuse=True)
+@family.case(image(), modes=("eval",), may_refuse=True)
 class SpectralNorm(nn.Module):
     """A hook computes the weight before each call: the module's weight is no parameter. Refused, or exact."""
 

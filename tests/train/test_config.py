@@ -15,7 +15,7 @@ from atofx.train.recipes import load_config, recipe_names
     ("values", "message"),
     [
         ({"epoch": 3}, r"unknown key 'epoch'; did you mean 'epochs'\?"),
-        ({"zzz": 3}, "unknown key 'zzz'; known keys: model, data, "),
+        ({"zzz": 3}, "unknown key 'zzz'; known keys: model, frontend, data, "),
         ({"ato": {"projektion": "x"}}, r"unknown key 'projektion' in 'ato'; did you mean 'projection'\?"),
         ({"epochs": 0}, r"epochs should be greater than or equal to 1, not 0 \(Passes over the training images\)"),
         ({"flops": 1.5}, r"flops should be less than or equal to 1, not 1.5 \(Kept fraction of the FLOPs"),
