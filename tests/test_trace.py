@@ -71,6 +71,31 @@ def test_what_forward_stores_on_the_model_is_undone() -> None:
         assert program.verify(program.random_mask()).ok
 
 
+class HooksItselfOnce(nn.Module):
+    """Registers a hook on its first call, and remembers that it did."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.out = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.hooked = False
+        self.calls: list[str] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.hooked:
+            self.wide.register_forward_hook(lambda *_: self.calls.append("wide"))
+            self.hooked = True
+        return self.out(F.relu(self.wide(x)))
+
+
+def test_hooks_that_forward_registers_are_given_back() -> None:
+    net, x = HooksItselfOnce(), torch.randn(4, 3)
+    atofx.trace(net, x)
+    assert not net.hooked
+    assert not net.wide._forward_hooks
+    net(x)
+    assert net.calls == ["wide"]
+
+
 @pytest.mark.parametrize("net", [BranchesOnValues, ReadsNumber])
 def test_control_flow_on_values_names_the_users_line(net: type[nn.Module]) -> None:
     with pytest.raises(TraceError, match=r"depends on the data.*test_trace\.py:\d+"):
