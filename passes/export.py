@@ -10,21 +10,21 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
-from torch.fx.experimental import _config as symbolic_config
 from torch.utils import _pytree as pytree
 
 from atofx.errors import TraceError
+from atofx.ir.values import holds
 from atofx.ops import COMPOSITES
 from atofx.passes.place import format_stack
 
-#: Which dimensions of every input may differ from the example's, tried in this order; a model that uses a size as a
-#: number fixes it.
-_FREE = ("every dimension", "the first dimension", "no dimension")
+#: Which dimensions of every input may differ from the example's, tried in this order before none is; a model that uses
+#: a size as a number fixes it.
+Free = Literal["every dimension", "the first dimension"]
 
 
 def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
@@ -39,25 +39,76 @@ def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         TraceError: torch.export cannot record the call; names the user's file and line where they are known.
     """
     twin = _twin(model)
-    for free in _FREE:
+    try:
+        with _quiet():
+            return _export_freely(twin, args, kwargs)
+    except Exception as error:  # the user's own forward may raise anything
+        raise TraceError(_message(error, model)) from error
+
+
+def _export_freely(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
+    """With as many free dimensions as the model allows.
+
+    torch.export takes a size of 1 for a constant. A batch of one is therefore exported as a batch of two, which counts
+    if the model makes the very same calls for one.
+    """
+    single = _is_single(args, kwargs)
+    example = pytree.tree_map_only(torch.Tensor, _doubled, (args, kwargs)) if single else (args, kwargs)
+    fixed = _export(model, args, kwargs, None) if single else None
+    for free in get_args(Free):
         try:
-            with _quiet():
-                return _export(twin, args, kwargs, free)
-        except Exception as error:  # noqa: BLE001 - the user's own forward may raise anything
-            failure = error
-    raise TraceError(_message(failure, model)) from failure
+            exported = _export(model, example[0], example[1], free)
+        except Exception:  # noqa: BLE001 - fewer dimensions may be possible; the last attempt tells the reason
+            continue
+        if fixed is None or (_batch_is_free(exported) and _calls(exported) == _calls(fixed)):
+            return exported
+    return _export(model, args, kwargs, None) if fixed is None else fixed
 
 
-def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], free: str) -> ExportedProgram:
+def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], free: Free | None) -> ExportedProgram:
     shapes = ShapesCollection()
     for leaf in pytree.tree_leaves((args, kwargs)):
-        if isinstance(leaf, torch.Tensor) and leaf.dim() and free != "no dimension":
+        if isinstance(leaf, torch.Tensor) and leaf.dim() and free is not None:
             shapes[leaf] = [Dim.AUTO if d == 0 or free == "every dimension" else Dim.STATIC for d in range(leaf.dim())]
     # torch.export of releases before 2.7 decomposes; its predecessor of the same meaning does not
     export = getattr(torch.export, "export_for_training", torch.export.export)
-    # a batch of one is a size like any other
-    with symbolic_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-        return export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+    return export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+
+def _is_single(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the first dimension of every tensor is 1."""
+    tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+    return bool(tensors) and all(t.dim() > 0 and t.shape[0] == 1 for t in tensors)
+
+
+def _doubled(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().repeat(2, *[1] * (tensor.dim() - 1)).requires_grad_(tensor.requires_grad)
+
+
+def _batch_is_free(exported: ExportedProgram) -> bool:
+    inputs = set(exported.graph_signature.user_inputs)
+    values = [n.meta.get("val") for n in exported.graph.nodes if n.op == "placeholder" and n.name in inputs]
+    return all(isinstance(v.shape[0], torch.SymInt) for v in values if isinstance(v, torch.Tensor))
+
+
+def _calls(exported: ExportedProgram) -> list[str]:
+    """The operations on tensors, in order, without those that give back what they get."""
+    calls = [n for n in exported.graph.nodes if n.op == "call_function"]
+    return [str(n.target) for n in calls if holds(n.meta.get("val"), torch.Tensor) and not _gives_back(n)]
+
+
+def _gives_back(node: fx.Node) -> bool:
+    """Whether a slice or the like takes the whole: torch.export leaves that out where it knows the size.
+
+    An expansion to a batch of one is one of them.
+    """
+    name = str(node.target).split(".")[1:2]
+    if name == ["expand"]:
+        return True
+    if name not in (["slice"], ["alias"], ["contiguous"], ["reshape"]):
+        return False
+    source, value = node.all_input_nodes[0].meta.get("val"), node.meta["val"]
+    return isinstance(source, torch.Tensor) and source.shape == value.shape
 
 
 def _twin(model: nn.Module) -> nn.Module:

@@ -317,3 +317,22 @@ def test_operations_in_place_stay() -> None:
     program = atofx.trace(model, x, frontend="export")
     assert torch.equal(program.module(x), model(x))
     assert not program.prunable
+
+
+class TakesOneSeparately(nn.Module):
+    """Python decides by the batch size: what holds for two images does not hold for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.out = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.wide(x)
+        return self.out(x if x.shape[0] == 1 else x.relu())
+
+
+def test_a_batch_of_one_is_recorded_as_it_runs() -> None:
+    for batch in (1, 2):
+        model, x = TakesOneSeparately(), torch.randn(batch, 4)
+        program = atofx.trace(model, x, frontend="export")
+        assert torch.equal(program.module(x), model(x))
