@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 import atofx
-from atofx.cost import count_flops
+from atofx.passes.compact import compact
+from atofx.passes.outer import count
 from benchmarks._coverage import measure, models
 from tests import invariants
 
@@ -39,7 +40,7 @@ def ask(entry: models.Entry, report: Report) -> None:
     report(reference="the user's model" if wide else "program.zeroed, widened")
     report(**(_compared if wide else _verified)(model, program, mask, inputs))
     report(stage="flops")
-    predicted, counted = program.flops(mask), count_flops(program.compact(mask), program.example_inputs)
+    predicted, counted = program.flops(mask), count(program.traced, compact(program.analysis, mask))
     report(
         flops=program.flops(),
         flops_kept=round(predicted / max(program.flops(), 1), 4),
@@ -56,7 +57,8 @@ def _count(model: nn.Module) -> int:
 
 def _described(program: atofx.Program) -> dict[str, Any]:
     return {
-        "frontend": getattr(program, "frontend", "symbolic"),
+        "frontend": program.frontend,
+        "frontend_reason": program.frontend_reason,
         "groups": len(program.groups),
         "prunable_groups": len(program.prunable),
         "prunable_units": sum(group.size for group in program.prunable),
