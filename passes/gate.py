@@ -39,14 +39,9 @@ class GatedModule(Gated, fx.GraphModule):
         return result
 
 
-def insert_gates(analysis: Analysis, source: fx.GraphModule | None = None) -> GatedModule:
-    """The traced module with a gate wherever channels of prunable groups are mixed.
-
-    Args:
-        analysis: the analysed module.
-        source: where modules and tensors are taken from (shared); the analysed module itself if None.
-    """
-    source = analysis.module if source is None else source
+def insert_gates(analysis: Analysis) -> GatedModule:
+    """The traced module with a gate wherever channels of prunable groups are mixed; modules and tensors are shared."""
+    source = analysis.module
     graph = fx.Graph()
     env: dict[fx.Node, fx.Node] = {}
     bank = GateBank({g.name: g.size for g in analysis.groups if g.prunable})

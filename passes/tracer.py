@@ -15,6 +15,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from atofx.errors import TraceError
+from atofx.ir.values import holds
 from atofx.ops import COMPOSITES, REGISTRY
 from atofx.ops.constants import constant_value
 from atofx.ops.evaluate import meta_call, meta_twin, to_meta
@@ -277,18 +278,23 @@ class Tracer(fx.Tracer):
 
 
 _FACTORIES = ("zeros", "ones", "full", "empty", "rand", "randn", "arange", "linspace", "eye")
+_FROM_VALUES = ("tensor", "as_tensor")
 
 
 @contextmanager
 def factories_as_nodes(tracer: Tracer) -> Iterator[None]:
-    """While tracing, tensors made in ``forward`` become nodes: their sizes may be proxies, which torch refuses."""
-    originals = {name: getattr(torch, name) for name in _FACTORIES}
+    """While tracing, tensors made in ``forward`` become nodes: their sizes may be proxies, which torch refuses.
+
+    Those made of plain values stay what they are.
+    """
+    originals = {name: getattr(torch, name) for name in (*_FACTORIES, *_FROM_VALUES)}
 
     def node_for(original: Any) -> Any:
         def factory(*args: Any, **kwargs: Any) -> Any:
             device = kwargs.get("device")
             on_meta = device is not None and not isinstance(device, fx.Proxy) and str(device) == "meta"
-            if tracer.inside_evaluation or on_meta:
+            plain = original.__name__ in _FROM_VALUES and not holds(args, fx.Proxy)
+            if tracer.inside_evaluation or on_meta or plain:
                 return original(*args, **kwargs)
             return tracer.create_proxy("call_function", original, args, kwargs)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import fx, nn
@@ -19,6 +19,8 @@ from atofx.passes.outer import count, rebuild
 from atofx.passes.record import call
 from atofx.passes.trace import Traced
 from atofx.passes.zeroed import zeroed
+
+Graph = TypeVar("Graph", bound=fx.GraphModule)
 
 #: Largest relative error in float64 that counts as equal.
 TOLERANCE = 1e-9
@@ -145,7 +147,7 @@ def in_float64(value: Any) -> Any:
     return value
 
 
-def double_copy(module: fx.GraphModule) -> fx.GraphModule:
+def double_copy(module: Graph) -> Graph:
     """A float64 copy on the CPU in eval mode; casts to a smaller float inside the graph go to float64 too."""
     result = copy.deepcopy(module).cpu().double().eval()
     for node in result.graph.nodes:

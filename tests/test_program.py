@@ -178,3 +178,21 @@ def test_assert_exact_fails_where_results_differ(program: atofx.Program) -> None
     with pytest.raises(VerifyError, match="relative error"):
         assert_exact(program, program.random_mask(), tol=-1.0)
     assert relative_error(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])) == 0.5
+
+
+class CastsInside(nn.Module):
+    """Makes a float32 map of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.out = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scale = torch.arange(x.shape[1]).float() / 3
+        return self.out(self.wide(x.float() * scale).relu())
+
+
+def test_verify_widens_casts_in_the_gated_module_too() -> None:
+    torch.manual_seed(0)
+    program = atofx.trace(CastsInside(), torch.randn(5, 4))
+    assert program.verify(program.random_mask()).error < 1e-14

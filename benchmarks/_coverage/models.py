@@ -120,7 +120,9 @@ def sizes(entry: Entry) -> Sizes:
     batch = 1 if sum(p.numel() for p in model.parameters()) > LARGE else 2
     native = _native(entry, model)
     small = _smaller(entry, native)
-    return Sizes(native, small if small != native and _runs(model, entry, small) else native, batch)
+    return Sizes(
+        native, small if small != native and runs(model, inputs(entry, small, 1, torch.float32)) else native, batch
+    )
 
 
 def _native(entry: Entry, model: nn.Module) -> Shape:
@@ -145,10 +147,11 @@ def _smaller(entry: Entry, native: Shape) -> Shape:
     return (native[0], *(32 * math.ceil(side / 64) for side in native[1:]))
 
 
-def _runs(model: nn.Module, entry: Entry, shape: Shape) -> bool:
+def runs(model: nn.Module, arguments: tuple[Any, ...]) -> bool:
+    """Whether the model takes these inputs."""
     try:
         with torch.no_grad():
-            model(*inputs(entry, shape, 1, torch.float32))
+            model(*arguments)
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError):
         return False
     return True

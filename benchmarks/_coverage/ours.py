@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 import atofx
-from atofx.cost import count_flops
+from atofx.passes.compact import compact
+from atofx.passes.outer import count
 from benchmarks._coverage import measure, models
 from tests import invariants
 
@@ -26,16 +27,20 @@ def ask(entry: models.Entry, report: Report) -> None:
     example = models.inputs(entry, sizes.native, 1, torch.float32)
     seconds = measure.median_seconds(lambda: atofx.trace(model, example))
     report(trace_seconds=seconds, trace_peak_gib=measure.peak_gib())
-    model.double()
-    invariants.randomise(model, seed=0)
+    invariants.randomise(model.double(), seed=0)
     inputs = models.inputs(entry, sizes.check, sizes.batch, torch.float64)
+    wide = models.runs(model, inputs)
+    if not wide:  # it makes float32 tensors of its own, which only a widened graph does not
+        model.float()
+        inputs = models.inputs(entry, sizes.check, sizes.batch, torch.float32)
     program = atofx.trace(model, inputs)
     report(stage="describe", **_described(program))
     mask = program.random_mask(keep=KEEP, seed=0)
     report(stage="compare", params_kept=round(program.params(mask) / program.params(), 4))
-    report(**_compared(model, program, mask, inputs))
+    report(reference="the user's model" if wide else "program.zeroed, widened")
+    report(**(_compared if wide else _verified)(model, program, mask, inputs))
     report(stage="flops")
-    predicted, counted = program.flops(mask), count_flops(program.compact(mask), program.example_inputs)
+    predicted, counted = program.flops(mask), count(program.traced, compact(program.analysis, mask))
     report(
         flops=program.flops(),
         flops_kept=round(predicted / max(program.flops(), 1), 4),
@@ -52,7 +57,8 @@ def _count(model: nn.Module) -> int:
 
 def _described(program: atofx.Program) -> dict[str, Any]:
     return {
-        "frontend": getattr(program, "frontend", "symbolic"),
+        "frontend": program.frontend,
+        "frontend_reason": program.frontend_reason,
         "groups": len(program.groups),
         "prunable_groups": len(program.prunable),
         "prunable_units": sum(group.size for group in program.prunable),
@@ -105,6 +111,20 @@ def _compared(model: nn.Module, program: atofx.Program, mask: atofx.Mask, inputs
         "error_gated": invariants.relative_error(gated, reference),
         "effect": invariants.relative_error(dense, reference),
         "amplification": None if error <= invariants.TOLERANCE else invariants.amplification(model, inputs, "eval"),
+        "peak_gib": measure.peak_gib(),
+    }
+
+
+def _verified(model: nn.Module, program: atofx.Program, mask: atofx.Mask, inputs: Any) -> dict[str, Any]:
+    """Errors as ``program.verify`` finds them, for a model that does not run in float64 by itself."""
+    verdict = program.verify(mask)
+    dense, zeroed = (measure.tensors(invariants.call(m, inputs)) for m in (model, program.zeroed(mask).eval()))
+    return {
+        "params_as_counted": verdict.params_predicted == verdict.params_counted,
+        "error": verdict.error,
+        "error_gated": verdict.error,
+        "effect": invariants.relative_error(dense, zeroed),
+        "amplification": None,
         "peak_gib": measure.peak_gib(),
     }
 

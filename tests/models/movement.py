@@ -1174,3 +1174,13 @@ class PaddedWithLeastThenChanged(Sandwich):
         padded = F.pad(x, (0, 1, 0, 1), value=-float("inf"))
         padded += 1
         return F.max_pool2d(padded, 3, 2)
+
+
+@family.case(image(), PRUNABLE)
+class TensorOfSizes(Sandwich):
+    """Numbers read from shapes become tensors: the width counts all channels, also the ones that are cut."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        scale = torch.sqrt(torch.tensor(x.shape[1], dtype=x.dtype))
+        steps = torch.tensor([x.shape[2], x.shape[3]], dtype=x.dtype)
+        return x / scale * steps.sum()
