@@ -117,7 +117,6 @@ def summarize(analysis: Analysis, traced: Traced, flops: int, params: int) -> st
     if isinstance(traced, TracedRegions):
         count = len(traced.plan.regions)
         lines.insert(1, f"traced in {count} regions: {', '.join(traced.plan.regions)}; FLOPs are those of the regions")
-        lines.insert(2, f"because {traced.plan.reason}")
     pinned = [g for g in analysis.groups if not g.prunable]
     if pinned:
         lines.append("kept whole:")

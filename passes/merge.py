@@ -138,6 +138,7 @@ def merge(model: nn.Module, inputs: ExampleInputs, plan: Plan, parts: Sequence[T
                 continue
             new = env[node] = graph.node_copy(node, lambda n, env=env: env[n])  # type: ignore[misc]
             new.meta[CALL] = index
+            new.meta["nn_module_stack"] = _stack(call.region, model, node)
             if node.op == "placeholder":
                 new.target = f"{_mark(index)}{node.target}"
             elif node.op in ("get_attr", "call_module") and node.target != "training":
@@ -157,6 +158,13 @@ def merge(model: nn.Module, inputs: ExampleInputs, plan: Plan, parts: Sequence[T
     reachable.update(dict(module.named_buffers(remove_duplicate=False)))
     ordered = dict(sorted(tensors.items(), key=lambda item: item[0] not in reachable))
     return TracedRegions(module, ordered, inputs, (), Capture("regions", plan.reason), model, plan)
+
+
+def _stack(region: str, model: nn.Module, node: fx.Node) -> dict[str, Any]:
+    """The modules whose code made a node, by the names they have in the model."""
+    inside = node.meta.get("nn_module_stack") or {}
+    below = {f"{region}.{key}": (f"{region}.{name}", kind) for key, (name, kind) in inside.items() if name}
+    return {region: (region, type(model.get_submodule(region))), **below}
 
 
 def unused_by(model: nn.Module, parts: Sequence[Traced]) -> frozenset[str]:

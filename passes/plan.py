@@ -49,7 +49,7 @@ class Plan:
     @property
     def short_reason(self) -> str:
         """The reason without its advice."""
-        return self.reason.partition(". Check that")[0].partition("; ")[0]
+        return self.reason.partition("\n")[0].partition(". Check that")[0].partition("; ")[0]
 
     def leaving(self, region: str) -> str:
         """Why the results of a region keep their shape."""

@@ -364,6 +364,32 @@ def test_a_region_that_gets_no_rows_is_pruned_too() -> None:
     assert program.compact(mask)(rows() * 1e4).shape == (3, 2)
 
 
+class Attends(nn.Module):
+    """Attention in a region: its name in a pattern is the one it has in the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.part(x)
+        return y if float(y.sum()) != 0 else x
+
+
+def test_options_name_modules_of_the_model() -> None:
+    x = torch.randn(2, 5, 8, dtype=torch.float64)
+    heads = atofx.trace(Attends().double().eval(), x)
+    dims = atofx.trace(Attends().double().eval(), x, granularity={"part.self_attn": "dims"})
+    frozen = atofx.trace(Attends().double().eval(), x, freeze="part.linear1")
+    axis = "part.self_attn.in_proj_weight:0"
+    assert prunable_axis(heads, axis)[1] == 2
+    assert prunable_axis(dims, axis)[1] > 2
+    assert prunable_axis(heads, "part.linear1.weight:0") == (16, 16)
+    assert prunable_axis(frozen, "part.linear1.weight:0") == (0, 0)
+    for program in (heads, dims, frozen):
+        assert program.verify(program.random_mask()).ok
+
+
 class NothingTraceable(nn.Module):
     def __init__(self) -> None:
         super().__init__()
