@@ -116,6 +116,11 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = 
 
 
 def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, capture: Capture) -> Traced:
+    if model._forward_hooks or model._forward_pre_hooks:
+        raise TraceError(
+            f"{type(model).__name__} itself has forward hooks, which a graph of its forward would not run; register "
+            "them on a submodule, or remove them before tracing"
+        )
     states = (random.getstate(), torch.get_rng_state())
     try:
         with attributes_restored(model):

@@ -71,6 +71,20 @@ def test_what_forward_stores_on_the_model_is_undone() -> None:
         assert program.verify(program.random_mask()).ok
 
 
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_hooks_of_the_model_itself_are_not_lost(register: str) -> None:
+    net, x = (
+        nn.Sequential(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 3))).double(),
+        torch.ones(2, 3).double(),
+    )
+    getattr(net, register)(lambda module, inputs, *result: (result or inputs)[0] * 3 + 1)
+    with pytest.raises(TraceError, match="itself has forward hooks"):
+        atofx.trace(net, x, frontend="symbolic")
+    program = atofx.trace(net, x)
+    assert [g.size for g in program.prunable] == [8]
+    assert torch.equal(program.compact(program.full_mask())(x), net(x))
+
+
 class HooksItselfOnce(nn.Module):
     """Registers a hook on its first call, and remembers that it did."""
 

@@ -39,14 +39,14 @@ def _evaluate(node: fx.Node) -> Any:
         return None
     if not isinstance(value, (torch.Tensor, tuple, list)):
         return value  # sizes and numbers, as they are at the example input
+    if isinstance(value, torch.Tensor) and _changes(node):
+        return None
     if node.op == "get_attr":
         tensor = node.meta.get("atofx.tensor")
         return None if isinstance(tensor, nn.Parameter) else tensor
     if node.op not in ("call_function", "call_method"):
         return None
     if getattr(node.target, "__name__", node.target) in _RANDOM or mutated_argument(node, None) is not None:
-        return None
-    if any(mutated_argument(user, None) is node for user in node.users):
         return None
     if node.op == "call_function" and node.target is getattr:
         return value
@@ -63,6 +63,26 @@ def _evaluate(node: fx.Node) -> Any:
         return getattr(positional[0], str(node.target))(*positional[1:], **keywords)
     except (RuntimeError, TypeError, ValueError, IndexError):
         return None
+
+
+def _changes(node: fx.Node) -> bool:
+    """Whether the memory of a tensor is written to, through it or through any view of the same memory."""
+    memory = _memory(node)
+    root = node
+    while (source := next((n for n in root.all_input_nodes if _memory(n) == memory), None)) is not None:
+        root = source
+    todo = [root]
+    while todo:
+        view = todo.pop()
+        if any(mutated_argument(user, None) is view for user in view.users):
+            return True
+        todo += [user for user in view.users if _memory(user) == memory]
+    return False
+
+
+def _memory(node: fx.Node) -> int | None:
+    value = node.meta.get("val")
+    return int(value.untyped_storage()._cdata) if isinstance(value, torch.Tensor) else None
 
 
 def _lookup(node: fx.Node) -> Any:

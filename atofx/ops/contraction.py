@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from atofx.ir.values import Layer, TensorValue
 from atofx.ops.arguments import argument_node
-from atofx.ops.context import LineageContext
+from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.pointwise import beside, leanest, meet, share_dim
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
@@ -180,14 +180,15 @@ def letters_for(count: int) -> str:
     return "abcdefghijklmnopqrstuvw"[:count]
 
 
-def matmul(ctx: LineageContext, a: TensorValue, b: TensorValue, **kwargs: Any) -> TensorValue:
-    """matmul, bmm, mm, mv, dot, @."""
+def matmul(ctx: LineageContext, a: TensorValue, *second: Any, **named: Any) -> TensorValue:
+    """matmul, bmm, mm, mv, dot, @; the second factor has a name of its own in each."""
+    b = tensors_in((second, named))[0]
     batch_a, batch_b = max(a.ndim - 2, 0), max(b.ndim - 2, 0)
     batch = letters_for(max(batch_a, batch_b))
     labels_a = batch[len(batch) - batch_a :] + ("YZ" if a.ndim > 1 else "Z")
     labels_b = batch[len(batch) - batch_b :] + ("ZX" if b.ndim > 1 else "Z")
     result = batch + ("Y" if a.ndim > 1 else "") + ("X" if b.ndim > 1 else "")
-    nodes = [argument_node(ctx.node, 0, "input"), argument_node(ctx.node, 1, "other", "mat2")]
+    nodes = [argument_node(ctx.node, 0, "input"), argument_node(ctx.node, 1, "other", "mat2", "vec", "tensor")]
     layers = contract(ctx, [a, b], nodes, [labels_a, labels_b], result)
     return ctx.value(ctx.out, layers)
 

@@ -98,7 +98,7 @@ def _grouped(
             ctx, x_layer, ids_in, fan_in, fan_out, groups, width, out_width, w, transposed=transposed
         )
         ctx.cost([axis.ids for axis in (fan_in, fan_out) if axis is not None])
-        nonzero = ids_out < 0
+        nonzero = (ids_out < 0) | (fan_out is not None and bool(fan_out.nonzero.any()))
     shape = [1] * x.ndim
     shape[channel] = ids_out.numel()
     return [*batch_layers, Layer(ids_out.reshape(shape), nonzero.reshape(shape))]

@@ -15,6 +15,7 @@ from atofx.ops.constants import constant_value
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.layers import align, run_on_ids
 from atofx.ops.movement import movement
+from atofx.ops.pointwise import meet
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -43,6 +44,8 @@ def _picked(layer: Layer, shape: tuple[int, ...], index: Any) -> Layer:
 def setitem(ctx: LineageContext, x: TensorValue, index: Any, value: Any) -> None:
     """``x[index] = value``: the written region takes part like an operand."""
     real = _real_index(ctx, x, index, ctx.node.args[1])
+    for mask in tensors_in(index):
+        _meet_mask(ctx, x, mask)
     region = torch.empty(x.shape, device="meta")[real]
     layers = [run_on_ids(layer, x.shape, lambda t: t[real]) for layer in x.layers]
     if isinstance(value, TensorValue):
@@ -66,6 +69,14 @@ def setitem(ctx: LineageContext, x: TensorValue, index: Any, value: Any) -> None
     if not zero:
         for layer in x.layers:
             ctx.require_zero(layer, layer.ids)
+
+
+def _meet_mask(ctx: LineageContext, x: TensorValue, index: TensorValue) -> None:
+    """A mask of the tensor's own shape is coupled to it; any other index with channels keeps them, and those of x."""
+    if index.meta.dtype == torch.bool and index.shape == x.shape:
+        meet(ctx, [x, index], x.shape, lambda zeros: False)
+    elif index.layers and not index.moved_leaf:
+        ctx.pin_value((x, index), "is written where an index that has channels says so")
 
 
 def _varying(ids: Tensor) -> list[int]:
@@ -97,6 +108,8 @@ def _usable(ctx: LineageContext, x: TensorValue, index: Any) -> list[Any]:
         hit = [d for d in layer.dims if d in tensor_dims]
         if hit and not constant:
             ctx.pin(layer, "is indexed by a tensor that depends on the data")
+        elif hit and any(getattr(e, "ndim", 1) > 1 for e, d in zip(entries, dims, strict=True) if d in hit):
+            ctx.pin(layer, "is indexed by a tensor of several dimensions")
         elif hit and len(tensor_dims) > 1:
             ctx.pin(layer, "is indexed by several tensors")
         elif any(_in_runs(layer, d) for e, d in zip(entries, dims, strict=True) if d is not None and e != slice(None)):

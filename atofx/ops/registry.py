@@ -134,7 +134,7 @@ class Registry:
             record = self._modules.get(base)
             if record is None or not issubclass(base, nn.Module):
                 continue
-            if type(module).forward is not base.forward:
+            if "forward" in vars(module) or (type(module) is not base and _overrides(type(module), base)):
                 return None
             if any(name not in module._parameters for name in record.tensors):
                 return None
@@ -151,6 +151,22 @@ class Registry:
             record = self.module(module)
             return record.op if record else None
         return None
+
+
+#: Methods of a module that do not change what it computes.
+_HARMLESS = frozenset(
+    {
+        "__init__", "__repr__", "extra_repr", "_get_name", "reset_parameters", "train", "eval", "__getstate__",
+        "__setstate__", "state_dict", "load_state_dict", "_save_to_state_dict", "_load_from_state_dict", "_apply",
+    }
+)  # fmt: skip
+
+
+def _overrides(cls: type, base: type) -> bool:
+    """Whether a class, or one between it and ``base``, changes a method of ``base`` that its ``forward`` may use."""
+    between = cls.__mro__[: cls.__mro__.index(base)]
+    changed = {name for part in between for name, value in vars(part).items() if callable(value)}
+    return any(name in changed - _HARMLESS and hasattr(base, name) for name in changed)
 
 
 #: The records of all built-in operations and of those users register.

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tests.models import attention, contractions, movement, norms, pointwise, reductions, standardised, structure
+from tests.models import (
+    attacks,
+    attention,
+    contractions,
+    movement,
+    norms,
+    pointwise,
+    reductions,
+    standardised,
+    structure,
+)
 from tests.models.case import Case, Expected, Mode
 
 FAMILIES = {
@@ -12,6 +22,7 @@ FAMILIES = {
     "contractions": contractions.family,
     "norms": norms.family,
     "standardised": standardised.family,
+    "attacks": attacks.family,
     "attention": attention.family,
     "structure": structure.family,
 }
