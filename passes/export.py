@@ -27,18 +27,24 @@ from atofx.passes.place import format_stack
 Free = Literal["every dimension", "the first dimension"]
 
 
-def export_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
-    """What torch.export records of one call, in the model's present mode and before any decomposition.
+def export_graph(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool | None = None
+) -> ExportedProgram:
+    """What torch.export records of one call, before any decomposition.
 
     Args:
         model: any module; a copy that shares its tensors is exported, so that nothing is left behind in the model.
         args: positional example inputs.
         kwargs: keyword example inputs.
+        training: the mode of all modules that have the model's own; None for the present one.
 
     Raises:
         TraceError: torch.export cannot record the call; names the user's file and line where they are known.
     """
     twin = _twin(model)
+    if training is not None:
+        for module in [m for m in twin.modules() if m.training == model.training]:
+            module.training = training
     try:
         with _quiet():
             return _export_freely(twin, args, kwargs)

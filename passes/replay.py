@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from atofx.errors import TraceError
 from atofx.ops import REGISTRY
 from atofx.ops.aten import mode_argument
-from atofx.passes.base import stored
+from atofx.passes.base import owner, stored
 from atofx.passes.export import export_graph
 from atofx.passes.inputs import arrange
 from atofx.passes.proxy import concrete
@@ -31,6 +31,7 @@ class ExportTracer(Tracer):
     def __init__(self, inputs: dict[str, Any]) -> None:
         super().__init__(inputs)
         self._exported: ExportedProgram | None = None
+        self.following: frozenset[fx.Node] = frozenset()
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """Export the module, then replay the export.
@@ -40,6 +41,7 @@ class ExportTracer(Tracer):
         """
         args, kwargs = arrange(inspect.signature(type(root).forward), self._inputs)
         self._exported = export_graph(root, args, kwargs)
+        self.following = _following(root, args, kwargs, self._exported.graph_module.graph)
         return super().trace(root, concrete_args)
 
     def run(self, root: nn.Module, root_fn: Any, signature: inspect.Signature, named: Any) -> Any:
@@ -62,6 +64,39 @@ class _Region:
     module: str
     source: fx.Node
     result: fx.Node
+
+
+def _following(root: nn.Module, args: Any, kwargs: Any, graph: fx.Graph) -> frozenset[fx.Node]:
+    """The calls whose mode argument is another one when the model is exported in its other mode.
+
+    All that have the model's mode where that is not in doubt (only leaf modules have any), or where the two graphs
+    cannot be compared, because Python decides by the mode what is called.
+    """
+    mine = [n for n in graph.nodes if mode_argument(n.target) is not None]
+    same = frozenset(n for n in mine if _mode_of(n) is root.training)
+    if all(_in_leaf(root, n) for n in mine):
+        return same
+    try:
+        other = export_graph(root, args, kwargs, training=not root.training).graph_module.graph
+    except TraceError:
+        return same
+    others = [n for n in other.nodes if mode_argument(n.target) is not None]
+    if [n.target for n in mine] != [n.target for n in others]:
+        return same
+    return frozenset(a for a, b in zip(mine, others, strict=True) if _mode_of(a) is not _mode_of(b))
+
+
+def _in_leaf(root: nn.Module, node: fx.Node) -> bool:
+    """Whether a call is part of a leaf module's, which becomes a call of that module again."""
+    try:
+        return REGISTRY.module(root.get_submodule(owner(node))) is not None
+    except AttributeError:
+        return False
+
+
+def _mode_of(node: fx.Node) -> Any:
+    position = mode_argument(node.target)
+    return None if position is None or position >= len(node.args) else node.args[position]
 
 
 class _Replay:
@@ -121,7 +156,7 @@ class _Replay:
             return self._block(node, target.name(), args)
         if target is operator.getitem and isinstance(args[0], (tuple, list)):  # of the results of a block
             return args[0][args[1]]
-        return self.tracer.create_proxy("call_function", target, self._with_mode(target, list(args)), dict(kwargs))
+        return self.tracer.create_proxy("call_function", target, self._with_mode(node, list(args)), dict(kwargs))
 
     def _argument(self, value: Any) -> Any:
         """A node's counterpart; the example's own device becomes that of the later inputs."""
@@ -139,10 +174,11 @@ class _Replay:
             return self.tracer.create_proxy("get_attr", self.tensors[node], (), {})
         return self.tracer.proxy(self.tracer.create_arg(self.constants[node]))
 
-    def _with_mode(self, target: Any, args: list[Any]) -> tuple[Any, ...]:
-        """Arguments that equal the model's mode follow it from now on; so does the dropout of attention."""
+    def _with_mode(self, node: fx.Node, args: list[Any]) -> tuple[Any, ...]:
+        """Arguments that follow the mode do so from now on, and so does attention's dropout."""
+        target: Any = node.target
         position = mode_argument(target)
-        if position is not None and position < len(args) and args[position] is self.training:
+        if position is not None and position < len(args) and node in self.tracer.following:
             args[position] = self.tracer.mode
         attends = target is torch.ops.aten.scaled_dot_product_attention.default
         if attends and self.training and len(args) > 4 and args[4]:

@@ -336,3 +336,29 @@ def test_a_batch_of_one_is_recorded_as_it_runs() -> None:
         model, x = TakesOneSeparately(), torch.randn(batch, 4)
         program = atofx.trace(model, x, frontend="export")
         assert torch.equal(program.module(x), model(x))
+
+
+class NormByLiteral(nn.Module):
+    """A functional batch norm whose mode is the model's, or a literal."""
+
+    def __init__(self, literal: bool | None) -> None:
+        super().__init__()
+        self.wide, self.out, self.literal = nn.Linear(3, 8), nn.Linear(8, 2), literal
+        self.register_buffer("mean", torch.rand(8))
+        self.register_buffer("var", torch.rand(8) + 0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mode = self.training if self.literal is None else self.literal
+        y = torch.nn.functional.batch_norm(self.wide(x), self.mean.clone(), self.var.clone(), training=mode)
+        return self.out(torch.relu(y))
+
+
+@pytest.mark.parametrize("traced_in_training", [True, False])
+@pytest.mark.parametrize("literal", [True, False, None])
+def test_a_literal_that_equals_the_mode_is_a_literal(literal: bool | None, traced_in_training: bool) -> None:
+    torch.manual_seed(0)
+    model, x = NormByLiteral(literal).double().train(traced_in_training), torch.randn(16, 3, dtype=torch.float64)
+    program = atofx.trace(model, x, frontend="export")
+    compact = program.compact(program.full_mask())
+    for training in (True, False):
+        assert torch.equal(compact.train(training)(x), model.train(training)(x))
