@@ -33,7 +33,7 @@ from atofx.passes.lineage import trace_lineage
 from atofx.passes.outer import rebuild
 from atofx.passes.regions import trace_regions
 from atofx.passes.restrict import restrict, restriction
-from atofx.passes.trace import Frontend, Traced
+from atofx.passes.trace import Frontend, Traced, refuse_own_hooks
 from atofx.passes.trace import trace as trace_module
 from atofx.passes.verify import VerifyReport, verify
 from atofx.passes.zeroed import zeroed
@@ -102,6 +102,7 @@ def trace(
     chosen = restriction(freeze, only)
     try:
         traced = trace_module(model, example_inputs, frontend)
+        refuse_own_hooks(model)
     except TraceError as error:
         if frontend != "auto":
             raise

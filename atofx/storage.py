@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from atofx.errors import FileError, TraceError
+from atofx.errors import ConfigError, FileError, TraceError
 from atofx.ir.mask import Mask
 from atofx.passes.merge import TracedRegions
 from atofx.passes.plan import Call, Plan
@@ -31,9 +31,14 @@ def save(program: Program, mask: SoftMask, path: str | os.PathLike[str]) -> None
 
     Raises:
         MaskError: the mask does not fit the program.
+        FileError: the folder does not exist.
     """
-    module = program.compact(mask)
     target = Path(path)
+    if not target.absolute().parent.is_dir():
+        raise FileError(
+            f"cannot write {os.fspath(path)!r}: there is no folder {str(target.absolute().parent)!r}; make it first"
+        )
+    module = program.compact(mask)
     metadata = {
         "format": _FORMAT,
         "mask": Mask(mask).to_json(),
@@ -45,7 +50,10 @@ def save(program: Program, mask: SoftMask, path: str | os.PathLike[str]) -> None
         metadata["plan"] = json.dumps(_plan_form(program.traced.plan))
     tensors = {name: t.detach().cpu().contiguous() for name, t in _unique(module).items()}
     partial = target.with_name(target.name + ".partial")
+    partial.touch()
+    mode = partial.stat().st_mode  # as the user's other new files; save_file makes it private
     save_file(tensors, partial, metadata)
+    partial.chmod(mode)
     os.replace(partial, target)
 
 
@@ -58,8 +66,13 @@ def load(path: str | os.PathLike[str], model_factory: Callable[[], nn.Module]) -
 
     Raises:
         FileError: the file is missing, truncated, of another kind, or of another model.
+        ConfigError: a model was given instead of a function that makes it.
     """
     name = os.fspath(path)
+    if isinstance(model_factory, nn.Module):
+        raise ConfigError(
+            f"load needs a function that makes the dense {type(model_factory).__name__}, not the model itself"
+        )
     try:
         with safe_open(name, "pt") as file:
             metadata = file.metadata() or {}

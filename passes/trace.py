@@ -115,12 +115,20 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = 
             raise TraceError(f"{refused}\nNor can torch.export take the model: {error}") from error
 
 
-def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, capture: Capture) -> Traced:
+def refuse_own_hooks(model: nn.Module) -> None:
+    """A graph of a model's ``forward`` runs none of the hooks on the model itself.
+
+    Raises:
+        TraceError: it has some.
+    """
     if model._forward_hooks or model._forward_pre_hooks:
         raise TraceError(
             f"{type(model).__name__} itself has forward hooks, which a graph of its forward would not run; register "
             "them on a submodule, or remove them before tracing"
         )
+
+
+def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, capture: Capture) -> Traced:
     states = (random.getstate(), torch.get_rng_state())
     try:
         with attributes_restored(model):

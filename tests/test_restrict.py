@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import atofx
 from atofx import zoo
-from atofx.errors import ConfigError, MaskError
+from atofx.errors import ConfigError, MaskError, TargetError
 from atofx.ir.patterns import covers
 from tests import invariants
 from tests.generator import net_of_seed
@@ -204,3 +204,9 @@ def test_random_nets(number: int, source) -> None:
             assert member.name not in freeze
             assert member.role == "consumer" or any(covers(pattern, member.name) for pattern in only or ["*"])
     assert program.verify(mask).ok
+
+
+def test_nothing_left_to_prune_is_an_error() -> None:
+    program = atofx.trace(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)), torch.randn(2, 3), freeze="0")
+    with pytest.raises(TargetError, match="no group may be pruned"):
+        atofx.methods.oneshot(program, flops=0.5)

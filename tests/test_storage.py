@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import atofx
-from atofx.errors import FileError, MaskError
+from atofx.errors import ConfigError, FileError, MaskError
 
 
 def net() -> nn.Module:
@@ -73,3 +73,16 @@ def test_masks_as_json(saved: tuple[Path, atofx.Program, atofx.Mask], tmp_path: 
             atofx.Mask.load(tmp_path / "bad.json")
     with pytest.raises(FileError, match="nowhere"):
         atofx.Mask.load(tmp_path / "nowhere.json")
+
+
+def test_what_is_given_wrongly_is_told(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    program = atofx.trace(model, torch.randn(2, 3))
+    with pytest.raises(FileError, match="no folder"):
+        atofx.save(program, program.full_mask(), tmp_path / "missing" / "compact.safetensors")
+    path = tmp_path / "compact.safetensors"
+    atofx.save(program, program.full_mask(), path)
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+    with pytest.raises(ConfigError, match="a function that makes the dense Sequential"):
+        atofx.load(path, model)  # type: ignore[arg-type]

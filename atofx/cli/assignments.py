@@ -30,4 +30,6 @@ def assign(overrides: dict[str, Any], assignment: str) -> None:
     level = overrides
     for parent in parents:
         level = level.setdefault(parent, {})
+        if not isinstance(level, dict):
+            raise ConfigError(f"--set {assignment!r}: {parent} is one value, it has no options of its own")
     level[key] = parse(value)

@@ -229,7 +229,8 @@ def _from_torchvision(
         size = 299 if name == "inception_v3" else 224
         shape = (1, 3, size, size)
     extra: dict[str, Any] = {"weights": "DEFAULT" if pretrained else None}
-    if not pretrained and name in models.list_models(models.segmentation):
+    backed = [*models.list_models(models.segmentation), *models.list_models(models.detection)]
+    if not pretrained and name in backed:
         extra["weights_backbone"] = None
     if not pretrained and name in ("googlenet", "inception_v3"):
         extra["init_weights"] = False  # their own initialisation takes half a minute

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch.nn import functional
 
-from atofx.errors import ConfigError
+from atofx.errors import ConfigError, TargetError
 from atofx.ir.limits import NO_LIMITS, Limits
 from atofx.ir.mask import Mask
 from atofx.methods.calibrate import TOLERANCE, calibrate
@@ -65,6 +65,8 @@ def oneshot(
     limits = limits.rounded(round_to)
     wanted = targets(program, flops=flops, groups=groups, limits=limits)
     space = UnitSpace(select(program, groups))
+    if not space.groups:
+        raise TargetError("no group may be pruned: every one is frozen, excluded or pinned; program.summary() says why")
     scores = space.split(find(program, space, Data(batches, loss_fn, seed)))
     comparable = {name: (_by_mean if scope == "global" else _by_rank)(score) for name, score in scores.items()}
     return calibrate(program, space.groups, comparable, wanted.flops, tolerance=tolerance, limits=limits).mask
