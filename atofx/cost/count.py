@@ -247,8 +247,12 @@ def _one_by_one(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, in
     return {node.name: counting.counts.get(node.name, 0) for node in module.graph.nodes}
 
 
-def _nothing(saved: Any) -> None:
-    """Stands for a tensor saved for a backward pass that never comes."""
+def _dropped(saved: torch.Tensor) -> None:
+    """Keeps nothing of a tensor saved for a backward pass."""
+
+
+def _missing(kept: None) -> torch.Tensor:
+    raise AssertionError("counting makes no backward pass")
 
 
 @contextmanager
@@ -258,7 +262,7 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), saved_tensors_hooks(_nothing, _nothing):
+        with warnings.catch_warnings(), saved_tensors_hooks(_dropped, _missing):
             warnings.simplefilter("ignore")
             yield
     finally:
