@@ -27,6 +27,7 @@ ADVICE = (
     ("has a forward hook", "remove the hook before tracing, or do what it does in the model's forward"),
     ("not zero where", "put an activation with f(0) = 0 (ReLU, SiLU, GELU) or a norm with weight and bias before it"),
     ("not a finite number", "add a small constant to the divisor, or store its reciprocal and multiply with that"),
+    ("divides in one place", "use two parameters, one to divide by and one to add or multiply"),
     ("normalisation over channels", "use a norm that acts per channel, or leave this stream whole"),
     ("renormalised", "drop max_norm"),
     ("normalised", "use a norm that acts per channel, or leave this stream whole"),

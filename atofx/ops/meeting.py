@@ -31,8 +31,6 @@ def meet(
     for i, operand in enumerate(operands):
         for layer in operand.layers:
             layer = align_layer(layer, ndim)
-            if operand.moved_leaf:
-                ctx.mark_produced(layer.ids)
             ids, parts = layer.ids, [(i, layer)]
             met = [m for m in merged if share_dim(m[0], ids)]
             merged = [m for m in merged if not share_dim(m[0], ids)]
@@ -45,6 +43,15 @@ def meet(
         members = {i for i, _ in parts}
         others = [operand for i, operand in enumerate(operands) if i not in members]
         nonzero, infinite = _facts(ids, parts, len(operands), is_zero)
+        leaves = [(i, layer) for i, layer in parts if operands[i].moved_leaf]
+        if infinite is not None and leaves:  # a divisor that is only cut, not set to zero?
+            apart = [(i, layer.with_nonzero(True) if operands[i].moved_leaf else layer) for i, layer in parts]
+            nonzero, infinite = _facts(ids, apart, len(operands), is_zero)
+            mark = ctx.mark_divisor
+        else:
+            mark = ctx.mark_produced
+        for _, leaf in leaves:
+            mark(leaf.ids)
         if infinite is not None:
             ctx.pin_ids(
                 ids.expand(infinite.shape)[infinite],
