@@ -11,36 +11,10 @@ import torch
 from atofx.ir.analysis import Analysis
 from atofx.ir.groups import Group
 from atofx.ops.context import tensors_in
+from atofx.passes.advice import advice
 from atofx.passes.lineage import describe
 from atofx.passes.merge import TracedRegions
-from atofx.passes.restrict import FROZEN, OUTSIDE
 from atofx.passes.trace import Traced
-
-#: What a user can do about a reason, by a phrase that occurs in it.
-ADVICE = (
-    ("reaches the model's output", "nothing: outputs keep their shape; prune the layers before it instead"),
-    (
-        "the traced region",
-        "nothing inside the region; rewrite the code outside so that it can be traced, or move what reads this into it",
-    ),
-    (
-        "outside the traced regions",
-        "call the submodule that owns it as a whole, or rewrite the code that uses it so that it can be traced",
-    ),
-    ("no traced region", "use example inputs on which its module is called, if it should be pruned"),
-    ("no record describes", "describe the operation with atofx.register_op (CONTRIBUTING.md, 'Add an op')"),
-    ("not zero where", "put an activation with f(0) = 0 (ReLU, SiLU, GELU) or a norm with weight and bias before it"),
-    ("normalisation over channels", "use a norm that acts per channel, or leave this stream whole"),
-    ("only one unit", "nothing: at least one unit of every group stays"),
-    (FROZEN, "trace without that pattern, or with one that covers less"),
-    (OUTSIDE, "add a pattern that covers the tensor named"),
-    ("depends on the data", "use a constant index (a registered buffer or a literal)"),
-    (
-        "meets a tensor whose coordinates are always kept",
-        "explain what it meets: that tensor is pinned for a reason of its own",
-    ),
-    ("multiplied with", "explain what it meets: model inputs and pinned tensors keep all their channels"),
-)
 
 
 def explain(analysis: Analysis, traced: Traced, name: str) -> str:
@@ -56,7 +30,7 @@ def explain(analysis: Analysis, traced: Traced, name: str) -> str:
         return "\n".join([*lines, "  a scalar has no channel axis"])
     for dim in range(tensor.dim()):
         lines.extend(f"  dim {dim}: {text}" for text in _axis(analysis, canonical, dim, tensor.shape[dim]))
-    lines.extend(f"  its layer reads what {why}{_advice(why)}" for why in _entering(traced, name))
+    lines.extend(f"  its layer reads what {why}{advice(why)}" for why in _entering(traced, name))
     return "\n".join(lines)
 
 
@@ -87,15 +61,8 @@ def _axis(analysis: Analysis, name: str, dim: int, size: int) -> list[str]:
             more = f", with {', '.join(others[:6])}{', …' if len(others) > 6 else ''}" if others else ""
             lines.append(f"{held} of {size} coordinates in group {group.name!r} ({group.size} units), {role}{more}")
         else:
-            lines.append(f"{held} of {size} coordinates stay whole: {group.reason}{_advice(group.reason)}")
+            lines.append(f"{held} of {size} coordinates stay whole: {group.reason}{advice(group.reason)}")
     return lines
-
-
-def _advice(reason: str | None) -> str:
-    for phrase, advice in ADVICE:
-        if reason and phrase in reason:
-            return f". What helps: {advice}"
-    return ""
 
 
 def summarize(analysis: Analysis, traced: Traced, flops: int, params: int) -> str:

@@ -51,6 +51,7 @@ class _Run:
 
     def finish(self) -> Lineage:
         ctx = self.ctx
+        ctx.pin_contradictions()
         produced, consumed = ctx.flags()
         return Lineage(
             values=self.values,

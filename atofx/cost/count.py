@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils import _pytree as pytree
 
 with warnings.catch_warnings():
@@ -150,7 +151,9 @@ class _Interpreter(nn.Module):
     def forward(self, *inputs: Any) -> Any:
         env: dict[fx.Node, Any] = {}
         values = iter(inputs)
-        for node in self._twin[0].graph.nodes:
+        nodes = self._twin[0].graph.nodes
+        last = {source: node for node in nodes for source in node.all_input_nodes}
+        for node in nodes:
             if node.op == "placeholder":
                 env[node] = next(values)
             elif node.op == "get_attr":
@@ -163,6 +166,10 @@ class _Interpreter(nn.Module):
             else:
                 args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), lambda n: env[n])
                 env[node] = self.calls[_key(node)](tuple(args), dict(kwargs))
+                del args, kwargs
+            for source in node.all_input_nodes:
+                if last[source] is node:
+                    del env[source]
         raise AssertionError("a graph ends with an output node")
 
 
@@ -240,13 +247,22 @@ def _one_by_one(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, in
     return {node.name: counting.counts.get(node.name, 0) for node in module.graph.nodes}
 
 
+def _dropped(saved: torch.Tensor) -> None:
+    """Keeps nothing of a tensor saved for a backward pass."""
+
+
+def _missing(kept: None) -> torch.Tensor:
+    raise AssertionError("counting makes no backward pass")
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
+    """No warnings, and no activations kept for a backward pass; what is run stays what runs with gradients."""
     logger = logging.getLogger("fvcore.nn.jit_analysis")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), saved_tensors_hooks(_dropped, _missing):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -12,7 +12,7 @@ from atofx.ir.values import Layer, TensorValue
 from atofx.ops.arguments import argument_node, source_node
 from atofx.ops.context import LineageContext
 from atofx.ops.contraction import contract, letters_for
-from atofx.ops.pointwise import meet
+from atofx.ops.meeting import meet
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 

@@ -42,6 +42,7 @@ class LineageContext:
         self.pins: list[Pin] = []
         self._produced: list[torch.Tensor] = []
         self._consumed: list[torch.Tensor] = []
+        self._divisors: list[torch.Tensor] = []
         self.gate_points: list[GatePoint] = []
         self.costs: list[CostFactor] = []
         self.padded_with_least: dict[fx.Node, tuple[TensorValue, TensorValue]] = {}
@@ -161,6 +162,21 @@ class LineageContext:
     def mark_consumed(self, ids: torch.Tensor) -> None:
         """These coordinates of leaves are only cut."""
         self._consumed.append(ids.reshape(-1))
+
+    def mark_divisor(self, ids: torch.Tensor) -> None:
+        """These coordinates of leaves are only cut, and must never be set to zero."""
+        self.mark_consumed(ids)
+        self._divisors.append(ids.reshape(-1))
+
+    def pin_contradictions(self) -> None:
+        """Pin what divides in one place and has to be zero in another."""
+        if self._divisors:
+            both = torch.zeros(self.num_ids, dtype=torch.bool)
+            divisors = torch.cat(self._divisors)
+            both[divisors[divisors >= 0]] = True
+            both &= self.flags()[0]
+            self.op_name = ""
+            self.pin_ids(both.nonzero(), "divides in one place and is added or multiplied in another")
 
     def require_zero(self, layer: Layer, ids: torch.Tensor | None = None) -> None:
         """Pin the ids whose elements are consumed although they would not be zero."""

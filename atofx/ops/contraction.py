@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from atofx.ir.values import Layer, TensorValue
 from atofx.ops.arguments import argument_node
 from atofx.ops.context import LineageContext, tensors_in
-from atofx.ops.pointwise import beside, leanest, meet, share_dim
+from atofx.ops.meeting import beside, leanest, meet, share_dim
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 

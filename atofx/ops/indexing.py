@@ -14,8 +14,8 @@ from atofx.ops.arguments import argument, source_node
 from atofx.ops.constants import constant_value
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.layers import align, run_on_ids
+from atofx.ops.meeting import meet
 from atofx.ops.movement import movement
-from atofx.ops.pointwise import meet
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 

@@ -12,7 +12,7 @@ from atofx.ir.values import NONE, Layer, TensorValue
 from atofx.ops.arguments import argument, source_node, target_name
 from atofx.ops.context import LineageContext
 from atofx.ops.layers import run_on_ids
-from atofx.ops.pointwise import leanest
+from atofx.ops.meeting import leanest
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 

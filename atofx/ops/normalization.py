@@ -15,6 +15,7 @@ from atofx.nn import CutGroupNorm, CutLayerNorm, CutRMSNorm
 from atofx.nn import functional as cut
 from atofx.ops.context import LineageContext
 from atofx.ops.layers import align_layer
+from atofx.ops.meeting import meet
 from atofx.ops.norm_resize import (
     INSTANCE_NORMS,
     configure_features,
@@ -29,7 +30,7 @@ from atofx.ops.norm_resize import (
     resize_rms_norm,
     whole_groups_go,
 )
-from atofx.ops.pointwise import along_dim, meet
+from atofx.ops.pointwise import along_dim
 from atofx.ops.reduction import kept_through, mix
 from atofx.ops.registry import REGISTRY, OpRecord, same_shape
 

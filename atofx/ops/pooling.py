@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from atofx.ir.values import Layer, TensorValue
 from atofx.ops.arguments import argument_node
 from atofx.ops.context import LineageContext, tensors_in
-from atofx.ops.pointwise import meet
+from atofx.ops.meeting import meet
 from atofx.ops.reduction import same_layers
 from atofx.ops.registry import REGISTRY, OpRecord
 

@@ -175,6 +175,22 @@ def resize_mean(resizer: Resizer, node: fx.Node) -> Any:
     return mean if share == 1 else resizer.function(torch.mul, mean, share)
 
 
+def extreme(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> Any:
+    """Amax, amin: removed channels take part as zeros."""
+    return reduction(additive=x.meta.dtype != torch.bool, zero_at_zero=True)(ctx, x, *args, **kwargs)
+
+
+def resize_extreme(resizer: Resizer, node: fx.Node) -> Any:
+    """A maximum over cut channels is at least the zero of those that are gone, a minimum at most."""
+    source = source_node(node)
+    dim: Any = argument(node, 1, "dim", ())
+    dims = [dim] if isinstance(dim, int) else dim or range(resizer.lineage.values[source].ndim)
+    found = resizer.copy(node)
+    if resizer.share(source, dims) == 1:
+        return found
+    return resizer.function(torch.clamp, found, **{"min" if target_name(node) == "amax" else "max": 0})
+
+
 def resize_variance(resizer: Resizer, node: fx.Node) -> Any:
     """A variance over cut channels counts those that are gone."""
     source, name = source_node(node), target_name(node)
@@ -216,7 +232,9 @@ REGISTRY.add(
     functions=[*(getattr(torch, n) for n in _variances), cut.var_mean, cut.std_mean],
     methods=["var", "std"],
 )
-_zero = ["amax", "amin", "prod", "max", "min", "median", "any", "all"]
+_EXTREME = OpRecord("extreme", extreme, resize_extreme)
+REGISTRY.add(_EXTREME, functions=[torch.amax, torch.amin], methods=["amax", "amin"])
+_zero = ["prod", "max", "min", "median", "any", "all"]
 _other = ["argmax", "argmin", "logsumexp", "mode", "aminmax"]
 REGISTRY.add(_ZERO, functions=[getattr(torch, n) for n in _zero], methods=_zero)
 REGISTRY.add(_OTHER, functions=[getattr(torch, n) for n in _other], methods=[n for n in _other if hasattr(Tensor, n)])

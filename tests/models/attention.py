@@ -319,15 +319,33 @@ class Rotary(Separate):
         self.register_buffer("cos", torch.cos(torch.cat([angles, angles], -1)))
         self.register_buffer("sin", torch.sin(torch.cat([angles, angles], -1)))
 
+    def angles(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.cos, self.sin
+
     def rotate(self, x: Tensor) -> Tensor:
         first, second = x.chunk(2, dim=-1)
-        return x * self.cos + torch.cat((-second, first), dim=-1) * self.sin
+        cos, sin = self.angles(x)
+        return x * cos + torch.cat((-second, first), dim=-1) * sin
 
     def attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         b, n, c = q.shape
         q, k, v = (y.view(b, n, HEADS, 4).transpose(1, 2) for y in (q, k, v))
         y = F.scaled_dot_product_attention(self.rotate(q), self.rotate(k), v)
         return y.transpose(1, 2).reshape(b, n, c)
+
+
+@family.case(tokens(6, 5), ROTARY)
+class RotaryByPeriods(Rotary):
+    """Angles are positions divided by periods: a period of zero would make them infinite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("periods", torch.tensor([1.0, 10.0]))
+
+    def angles(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        angles = torch.arange(x.shape[2], dtype=x.dtype)[:, None] / self.periods
+        angles = torch.cat([angles, angles], -1)
+        return angles.cos(), angles.sin()
 
 
 @family.case(tokens(6, 5), ROTARY)

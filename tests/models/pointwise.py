@@ -629,3 +629,35 @@ class DividedByElementCount(Sandwich):
 
     def trap(self, x: Tensor) -> Tensor:
         return x * (x.numel() / 1000) + x * (x.shape[0] * x.shape[1])
+
+
+class Divided(Sandwich):
+    """Channels are divided by a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand(8, 1, 1) + 1)
+
+
+@family.case(image(), PRUNABLE | {"scale:0": (8, 8)})
+class DividedByParameter(Divided):
+    """A divisor is cut, but never set to zero: zero divided by it stays zero."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        return x / self.scale
+
+
+@family.case(image(), PINNED | {"scale:0": 0})
+class DividedAndShifted(Divided):
+    """The vector would have to be zero where it is added, and must not be where it divides."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        return x / self.scale + self.scale
+
+
+@family.case(image(), PRUNABLE | {"scale:0": (8, 8)})
+class MultipliedByReciprocal(Divided):
+    """The reciprocal of zero is infinite, also where zero is multiplied with it."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        return x * self.scale.reciprocal()
