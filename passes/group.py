@@ -67,10 +67,12 @@ def rectangular_components(lineage: Lineage) -> tuple[torch.Tensor, int, torch.T
     kept = lineage.num_ids
     pinned = torch.cat([p.ids for p in lineage.pins]) if lineage.pins else torch.empty(0, dtype=torch.long)
     fixed = torch.stack([pinned, torch.full_like(pinned, kept)])
-    labels, count = _components(torch.cat([lineage.edges, fixed], 1), kept + 1)
     ties = [torch.empty(2, 0, dtype=torch.long)]
     suspects = _suspects(lineage, kept)
-    while suspects and (found := _ties_needed(suspects, labels, count)):
+    if not suspects:
+        return *_components(lineage.edges, lineage.num_ids), ties[0].amin(0)
+    labels, count = _components(torch.cat([lineage.edges, fixed], 1), kept + 1)
+    while found := _ties_needed(suspects, labels, count):
         ties.extend(found)
         merged, count = _components(labels[torch.cat(found, 1)], count)
         labels = merged[labels]

@@ -29,12 +29,19 @@ def attributes_restored(model: nn.Module) -> Iterator[None]:
                 _refill(container, content)
 
 
+_KINDS = frozenset({dict, OrderedDict, list, set})  # hooks are kept in ordered dicts
+
+
 def _contents(attributes: dict[str, Any]) -> list[tuple[Any, Any]]:
-    kinds = (dict, OrderedDict, list, set)  # hooks are kept in ordered dicts
-    return [(value, value.copy()) for value in attributes.values() if type(value) in kinds]
+    """Containers and what they hold; None for nothing, as most hold."""
+    return [(value, value.copy() if value else None) for value in attributes.values() if type(value) in _KINDS]
 
 
 def _refill(container: Any, content: Any) -> None:
+    if content is None:
+        if container:
+            container.clear()
+        return
     if len(container) == len(content) and _same(container, content):
         return
     container.clear()
