@@ -122,7 +122,7 @@ def analysed(traced: Traced, options: TraceOptions, *, strict: bool = False) -> 
     """
     lineage = trace_lineage(traced, Granularity(options.granularity), strict=strict)
     grouping = restrict(form_groups(lineage), lineage.tensor_names, restriction(options.freeze, options.only))
-    analysis = Analysis(traced.module, lineage, grouping.groups, grouping.group_of, grouping.unit_of)
+    analysis = Analysis(traced.blueprint, lineage, grouping.groups, grouping.group_of, grouping.unit_of)
     return Program(traced, analysis, options)
 
 

@@ -45,7 +45,7 @@ def compact_alike(model: nn.Module, region: str, parts: Sequence[Traced]) -> boo
     traced = merge(model, (), plan, parts)
     lineage = trace_lineage(traced)
     grouping = form_groups(lineage)
-    analysis = Analysis(traced.module, lineage, grouping.groups, grouping.group_of, grouping.unit_of)
+    analysis = Analysis(traced.blueprint, lineage, grouping.groups, grouping.group_of, grouping.unit_of)
     small = compact(analysis, {g.name: torch.arange(g.size) % 2 == 0 for g in grouping.groups if g.prunable})
     first, *others = (_spelled(small, index) for index in range(len(parts)))
     return all(first == other for other in others)

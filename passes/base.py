@@ -1,8 +1,7 @@
-"""What all passes share: fetching by qualified name and building modules from emitted graphs."""
+"""What all passes share: fetching by qualified name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from torch import fx, nn
@@ -35,10 +34,3 @@ def is_persistent(root: nn.Module, name: str) -> bool:
     """Whether a buffer belongs to the state dict."""
     prefix, _, last = name.rpartition(".")
     return last not in root.get_submodule(prefix)._non_persistent_buffers_set
-
-
-def leave_out_of_state_dict(root: nn.Module, names: Iterable[str]) -> None:
-    """Make buffers non-persistent."""
-    for name in names:
-        prefix, _, last = name.rpartition(".")
-        root.get_submodule(prefix)._non_persistent_buffers_set.add(last)

@@ -9,10 +9,10 @@ import torch
 from torch import fx, nn
 
 from atofx.ir.analysis import Analysis
+from atofx.ir.blueprint import Blueprint
 from atofx.ir.values import holds
 from atofx.ops import REGISTRY
 from atofx.ops.resize import Resizer
-from atofx.passes.base import is_persistent, leave_out_of_state_dict
 
 
 def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor]) -> fx.GraphModule:
@@ -24,14 +24,12 @@ def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor]) -> fx.Graph
     """
     with torch.no_grad():
         resizer = make_resizer(analysis, vectors)
-        for node in analysis.module.graph.nodes:
+        for node in analysis.blueprint.graph.nodes:
             resizer.record(node, _emit(resizer, node))
     _remove_dead_numbers(resizer.graph)
-    module = fx.GraphModule(resizer.attributes, resizer.graph, type(analysis.module).__name__)
-    buffers = [n for n, _ in analysis.module.named_buffers() if n in resizer.attributes]
-    transient = [n for n in buffers if not is_persistent(analysis.module, n)]
-    leave_out_of_state_dict(module, [*resizer.index_names, *transient])
-    module.training = analysis.module.training
+    source = analysis.blueprint
+    transient = (source.transient & resizer.attributes.keys()) | set(resizer.index_names)
+    module = Blueprint(resizer.graph, resizer.attributes, source.name, source.training, frozenset(transient)).module
     for name, original in analysis.module.named_modules():
         if name and _has_module(module, name):
             module.get_submodule(name).training = original.training

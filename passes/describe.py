@@ -37,7 +37,7 @@ def explain(analysis: Analysis, traced: Traced, name: str) -> str:
 def _entering(traced: Traced, name: str) -> list[str]:
     """Why what the layer of a tensor reads keeps its shape, where that is given to a region."""
     owner = name.rpartition(".")[0]
-    layers = [n for n in traced.module.graph.nodes if n.op == "call_module" and n.target == owner]
+    layers = [n for n in traced.graph.nodes if n.op == "call_module" and n.target == owner]
     return list(dict.fromkeys(why for node in layers if (why := traced.entering(node))))
 
 

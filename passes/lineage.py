@@ -32,7 +32,7 @@ def trace_lineage(traced: Traced, granularity: Granularity = WHOLE_HEADS, *, str
     """
     run = _Run(traced, granularity, strict)
     with torch.no_grad():
-        for node in traced.module.graph.nodes:
+        for node in traced.graph.nodes:
             run.interpret(node)
     return run.finish()
 
@@ -40,14 +40,12 @@ def trace_lineage(traced: Traced, granularity: Granularity = WHOLE_HEADS, *, str
 class _Run:
     def __init__(self, traced: Traced, granularity: Granularity, strict: bool) -> None:
         self.traced = traced
-        self.module = traced.module
         self.granularity = granularity
         self.strict = strict
         self.ctx = LineageContext(traced.tensors)
         self.values: dict[fx.Node, Any] = {}
         self.sharing: dict[int, list[fx.Node]] = {}
-        self.modules = dict(traced.module.named_modules(remove_duplicate=False))
-        self._nodes = {node.name: node for node in traced.module.graph.nodes}
+        self._nodes = {node.name: node for node in traced.graph.nodes}
 
     def finish(self) -> Lineage:
         ctx = self.ctx
@@ -105,7 +103,7 @@ class _Run:
 
     def _call(self, node: fx.Node) -> None:
         ctx = self.ctx
-        module = self.modules[str(node.target)] if node.op == "call_module" else None
+        module = self.traced.blueprint.attributes[str(node.target)] if node.op == "call_module" else None
         ctx.module = module
         ctx.op_name = describe(node, module)
         record = REGISTRY.of(node, module)

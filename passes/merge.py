@@ -11,9 +11,10 @@ import torch
 from torch import fx, nn
 
 from atofx.errors import TraceError
+from atofx.ir.blueprint import Blueprint
 from atofx.ops import REGISTRY
 from atofx.ops.evaluate import to_meta
-from atofx.passes.base import is_persistent, leave_out_of_state_dict, stored
+from atofx.passes.base import is_persistent
 from atofx.passes.inputs import ExampleInputs, bind_inputs
 from atofx.passes.plan import Call, Plan
 from atofx.passes.trace import Capture, Traced, trace
@@ -123,7 +124,7 @@ def merge(model: nn.Module, inputs: ExampleInputs, plan: Plan, parts: Sequence[T
     graph = fx.Graph()
     tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
     tensors.update(model.named_buffers(remove_duplicate=False))
-    wanted, used = set(plan.outside), {id(t) for part in parts for t in _tensors(part.module)}
+    wanted, used = set(plan.outside), {id(t) for part in parts for _, t in part.blueprint.tensors()}
     if not {n for n, t in tensors.items() if id(t) not in used} <= wanted <= set(tensors):
         raise TraceError(f"{type(model).__name__} has other parameters than the model these regions were found in")
     attributes: dict[str, Any] = {"training": model.training}
@@ -132,7 +133,7 @@ def merge(model: nn.Module, inputs: ExampleInputs, plan: Plan, parts: Sequence[T
     for index, (call, part) in enumerate(zip(plan.calls, parts, strict=True)):
         prefix = "" if is_layer(model.get_submodule(call.region)) else f"{call.region}."
         env: dict[fx.Node, fx.Node] = {}
-        for node in part.module.graph.nodes:
+        for node in part.graph.nodes:
             if node.op == "output":
                 results.append(fx.node.map_arg(node.args[0], lambda n, env=env: env[n]))  # type: ignore[misc]
                 continue
@@ -143,21 +144,18 @@ def merge(model: nn.Module, inputs: ExampleInputs, plan: Plan, parts: Sequence[T
                 new.target = f"{_mark(index)}{node.target}"
             elif node.op in ("get_attr", "call_module") and node.target != "training":
                 new.target = f"{prefix}{node.target}" if prefix else _in_place_of_alone(call.region, str(node.target))
-                attributes[new.target] = stored(part.module, str(node.target))
+                attributes[new.target] = part.blueprint.attributes[str(node.target)]
                 if node.op == "get_attr" and new.target not in tensors:
                     constants.add(new.target)
                     tensors[new.target] = attributes[new.target]
     outside = [_tensor_node(graph, name, tensors[name]) for name in plan.outside]
     attributes.update((name, tensors[name]) for name in plan.outside)
     graph.output((*results, tuple(outside)))
-    module = fx.GraphModule(attributes, graph, type(model).__name__)
-    module.training = model.training
     transient = {n for n, _ in model.named_buffers() if n in attributes and not is_persistent(model, n)}
-    leave_out_of_state_dict(module, constants | transient)
-    reachable = set(dict(module.named_parameters(remove_duplicate=False)))
-    reachable.update(dict(module.named_buffers(remove_duplicate=False)))
+    blueprint = Blueprint(graph, attributes, type(model).__name__, model.training, frozenset(constants | transient))
+    reachable = dict(blueprint.tensors())
     ordered = dict(sorted(tensors.items(), key=lambda item: item[0] not in reachable))
-    return TracedRegions(module, ordered, inputs, (), Capture("regions", plan.reason), model, plan)
+    return TracedRegions(blueprint, ordered, inputs, (), Capture("regions", plan.reason), model, plan)
 
 
 def _stack(region: str, model: nn.Module, node: fx.Node) -> dict[str, Any]:
@@ -169,13 +167,9 @@ def _stack(region: str, model: nn.Module, node: fx.Node) -> dict[str, Any]:
 
 def unused_by(model: nn.Module, parts: Sequence[Traced]) -> frozenset[str]:
     """The parameters and buffers of the model that none of these graphs uses."""
-    used = {id(t) for part in parts for t in _tensors(part.module)}
+    used = {id(t) for part in parts for _, t in part.blueprint.tensors()}
     tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     return frozenset(name for name, tensor in tensors if id(tensor) not in used)
-
-
-def _tensors(module: nn.Module) -> list[torch.Tensor]:
-    return [*module.parameters(), *module.buffers()]
 
 
 def original_name(call: int, placeholder: str) -> str:

@@ -16,7 +16,8 @@ import torch
 from torch import fx, nn
 
 from atofx.errors import ConfigError, TraceError
-from atofx.passes.base import is_persistent, leave_out_of_state_dict, stored
+from atofx.ir.blueprint import Blueprint
+from atofx.passes.base import is_persistent
 from atofx.passes.inputs import ExampleInputs, bind_inputs
 from atofx.passes.place import format_stack
 from atofx.passes.replay import ExportTracer
@@ -50,24 +51,34 @@ class Traced:
     """A traced model.
 
     Attributes:
-        module: shares modules and parameters with the model; every node has ``meta["val"]``, tensors on the meta
-            device.
+        blueprint: the graph on the model's own modules and parameters; every node has ``meta["val"]``, tensors on the
+            meta device.
         tensors: every parameter and buffer of the *model* by qualified name, and constants of the graph.
         inputs: the example inputs, as given.
         unused: parameters and buffers of the model that the graph does not use.
         capture: which front end captured the graph, and why.
     """
 
-    module: fx.GraphModule
+    blueprint: Blueprint
     tensors: dict[str, torch.Tensor]
     inputs: ExampleInputs
     unused: tuple[str, ...]
     capture: Capture
 
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph."""
+        return self.blueprint.graph
+
+    @property
+    def module(self) -> fx.GraphModule:
+        """The graph as a module, which shares modules and parameters with the model."""
+        return self.blueprint.module
+
     def arguments(self) -> tuple[Any, ...]:
         """Example inputs of :attr:`module` in the order of its placeholders."""
         if isinstance(self.inputs, Mapping):
-            return tuple(self.inputs[str(n.target)] for n in self.module.graph.nodes if n.op == "placeholder")
+            return tuple(self.inputs[str(n.target)] for n in self.graph.nodes if n.op == "placeholder")
         return self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)
 
     def results(self, output: fx.Node) -> tuple[tuple[Any, str], ...]:
@@ -140,47 +151,22 @@ def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, c
     finally:
         random.setstate(states[0])
         torch.set_rng_state(states[1])
-    module = fx.GraphModule(_Attributes(model, tracer.constants).named(graph), graph, type(model).__name__)
-    module.training = model.training
-    read = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
-    own = {n for n in read if n in tracer.constants}
-    borrowed = {n for n, _ in model.named_buffers() if n in read and not is_persistent(model, n)}
-    leave_out_of_state_dict(module, own | borrowed)
+    attributes = tracer.named(graph)
     tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    tensors.update(model.named_buffers(remove_duplicate=False))
-    used_ids = set()
-    for node in graph.nodes:
-        if node.op == "get_attr":
-            value = stored(module, node.target)
-            if isinstance(value, torch.Tensor):
-                tensors.setdefault(node.target, value)
-                used_ids.add(id(value))
-        elif node.op == "call_module":
-            leaf = module.get_submodule(node.target)
-            used_ids.update(id(t) for t in [*leaf.parameters(), *leaf.buffers()])
-    unused = tuple(name for name, t in tensors.items() if id(t) not in used_ids)
-    reachable = set(dict(module.named_parameters(remove_duplicate=False)))
-    reachable.update(dict(module.named_buffers(remove_duplicate=False)))
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    tensors.update(buffers)
+    borrowed = {n for n in buffers if n in attributes and not is_persistent(model, n)}
+    own = tracer.constants.keys() & attributes.keys()
+    blueprint = Blueprint(graph, attributes, type(model).__name__, model.training, frozenset(own | borrowed))
+    reachable = dict(blueprint.tensors())
+    used = {id(tensor) for tensor in reachable.values()}
+    for name in attributes:
+        if name in reachable:
+            tensors.setdefault(name, reachable[name])
+    unused = tuple(name for name, t in tensors.items() if id(t) not in used)
     # a tied tensor goes by a name in use
     ordered = dict(sorted(tensors.items(), key=lambda item: item[0] not in reachable))
-    return Traced(module, ordered, example_inputs, unused, capture)
-
-
-@dataclass(frozen=True, eq=False)
-class _Attributes:
-    """Where a graph's attributes are: on the model, or among the constants made while tracing."""
-
-    model: nn.Module
-    constants: dict[str, torch.Tensor]
-
-    def named(self, graph: fx.Graph) -> dict[str, Any]:
-        """Every module, parameter and buffer the graph names."""
-        found: dict[str, Any] = {}
-        for node in graph.nodes:
-            if node.op in ("get_attr", "call_module"):
-                name = str(node.target)
-                found[name] = self.constants[name] if name in self.constants else stored(self.model, name)
-        return found
+    return Traced(blueprint, ordered, example_inputs, unused, capture)
 
 
 def _message(error: Exception, model: nn.Module) -> str:

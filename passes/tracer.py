@@ -55,6 +55,17 @@ class Tracer(fx.Tracer):
                 del node.meta["is_wrapped"]  # fx marks the last node of an opened function as if it were the function
         return graph
 
+    def named(self, graph: fx.Graph) -> dict[str, Any]:
+        """Every module, parameter and buffer that a graph of this tracer names."""
+        found: dict[str, Any] = {}
+        for node in graph.nodes:
+            if node.op == "call_module":
+                found[str(node.target)] = self._leaves[str(node.target)]
+            elif node.op == "get_attr":
+                name = str(node.target)
+                found[name] = self.constants[name] if name in self.constants else stored(self.root, name)
+        return found
+
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
         """Parameters and buffers become nodes."""
         if self.inside_evaluation or not isinstance(attr_val, torch.Tensor):
@@ -75,6 +86,7 @@ class Tracer(fx.Tracer):
         training = self.create_proxy("get_attr", "training", (), {})
         self._training = training.node
         self.mode = training
+        own = self.root.training
         modules = [m for m in self.root.modules() if not self.is_leaf_module(m, "")]
 
         def call(root: nn.Module, *values: Any) -> Any:
@@ -82,7 +94,7 @@ class Tracer(fx.Tracer):
             modes = [(m, m.training) for m in modules]
             try:
                 for m, mode in modes:
-                    vars(m)["training"] = training if mode == root.training else mode
+                    vars(m)["training"] = training if mode == own else mode
                 return self.run(root, root_fn, signature, named)
             finally:
                 for m, mode in modes:
@@ -96,6 +108,12 @@ class Tracer(fx.Tracer):
         return root_fn(root, *args, **kwargs)
 
     # ------------------------------------------------------------ what is a leaf
+
+    def path_of_module(self, mod: nn.Module) -> str:
+        """The qualified name of a module, remembered with it."""
+        path = super().path_of_module(mod)
+        self._leaves.setdefault(path, mod)
+        return path
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """What has a record is a leaf, and what could not be traced into."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
+from atofx.ir.blueprint import Blueprint
 from atofx.ir.groups import Group
 from atofx.ir.lineage import Lineage
 
@@ -16,18 +17,23 @@ class Analysis:
     """The traced module, its lineage and its groups: what gates, costs and compaction start from.
 
     Attributes:
-        module: the traced GraphModule.
+        blueprint: the traced graph on the model's own modules.
         lineage: ids, couplings, gate points, cost factors.
         groups: all groups.
         group_of: per id, index into ``groups`` (-1: none).
         unit_of: per id, the unit within its group.
     """
 
-    module: fx.GraphModule
+    blueprint: Blueprint
     lineage: Lineage
     groups: tuple[Group, ...]
     group_of: torch.Tensor
     unit_of: torch.Tensor
+
+    @property
+    def module(self) -> fx.GraphModule:
+        """The traced graph as a module."""
+        return self.blueprint.module
 
     def kept_ids(self, vectors: dict[str, torch.Tensor]) -> torch.Tensor:
         """Per id, whether it is kept. ``vectors``: bool per prunable group; a missing group is kept whole."""

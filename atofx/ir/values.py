@@ -27,7 +27,7 @@ class Layer:
     ids: torch.Tensor
     nonzero: torch.Tensor
 
-    @property
+    @cached_property
     def dims(self) -> tuple[int, ...]:
         """The dimensions along which the id varies."""
         return tuple(d for d, size in enumerate(self.ids.shape) if size > 1)

@@ -107,12 +107,12 @@ def _facts(
         members = {i for i, _ in parts}
         verdict = is_zero(tuple(i in members for i in range(count)))
         return everywhere(ids, value=not verdict), everywhere(ids, value=True) if verdict is None else None
-    zero = torch.zeros(count, *ids.shape, dtype=torch.bool)
+    zeros = torch.zeros(ids.shape, dtype=torch.long)  # bit i: operand i is zero
     for i, layer in parts:
-        zero[i] |= ~layer.nonzero
-    patterns, inverse = torch.unique(zero.reshape(count, -1), dim=1, return_inverse=True)
-    verdicts = [is_zero(tuple(column.tolist())) for column in patterns.T]
-    nonzero = torch.tensor([not v for v in verdicts])[inverse].reshape(ids.shape)
+        zeros |= (~layer.nonzero).long() << i
+    patterns, inverse = torch.unique(zeros, return_inverse=True)
+    verdicts = [is_zero(tuple(bool(code >> i & 1) for i in range(count))) for code in patterns.tolist()]
+    nonzero = torch.tensor([not v for v in verdicts])[inverse]
     if None not in verdicts:
         return nonzero, None
-    return nonzero, torch.tensor([v is None for v in verdicts])[inverse].reshape(ids.shape)
+    return nonzero, torch.tensor([v is None for v in verdicts])[inverse]
