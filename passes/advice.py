@@ -25,7 +25,11 @@ ADVICE = (
     ("no traced region", "use example inputs on which its module is called, if it should be pruned"),
     ("no record describes", "describe the operation with atofx.register_op (CONTRIBUTING.md, 'Add an op')"),
     ("has a forward hook", "remove the hook before tracing, or do what it does in the model's forward"),
-    ("not zero where", "put an activation with f(0) = 0 (ReLU, SiLU, GELU) or a norm with weight and bias before it"),
+    (
+        "not zero where",
+        "put an activation with f(0) = 0 (ReLU, SiLU, GELU) before it, or a linear layer with a bias after it",
+    ),
+    ("a constant other than zero", "use a layer of its own in each place, or an activation with f(0) = 0 before it"),
     ("not a finite number", "add a small constant to the divisor, or store its reciprocal and multiply with that"),
     ("divides in one place", "use two parameters, one to divide by and one to add or multiply"),
     ("normalisation over channels", "use a norm that acts per channel, or leave this stream whole"),

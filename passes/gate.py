@@ -91,4 +91,5 @@ def _make_gate(analysis: Analysis, bank: GateBank, point: GatePoint) -> ChannelG
         units[analysis.groups[index].name] = (positions, unit[positions])
     if not units:
         return None
-    return ChannelGate(bank, dims[0] - ids.dim(), units, flat.numel())
+    rest = point.layer.rest.reshape(-1)
+    return ChannelGate(bank, dims[0] - ids.dim(), units, torch.where(rest.isfinite() & known, rest, 0.0))

@@ -50,6 +50,7 @@ class _Run:
     def finish(self) -> Lineage:
         ctx = self.ctx
         ctx.pin_contradictions()
+        ctx.pin_shared_folds()
         produced, consumed = ctx.flags()
         return Lineage(
             values=self.values,
@@ -60,6 +61,7 @@ class _Run:
             produced=produced,
             consumed=consumed,
             gate_points=tuple(ctx.gate_points),
+            folds=tuple(ctx.folds),
             costs=tuple(ctx.costs),
             tensor_names=ctx.tensor_names,
         )

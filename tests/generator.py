@@ -178,6 +178,104 @@ def _not_zero_at_zero(random: Random, x: Tensor) -> Made:
     return Made(name, lambda m, v: function(v))
 
 
+def _constant_reader(random: Random, x: Tensor) -> Made | None:
+    """A layer that may take up constants, behind a function that makes some."""
+    made = _not_zero_at_zero(random, x)
+    width, kind = random.randint(2, 8), random.choice(("pointwise", "valid", "reflect", "linear", "padded"))
+    if kind in ("valid", "reflect", "padded") and min(x.shape[2:]) < 3:
+        return None
+    module: nn.Module = nn.Conv2d(x.shape[1], width, 1, bias=random.random() < 0.8)
+    if kind == "linear":
+        linear = nn.Linear(x.shape[1], width)
+        return Made(
+            f"{made.text}-linear({width})", lambda m, v: m(made.function(None, v).movedim(1, -1)).movedim(-1, 1), linear
+        )
+    if kind != "pointwise":
+        padding = 0 if kind == "valid" else 1
+        mode = "reflect" if kind == "reflect" else "zeros"
+        module = nn.Conv2d(x.shape[1], width, 3, padding=padding, padding_mode=mode)
+    return Made(f"{made.text}-{kind}_conv({width})", lambda m, v: m(made.function(None, v)), module)
+
+
+class _StandardisedConv(nn.Conv2d):
+    """A convolution that standardises its weight, as ResNetV2 and NFNets do."""
+
+    def __init__(self, inputs: int, outputs: int, spelling: str) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+        self.spelling = spelling
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.spelling == "batch_norm":
+            flat = self.weight.reshape(1, len(self.weight), -1)
+            weight = F.batch_norm(flat, None, None, training=True, momentum=0.0, eps=1e-3).reshape_as(self.weight)
+        else:
+            var, mean = torch.var_mean(self.weight, dim=[1, 2, 3], keepdim=True, unbiased=self.spelling == "unbiased")
+            weight = (self.weight - mean) * torch.rsqrt(var + 1e-3)
+        return F.conv2d(x, weight, self.bias, padding=1)
+
+
+def _standardised(random: Random, x: Tensor) -> Made:
+    width, spelling = random.randint(2, 8), random.choice(("batch_norm", "biased", "unbiased"))
+    module = _StandardisedConv(x.shape[1], width, spelling)
+    return Made(f"standardised_conv({width}, {spelling})", lambda m, v: m(v), module)
+
+
+class _ByHand(nn.Module):
+    """Norms over channels in plain tensor operations."""
+
+    def __init__(self, channels: int, kind: str) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "rms":
+            x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-2)
+        elif self.kind == "layer":
+            var, mean = torch.var_mean(x, dim=1, keepdim=True, unbiased=False)
+            x = (x - mean) / torch.sqrt(var + 1e-2)
+        else:  # global response: Woo et al., ConvNeXt V2, CVPR 2023
+            size = x.norm(dim=(2, 3), keepdim=True)
+            x = x + x * (size / (size.mean(1, keepdim=True) + 1e-2))
+        return x * self.weight + self.bias
+
+
+def _norm_by_hand(random: Random, x: Tensor) -> Made:
+    kind = random.choice(("rms", "layer", "response"))
+    return Made(f"{kind}_by_hand", lambda m, v: m(v), _ByHand(x.shape[1], kind))
+
+
+class _GroupedQueries(nn.Module):
+    """Attention in which several query heads share one head of keys and values."""
+
+    def __init__(self, width: int, shared: int, times: int, head: int) -> None:
+        super().__init__()
+        self.shared, self.head = shared, head
+        self.q = nn.Linear(width, shared * times * head)
+        self.k, self.v = nn.Linear(width, shared * head), nn.Linear(width, shared * head)
+        self.proj = nn.Linear(shared * times * head, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        q = self.q(x).view(b, n, -1, self.head).transpose(1, 2)
+        k, v = (layer(x).view(b, n, self.shared, self.head).transpose(1, 2) for layer in (self.k, self.v))
+        y = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+        return self.proj(y.transpose(1, 2).flatten(2))
+
+
+def _grouped_queries(random: Random, x: Tensor) -> Made | None:
+    if x.shape[2] * x.shape[3] > 36:
+        return None
+    shared, times, head = random.randint(1, 3), random.randint(1, 3), random.randint(2, 3)
+    module = _GroupedQueries(x.shape[1], shared, times, head)
+
+    def function(m: nn.Module, v: Tensor) -> Tensor:
+        return v + m(v.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(v.shape)
+
+    return Made(f"grouped_queries({shared}, {times}, {head})", function, module)
+
+
 def _squeeze_excite(random: Random, x: Tensor) -> Made:
     channels, hidden = x.shape[1], random.randint(1, 4)
     module = nn.Sequential(
@@ -688,6 +786,10 @@ ALONE: tuple[tuple[int, Maker], ...] = (
     (2, _transposed_conv),
     (3, _bottleneck),
     (1, _not_zero_at_zero),
+    (2, _constant_reader),
+    (2, _standardised),
+    (2, _norm_by_hand),
+    (1, _grouped_queries),
     (2, _squeeze_excite),
     (1, _spatial_gate),
     (2, _parameter),

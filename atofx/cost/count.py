@@ -17,6 +17,8 @@ from torch import fx, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils import _pytree as pytree
 
+from atofx.ops.inplace import mutated_argument
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # fvcore scripts a function as it is imported
     from fvcore.nn import FlopCountAnalysis
@@ -81,22 +83,38 @@ def count_flops(module: nn.Module, inputs: Any) -> int:
         inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs.
     """
     twin = _sharing_copy(module)
+    called = twin
     if isinstance(inputs, Mapping):
-        twin, inputs = _Keywords(twin, tuple(inputs)), tuple(inputs.values())
+        called, inputs = _Keywords(twin, tuple(inputs)), tuple(inputs.values())
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
     with _quiet():
         try:
-            return int(analysis(twin, _zeros(arguments)).total())
+            return int(analysis(called, _zeros(arguments)).total())
         except _UNTRACEABLE:
-            if isinstance(module, fx.GraphModule):
-                return sum(_one_by_one(module, _zeros(arguments)).values())
+            fresh = _sharing_copy(module)
+            if isinstance(fresh, fx.GraphModule):
+                return sum(_one_by_one(fresh, _zeros(arguments)).values())
             raise
 
 
 def _sharing_copy(module: nn.Module) -> nn.Module:
     """A copy in eval mode with the very tensors of the module (running statistics do not change in eval mode)."""
     tensors = [*module.parameters(), *module.buffers()]
-    return copy.deepcopy(module, {id(t): t for t in tensors}).eval()
+    twin = copy.deepcopy(module, {id(t): t for t in tensors}).eval()
+    if isinstance(twin, fx.GraphModule):
+        _remove_dead(twin)
+    return twin
+
+
+def _remove_dead(twin: fx.GraphModule) -> None:
+    """Erase what nobody reads, as the tracer under fvcore does, so that counting node by node gives the same."""
+    for node in reversed(twin.graph.nodes):
+        if node.users or node.op in ("placeholder", "output"):
+            continue
+        inner = twin.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if mutated_argument(node, inner) is None:
+            twin.graph.erase_node(node)
+    twin.recompile()
 
 
 def analysis(module: nn.Module, inputs: tuple[Any, ...]) -> FlopCountAnalysis:

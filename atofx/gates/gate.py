@@ -44,20 +44,25 @@ class GateBank(nn.Module):
 class ChannelGate(nn.Module):
     """Multiplies one dimension of a tensor by the masks of the groups its channels belong to.
 
+    A channel whose value is another constant than zero once it is dropped goes there instead: ``m x + (1 - m) c``.
+
     Args:
         bank: where the masks are.
         dim: the dimension, counted from the end (negative), so that the batch size is free.
         units: group name -> (positions along the dimension, unit of each position).
-        length: extent of the dimension at the example input. Where every channel takes a run of equal length (channels
-            flattened together with pixels), the run may be longer or shorter later.
+        rest: the constants, one per position at the example input. Where every channel takes a run of equal length
+            (channels flattened together with pixels), the run may be longer or shorter later.
     """
 
-    def __init__(self, bank: GateBank, dim: int, units: Mapping[str, tuple[Tensor, Tensor]], length: int) -> None:
+    rest: Tensor | None
+
+    def __init__(self, bank: GateBank, dim: int, units: Mapping[str, tuple[Tensor, Tensor]], rest: Tensor) -> None:
         super().__init__()
         self._bank = (bank,)  # in a tuple, so that it is registered once, not once a gate
-        run = _run_length(units, length)
+        run = _run_length(units, rest)
         self.dim = dim
-        self.length = length // run
+        self.length = rest.numel() // run
+        self.register_buffer("rest", rest[::run].clone() if bool(rest.any()) else None, persistent=False)
         units = {name: (position[::run] // run, unit[::run]) for name, (position, unit) in units.items()}
         self.groups = tuple(units)
         for i, name in enumerate(self.groups):
@@ -65,7 +70,7 @@ class ChannelGate(nn.Module):
             self.register_buffer(f"unit_{i}", units[name][1], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` times its mask; ``x`` itself where all its groups are open."""
+        """``x`` times its mask, and the constants for the rest; ``x`` itself where all its groups are open."""
         vectors = self._bank[0].vectors
         present = [(i, vectors[name]) for i, name in enumerate(self.groups) if name in vectors]
         if not present:
@@ -74,22 +79,27 @@ class ChannelGate(nn.Module):
         for i, vector in present:
             values = vector.to(device=x.device, dtype=x.dtype)[self.get_buffer(f"unit_{i}")]
             factor = factor.index_put((self.get_buffer(f"position_{i}"),), values)
+        gated = x * self._spread(factor, x)
+        return gated if self.rest is None else gated + self._spread((1 - factor) * self.rest.to(x.dtype), x)
+
+    def _spread(self, values: Tensor, x: Tensor) -> Tensor:
+        """One value a channel along the gate's dimension of ``x``."""
         size = x.shape[self.dim]
         if size != self.length:  # channels flattened together with pixels: as many pixels as this input has
-            factor = factor.repeat_interleave(size // self.length)
-        return x * factor.reshape((-1,) + (1,) * (-self.dim - 1))
+            values = values.repeat_interleave(size // self.length)
+        return values.reshape((-1,) + (1,) * (-self.dim - 1))
 
     def extra_repr(self) -> str:
         """Dimension and groups, for printing."""
         return f"dim={self.dim}, groups={list(self.groups)}"
 
 
-def _run_length(units: Mapping[str, tuple[Tensor, Tensor]], length: int) -> int:
+def _run_length(units: Mapping[str, tuple[Tensor, Tensor]], rest: Tensor) -> int:
     """The length of the runs in which every channel appears along the dimension."""
-    owner = torch.full((length,), -1, dtype=torch.long)
+    owner = torch.full(rest.shape, -1, dtype=torch.long)
     for i, (position, unit) in enumerate(units.values()):
         owner[position] = unit * len(units) + i
     if not bool((owner >= 0).all()):
         return 1
-    boundaries = (owner.diff() != 0).nonzero().flatten() + 1
-    return math.gcd(length, *boundaries.tolist()) if boundaries.numel() else 1
+    boundaries = ((owner.diff() != 0) | (rest.diff() != 0)).nonzero().flatten() + 1
+    return math.gcd(rest.numel(), *boundaries.tolist()) if boundaries.numel() else 1

@@ -50,6 +50,21 @@ class GatePoint:
 
 
 @dataclass(frozen=True, eq=False)
+class Fold:
+    """The bias of the module that ``node`` calls takes up channels of its input that are constant once dropped.
+
+    Attributes:
+        node: the only call of the module.
+        ids: int64 per input channel.
+        constants: float64 per input channel: its value where the channel's unit is dropped; 0 for nothing to take up.
+    """
+
+    node: fx.Node
+    ids: torch.Tensor
+    constants: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class CostFactor:
     """``share`` (numerator, denominator) of a node's dense FLOPs scales with the kept part of each id vector."""
 
@@ -69,6 +84,7 @@ class Lineage:
         pins: why ids cannot be removed.
         produced, consumed: bool per id: how axes of leaves are used.
         gate_points: where gates belong.
+        folds: constants that biases take up.
         costs: how each node's FLOPs scale.
         modes: granularity decisions taken, by node name (for explanation).
         tensor_names: canonical name of every parameter and buffer, by any of its names.
@@ -82,5 +98,6 @@ class Lineage:
     produced: torch.Tensor
     consumed: torch.Tensor
     gate_points: tuple[GatePoint, ...]
+    folds: tuple[Fold, ...]
     costs: tuple[CostFactor, ...]
     tensor_names: dict[str, str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 
 #: The id of a coordinate that belongs to no channel: it is always kept.
 NONE = -1
+#: The value at rest of what may be anything then.
+ANYTHING = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +24,12 @@ class Layer:
 
     Attributes:
         ids: int64, as many dimensions as the tensor; size 1 along every dimension the id does not vary with.
-        nonzero: bool, the shape of ``ids``; True where the element is *not* zero although its unit's producers are.
+        rest: float64, the shape of ``ids``: the element's value where its unit's producers are zero, :data:`ANYTHING`
+            where that is not one number (it is not known, or depends on something else).
     """
 
     ids: torch.Tensor
-    nonzero: torch.Tensor
+    rest: torch.Tensor
 
     @cached_property
     def dims(self) -> tuple[int, ...]:
@@ -35,13 +39,21 @@ class Layer:
     @cached_property
     def clean(self) -> bool:
         """Whether every element is zero where its unit's producers are."""
-        return not bool(self.nonzero.any())
+        return not bool(self.rest.any())
 
-    def with_nonzero(self, value: bool | torch.Tensor) -> Layer:
-        """The same ids with another zero fact."""
-        if isinstance(value, bool):
-            value = torch.full_like(self.ids, value, dtype=torch.bool)
-        return replace(self, nonzero=value.expand(self.ids.shape))
+    @property
+    def nonzero(self) -> torch.Tensor:
+        """Bool, the shape of ``ids``: where the element is *not* zero although its unit's producers are."""
+        return self.rest != 0
+
+    def with_rest(self, value: float | torch.Tensor) -> Layer:
+        """The same ids with other values at rest."""
+        rest = torch.as_tensor(value, dtype=torch.float64)
+        return replace(self, rest=rest.expand(self.ids.shape))
+
+    def only_zeros(self) -> Layer:
+        """The same with anything where the value at rest is another number than zero."""
+        return self if self.clean else self.with_rest(zero_or_anything(self.rest == 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +86,16 @@ class TensorValue:
             if layer.ids.shape[dim] > 1:
                 return layer
         return None
+
+
+def zero_or_anything(zero: torch.Tensor) -> torch.Tensor:
+    """Values at rest: zero where it is True, else :data:`ANYTHING`."""
+    return torch.where(zero, 0.0, ANYTHING).double()
+
+
+def agreed(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Values at rest where both say the same, else :data:`ANYTHING`."""
+    return torch.where(a == b, a, ANYTHING)
 
 
 def unlabelled(value: Any) -> Any:

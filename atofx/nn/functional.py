@@ -108,9 +108,8 @@ def var_mean(
         return pair
     variance, mean = torch.var_mean(input, dim, correction=0, keepdim=keepdim)
     kept = input.numel() / max(1, mean.numel())
-    total = round(kept / share)
     summed = kept * (variance + (1 - share) * mean * mean)
-    return summed / (total - correction), share * mean
+    return summed / (kept / share - correction), share * mean
 
 
 def std_mean(

@@ -8,11 +8,11 @@ import torch
 from torch import fx
 from torch.nn import functional as F
 
-from atofx.ir.values import Layer, TensorValue
+from atofx.ir.values import ANYTHING, Layer, TensorValue
 from atofx.ops.arguments import argument_node, source_node
 from atofx.ops.context import LineageContext
 from atofx.ops.contraction import contract, letters_for
-from atofx.ops.meeting import meet
+from atofx.ops.meeting import meet, zero_if
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -53,10 +53,10 @@ def attention(
                 ctx.pin(layer, "attention's softmax runs over it")
                 continue
             layer = ctx.tie(layer, [layer.ids.dim() - 1])
-        layers.append(layer.with_nonzero(True))
+        layers.append(layer.with_rest(ANYTHING))
     weights = TensorValue(meta, tuple(layers))
     if attn_mask is not None:
-        weights = TensorValue(meta, tuple(meet(ctx, [weights, attn_mask], shape, lambda zeros: False)))
+        weights = TensorValue(meta, tuple(meet(ctx, [weights, attn_mask], shape, zero_if(lambda zeros: False))))
         softmaxed = []
         for layer in weights.layers:
             if layer.ids.shape[-1] > 1:
@@ -80,10 +80,10 @@ def _repeated_heads(x: TensorValue, heads: int) -> TensorValue:
     times = heads // x.shape[-3]
     layers = []
     for layer in x.layers:
-        ids, nonzero = layer.ids, layer.nonzero
+        ids, rest = layer.ids, layer.rest
         if ids.shape[-3] > 1:
-            ids, nonzero = (t.repeat_interleave(times, -3) for t in (ids, nonzero))
-        layers.append(Layer(ids, nonzero))
+            ids, rest = (t.repeat_interleave(times, -3) for t in (ids, rest))
+        layers.append(Layer(ids, rest))
     shape = (*x.shape[:-3], heads, *x.shape[-2:])
     return TensorValue(torch.empty(shape, dtype=x.meta.dtype, device="meta"), tuple(layers), x.moved_leaf)
 

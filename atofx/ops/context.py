@@ -9,8 +9,8 @@ import torch
 from torch import fx, nn
 
 from atofx.ir.granularity import HeadsOrDims
-from atofx.ir.lineage import CostFactor, GatePoint, LeafAxis, Pin
-from atofx.ir.values import NONE, Layer, TensorValue
+from atofx.ir.lineage import CostFactor, Fold, GatePoint, LeafAxis, Pin
+from atofx.ir.values import ANYTHING, NONE, Layer, TensorValue, agreed
 from atofx.ops.layers import align_layer, compress, fresh_layer
 
 
@@ -44,14 +44,16 @@ class LineageContext:
         self._consumed: list[torch.Tensor] = []
         self._divisors: list[torch.Tensor] = []
         self.gate_points: list[GatePoint] = []
+        self.folds: list[Fold] = []
+        self._readers: dict[str, set[fx.Node]] = {}
         self.costs: list[CostFactor] = []
         self.padded_with_least: dict[fx.Node, tuple[TensorValue, TensorValue]] = {}
 
     # ---------------------------------------------------------------- ids
 
-    def fresh(self, size: int, dim: int, ndim: int, *, nonzero: bool = False) -> Layer:
+    def fresh(self, size: int, dim: int, ndim: int, rest: float = 0.0) -> Layer:
         """A layer of ``size`` new ids along ``dim``."""
-        layer = fresh_layer(self.num_ids, size, dim, ndim, nonzero=nonzero)
+        layer = fresh_layer(self.num_ids, size, dim, ndim, rest)
         self.num_ids += size
         return layer
 
@@ -59,6 +61,7 @@ class LineageContext:
         """The value of a parameter or buffer: one layer per dimension longer than 1 (of ``dims``, all if None)."""
         canonical = self.tensor_names[name]
         tensor = self._tensors[canonical]
+        self._readers.setdefault(canonical, set()).add(self.node)
         layers = []
         for dim in range(tensor.dim()) if dims is None else dims:
             size = tensor.shape[dim]
@@ -78,13 +81,9 @@ class LineageContext:
             return None
         return self.leaf(f"{self.node.target}.{attribute}", dims)
 
-    def constant(self, meta: torch.Tensor, *, nonzero: bool) -> TensorValue:
+    def constant(self, meta: torch.Tensor, rest: float) -> TensorValue:
         """A constant created in the graph: every long dimension gets ids that join whatever they meet."""
-        layers = [
-            self.fresh(size, dim, meta.dim(), nonzero=nonzero)
-            for dim, size in enumerate(meta.shape)
-            if 1 < size <= 65536
-        ]
+        layers = [self.fresh(size, dim, meta.dim(), rest) for dim, size in enumerate(meta.shape) if 1 < size <= 65536]
         return TensorValue(meta, tuple(layers), moved_leaf=True)
 
     # ---------------------------------------------------------------- couplings
@@ -111,15 +110,15 @@ class LineageContext:
 
     def tie(self, layer: Layer, dims: Iterable[int]) -> Layer:
         """Couple all ids that differ only along ``dims``; the result varies along the other dimensions."""
-        ids, nonzero = layer.ids, layer.nonzero
+        ids, rest = layer.ids, layer.rest
         for dim in dims:
             if ids.shape[dim] == 1:
                 continue
             first = ids.narrow(dim, 0, 1)
             self.unify(ids, first, "is coupled to coordinates that are always kept")
             ids = torch.where((ids < 0).any(dim, keepdim=True), NONE, first)
-            nonzero = nonzero.any(dim, keepdim=True)
-        return Layer(ids, nonzero)
+            rest = rest.narrow(dim, 0, 1) if layer.clean else _common(rest, dim)
+        return Layer(ids, rest)
 
     def confine(self, value: TensorValue, dims: Iterable[int], why: str) -> TensorValue:
         """Make every layer vary along exactly one of ``dims``: tie the rest, pin layers that vary along none."""
@@ -178,6 +177,18 @@ class LineageContext:
             self.op_name = ""
             self.pin_ids(both.nonzero(), "divides in one place and is added or multiplied in another")
 
+    def pin_shared_folds(self) -> None:
+        """Pin what the bias of a layer that is used more than once would have to take up."""
+        for fold in self.folds:
+            names = [self.tensor_names[f"{fold.node.target}.{part}"] for part in ("weight", "bias")]
+            if any(len(self._readers[name]) > 1 for name in names):
+                self.node, self.op_name = fold.node, str(fold.node.target)
+                self.pin_ids(
+                    fold.ids[fold.constants != 0],
+                    "the value is a constant other than zero where its channel is removed, and the layer whose bias "
+                    "would have to take that up is used more than once",
+                )
+
     def require_zero(self, layer: Layer, ids: torch.Tensor | None = None) -> None:
         """Pin the ids whose elements are consumed although they would not be zero."""
         bad = layer.ids[layer.nonzero] if ids is None else ids
@@ -187,6 +198,11 @@ class LineageContext:
                 "the value is not zero where its channel is removed (for example a sigmoid, or an added constant), "
                 "yet the operation mixes it with other channels; use an activation with f(0) = 0 before it",
             )
+
+    def fold(self, ids: torch.Tensor, rest: torch.Tensor) -> None:
+        """The called module's bias takes up these constants of its input channels, where they are finite numbers."""
+        constants = torch.where(rest.isfinite(), rest, 0.0).reshape(-1)
+        self.folds.append(Fold(self.node, ids.reshape(-1), constants))
 
     def gate(self, value: fx.Node, layer: Layer) -> None:
         """This node mixes the channels of ``value`` that ``layer`` labels: a gate belongs before it."""
@@ -218,14 +234,14 @@ class LineageContext:
                     kept.append(longer)
                     continue
                 layer = self.merge(clash, layer, "meets coordinates that are always kept")
-                layer = layer.with_nonzero(layer.nonzero | clash.nonzero)
+                layer = layer.with_rest(agreed(layer.rest, clash.rest))
             kept.append(layer)
         return TensorValue(meta, tuple(kept), moved_leaf)
 
     def merge(self, a: Layer, b: Layer, why: str) -> Layer:
-        """Unify two layers; the ids are those of ``a`` (of ``b`` where it has none), the zero facts those of ``a``."""
+        """Unify two layers; the ids are those of ``a`` (of ``b`` where it has none), the rest is ``a``'s."""
         ids = self.unify(a.ids, b.ids, why)
-        return Layer(ids, a.nonzero.expand(ids.shape))
+        return Layer(ids, a.rest.expand(ids.shape))
 
     @property
     def edges(self) -> torch.Tensor:
@@ -244,6 +260,12 @@ class LineageContext:
                 flag[ids[ids >= 0]] = True
             result.append(flag)
         return result[0], result[1]
+
+
+def _common(rest: torch.Tensor, dim: int) -> torch.Tensor:
+    """The value at rest that all along ``dim`` have, of size 1 along it."""
+    first = rest.narrow(dim, 0, 1)
+    return torch.where((rest == first).all(dim, keepdim=True), first, ANYTHING)
 
 
 def tensors_in(value: Any) -> list[TensorValue]:

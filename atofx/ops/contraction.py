@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from atofx.ir.values import Layer, TensorValue
+from atofx.ir.values import Layer, TensorValue, zero_or_anything
 from atofx.ops.arguments import argument_node
 from atofx.ops.context import LineageContext, tensors_in
-from atofx.ops.meeting import beside, leanest, meet, share_dim
+from atofx.ops.folding import fold_constants, takes_up_constants
+from atofx.ops.layers import everywhere
+from atofx.ops.meeting import beside, leanest, meet, share_dim, zero_if
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -60,10 +62,7 @@ def contract(
     for ids, parts in merged:
         members = {i for i, _ in parts}
         others = [(t, text) for i, (t, text) in enumerate(zip(operands, labels, strict=True)) if i not in members]
-        zero = torch.zeros_like(ids, dtype=torch.bool)
-        for _, part in parts:
-            zero |= ~part.nonzero
-        layer = Layer(ids, ~zero)
+        layer = Layer(ids, _product_at_rest(ids, [part for _, part in parts]))
         fixed = [d for d in layer.dims if any(_has_extent(t, text, letters[d]) for t, text in others)]
         rest = beside(ctx, layer, fixed, "is multiplied with a tensor whose coordinates are always kept")
         if rest is None:
@@ -85,7 +84,7 @@ def contract(
         extents.append(layer.ids)
         keep = [letters.index(c) for c in result]
         shape = [layer.ids.shape[d] for d in keep]
-        out_layers.append(Layer(layer.ids.reshape(shape), layer.nonzero.reshape(shape)))
+        out_layers.append(Layer(layer.ids.reshape(shape), layer.rest.reshape(shape)))
     ctx.cost(extents, share=cost_share)
     return out_layers
 
@@ -111,7 +110,17 @@ def _spread(layer: Layer, text: str, letters: Sequence[str]) -> Layer:
     order = [text.index(c) for c in letters if c in text]
     shape = iter([layer.ids.shape[d] for d in order])
     full = [next(shape) if c in text else 1 for c in letters]
-    return Layer(layer.ids.permute(order).reshape(full), layer.nonzero.permute(order).reshape(full))
+    return Layer(layer.ids.permute(order).reshape(full), layer.rest.permute(order).reshape(full))
+
+
+def _product_at_rest(ids: Tensor, factors: Sequence[Layer]) -> Tensor:
+    """Zero where a factor is."""
+    if any(factor.clean for factor in factors):
+        return everywhere(ids, 0.0)
+    zero = torch.zeros(ids.shape, dtype=torch.bool)
+    for factor in factors:
+        zero |= factor.rest == 0
+    return zero_or_anything(zero)
 
 
 def _consume(
@@ -123,19 +132,22 @@ def _consume(
     labels: Sequence[str],
     letters: Sequence[str],
 ) -> None:
-    """A label is summed away: an activation must be zero where the unit is dropped; a gate goes before it.
+    """A label is summed away: where the unit is dropped an activation must be zero, or a constant that a bias takes up.
 
-    A weight's own columns are only cut. Where parameters alone are mixed there is no activation to gate: pinned.
+    A gate goes before it. A weight's own columns are only cut. Where parameters alone are mixed there is no activation
+    to gate: pinned.
     """
     activations = [(i, layer) for i, layer in parts if not operands[i].moved_leaf]
     if not activations:
         ctx.pin_ids(ids, "parameters are mixed with each other over it")
         return
-    zero = torch.zeros_like(ids, dtype=torch.bool)
-    for _, layer in activations:
-        zero |= ~layer.nonzero
-    if not bool(zero.all()):
-        ctx.require_zero(Layer(ids, ~zero), ids[~zero])
+    single = activations[0][1].rest.expand(ids.shape) if len(activations) == 1 else None
+    rest = _product_at_rest(ids, [layer for _, layer in activations]) if single is None else single
+    if bool(rest.any()):
+        if single is not None and takes_up_constants(ctx.module):
+            ctx.fold(ids, rest)
+            rest = torch.where(rest.isfinite(), 0.0, rest)
+        ctx.require_zero(Layer(ids, rest))
     for i, layer in parts:
         if operands[i].moved_leaf:
             ctx.mark_consumed(layer.ids)
@@ -145,10 +157,12 @@ def _consume(
             order = [letters.index(c) for c in labels[i]]
             shape = [layer.ids.shape[d] for d in order]
             natural = [letters.index(c) for c in letters if c in labels[i]]
-            compact = layer.ids.reshape([layer.ids.shape[d] for d in natural])
             permutation = [natural.index(d) for d in order]
-            ordered = compact.permute(permutation).reshape(shape)
-            ctx.gate(node, Layer(ordered, torch.zeros_like(ordered, dtype=torch.bool)))
+            ids, rest = (
+                t.reshape([layer.ids.shape[d] for d in natural]).permute(permutation).reshape(shape)
+                for t in (layer.ids, layer.rest)
+            )
+            ctx.gate(node, Layer(ids, rest))
             break
 
 
@@ -159,9 +173,9 @@ def add_bias(ctx: LineageContext, meta: Tensor, layers: list[Layer], bias: Tenso
         return ctx.value(meta, layers)
     shape = [1] * meta.dim()
     shape[dim] = bias.shape[0] if bias.ndim else 1
-    spread = tuple(Layer(y.ids.reshape(shape), y.nonzero.reshape(shape)) for y in bias.layers)
+    spread = tuple(Layer(y.ids.reshape(shape), y.rest.reshape(shape)) for y in bias.layers)
     vector = TensorValue(torch.empty(shape, device="meta"), spread, bias.moved_leaf)
-    return ctx.value(meta, meet(ctx, [product, vector], tuple(meta.shape), lambda zeros: all(zeros)))
+    return ctx.value(meta, meet(ctx, [product, vector], tuple(meta.shape), zero_if(all)))
 
 
 def linear(
@@ -201,7 +215,7 @@ def addmm(ctx: LineageContext, input: TensorValue, a: TensorValue, b: TensorValu
     nodes = [argument_node(ctx.node, 1, "mat1"), argument_node(ctx.node, 2, "mat2")]
     layers = contract(ctx, [a, b], nodes, [batch + "YZ", labels_b], result)
     product = TensorValue(ctx.out, tuple(layers))
-    return ctx.value(ctx.out, meet(ctx, [product, input], tuple(ctx.out.shape), lambda zeros: all(zeros)))
+    return ctx.value(ctx.out, meet(ctx, [product, input], tuple(ctx.out.shape), zero_if(all)))
 
 
 def einsum(ctx: LineageContext, equation: str, *operands: Any) -> TensorValue:
@@ -245,6 +259,7 @@ def configure_linear(module: nn.Module, resizer: Resizer, node: fx.Node) -> None
     """nn.Linear: sizes follow the weight."""
     assert isinstance(module, nn.Linear)
     module.out_features, module.in_features = module.weight.shape
+    fold_constants(module, resizer, node)
 
 
 def configure_bilinear(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:

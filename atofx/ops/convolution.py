@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from atofx.ir.values import Layer, TensorValue
+from atofx.ir.values import Layer, TensorValue, zero_or_anything
 from atofx.ops.arguments import argument, argument_node, source_node
 from atofx.ops.context import LineageContext
 from atofx.ops.contraction import add_bias, contract
+from atofx.ops.folding import fold_constants
 from atofx.ops.registry import REGISTRY, BoundCall, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -92,16 +93,16 @@ def _grouped(
             ids_out = fan_out.ids.reshape(-1)
             ctx.cost([fan_out.ids])
         rows = fan_in if transposed else fan_out
-        nonzero = torch.full_like(ids_out, rows is None or bool(rows.nonzero.any()), dtype=torch.bool)
+        zero = torch.full(ids_out.shape, rows is not None and rows.clean)
     else:
         ids_out = _index_in_group(
             ctx, x_layer, ids_in, fan_in, fan_out, groups, width, out_width, w, transposed=transposed
         )
         ctx.cost([axis.ids for axis in (fan_in, fan_out) if axis is not None])
-        nonzero = (ids_out < 0) | (fan_out is not None and bool(fan_out.nonzero.any()))
+        zero = (ids_out >= 0) & (fan_out is None or fan_out.clean)
     shape = [1] * x.ndim
     shape[channel] = ids_out.numel()
-    return [*batch_layers, Layer(ids_out.reshape(shape), nonzero.reshape(shape))]
+    return [*batch_layers, Layer(ids_out.reshape(shape), zero_or_anything(zero).reshape(shape))]
 
 
 def _whole_groups(
@@ -183,6 +184,7 @@ def configure_conv(module: nn.Module, resizer: Resizer, node: fx.Node) -> None:
         module.out_channels = weight.shape[0]
     module.in_channels = kept_in
     module.groups = groups
+    fold_constants(module, resizer, node)
 
 
 def resize_conv(transposed: bool) -> Callable[[Resizer, fx.Node], Any]:

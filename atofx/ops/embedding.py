@@ -34,7 +34,7 @@ def embedding(
             if weight.moved_leaf:
                 ctx.mark_produced(layer.ids)
             shape = [1] * input.ndim + [layer.ids.shape[1]]
-            layers.append(Layer(layer.ids.reshape(shape), layer.nonzero.reshape(shape)))
+            layers.append(Layer(layer.ids.reshape(shape), layer.rest.reshape(shape)))
     return ctx.value(ctx.out, layers)
 
 

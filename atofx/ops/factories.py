@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from atofx.ir.values import TensorValue
+from atofx.ir.values import ANYTHING, TensorValue
 from atofx.ops.arguments import target_name
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.movement import emit_sizes
@@ -20,13 +20,13 @@ def filled(ctx: LineageContext, *args: Any, **kwargs: Any) -> TensorValue:
     name = target_name(ctx.node)
     fill = kwargs.get("fill_value", args[-1] if name.endswith("full") else None)
     zero = name.endswith("zeros") or (name.endswith("full") and isinstance(fill, (int, float)) and fill == 0)
-    return ctx.constant(ctx.out, nonzero=not zero)
+    return ctx.constant(ctx.out, 0.0 if zero else ANYTHING)
 
 
 def sequence(ctx: LineageContext, *args: Any, **kwargs: Any) -> TensorValue:
     """arange, linspace, eye, tensor(…): values differ, so the finished tensor is cut."""
     ctx.pin_value([t for t in tensors_in((args, kwargs)) if t.ndim], "its values make a new tensor")
-    return ctx.constant(ctx.out, nonzero=True)
+    return ctx.constant(ctx.out, ANYTHING)
 
 
 def resize_filled(resizer: Resizer, node: fx.Node) -> Any:

@@ -14,7 +14,7 @@ from atofx.ops.arguments import argument, source_node
 from atofx.ops.constants import constant_value
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.layers import align, run_on_ids
-from atofx.ops.meeting import meet
+from atofx.ops.meeting import meet, zero_if
 from atofx.ops.movement import movement
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
@@ -74,7 +74,7 @@ def setitem(ctx: LineageContext, x: TensorValue, index: Any, value: Any) -> None
 def _meet_mask(ctx: LineageContext, x: TensorValue, index: TensorValue) -> None:
     """A mask of the tensor's own shape is coupled to it; any other index with channels keeps them, and those of x."""
     if index.meta.dtype == torch.bool and index.shape == x.shape:
-        meet(ctx, [x, index], x.shape, lambda zeros: False)
+        meet(ctx, [x, index], x.shape, zero_if(lambda zeros: False))
     elif index.layers and not index.moved_leaf:
         ctx.pin_value((x, index), "is written where an index that has channels says so")
 

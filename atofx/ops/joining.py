@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from atofx.ir.values import NONE, Layer, TensorValue
+from atofx.ir.values import ANYTHING, NONE, Layer, TensorValue, agreed
 from atofx.ops.arguments import argument, source_node, target_name
 from atofx.ops.context import LineageContext
 from atofx.ops.layers import run_on_ids
@@ -32,7 +32,7 @@ def stack(ctx: LineageContext, tensors: Sequence[TensorValue], dim: int = 0) -> 
     widened = [
         TensorValue(
             t.meta.unsqueeze(dim),
-            tuple(Layer(y.ids.unsqueeze(dim), y.nonzero.unsqueeze(dim)) for y in t.layers),
+            tuple(Layer(y.ids.unsqueeze(dim), y.rest.unsqueeze(dim)) for y in t.layers),
             t.moved_leaf,
         )
         for t in tensors
@@ -79,21 +79,21 @@ def _concatenate(ctx: LineageContext, slot: Sequence[Layer | None], tensors: Seq
             for layer in present:
                 ctx.pin(layer, "is concatenated with a tensor whose coordinates along that dimension are always kept")
         assert reference is not None
-        nonzero = torch.full_like(reference, len(present) < len(slot), dtype=torch.bool)
-        for layer in present:
-            nonzero = nonzero | layer.nonzero
-        return leanest(ctx, Layer(reference, nonzero), present)
-    pieces, facts = [], []
+        rest = present[0].rest if len(present) == len(slot) else torch.full_like(present[0].rest, ANYTHING)
+        for layer in present[1:]:
+            rest = agreed(rest, layer.rest)
+        return leanest(ctx, Layer(reference, rest.expand(reference.shape)), present)
+    pieces, rests = [], []
     for part, tensor in zip(slot, tensors, strict=True):
         piece_shape = list(shape)
         piece_shape[dim] = tensor.shape[dim]
         if part is None:
             pieces.append(torch.full(piece_shape, NONE))
-            facts.append(torch.ones(piece_shape, dtype=torch.bool))
+            rests.append(torch.full(piece_shape, ANYTHING, dtype=torch.float64))
         else:
             pieces.append(part.ids.expand(piece_shape))
-            facts.append(part.nonzero.expand(piece_shape))
-    return Layer(torch.cat(pieces, dim), torch.cat(facts, dim))
+            rests.append(part.rest.expand(piece_shape))
+    return Layer(torch.cat(pieces, dim), torch.cat(rests, dim))
 
 
 def split(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> tuple[TensorValue, ...]:

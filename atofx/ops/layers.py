@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 
-from atofx.ir.values import Layer
+from atofx.ir.values import ANYTHING, Layer
 
 
-def encode(layer: Layer, shape: Sequence[int]) -> torch.Tensor:
-    """Pack ids and zero facts into one int64 tensor, expanded (without memory) to ``shape``."""
-    code = torch.where(layer.ids < 0, layer.ids, layer.ids * 2 + layer.nonzero.long())
-    return code.expand(tuple(shape))
+def encode(layer: Layer, shape: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids and values at rest in one int64 tensor, expanded to ``shape``; the table of values it points to)."""
+    if layer.clean:
+        return layer.ids.expand(tuple(shape)), _ZERO[None]
+    known = torch.unique(layer.rest[~layer.rest.isnan()])
+    table = torch.cat([known, _ANYTHING[None]])
+    entry = torch.where(layer.rest.isnan(), known.numel(), torch.searchsorted(known, layer.rest.contiguous()))
+    code = torch.where(layer.ids < 0, layer.ids, layer.ids * table.numel() + entry)
+    return code.expand(tuple(shape)), table
 
 
-def decode(code: torch.Tensor) -> Layer:
+def decode(code: torch.Tensor, table: torch.Tensor) -> Layer:
     """Undo :func:`encode` and compress."""
     code = compress(code.long())
-    ids = torch.where(code < 0, code, code // 2)
-    return Layer(ids, torch.where(code < 0, True, code % 2 == 1))
+    if table.numel() == 1:
+        return Layer(code, everywhere(code, float(table)))
+    ids = torch.where(code < 0, code, code // table.numel())
+    return Layer(ids, torch.where(code < 0, ANYTHING, table[code % table.numel()]))
 
 
 def compress(code: torch.Tensor) -> torch.Tensor:
@@ -38,12 +46,12 @@ def run_on_ids(layer: Layer, shape: Sequence[int], op: Callable[[torch.Tensor], 
 
     ``op`` runs in float64 where it refuses integers; ids stay exact up to 2**52.
     """
-    code = encode(layer, shape)
+    code, table = encode(layer, shape)
     try:
         moved = op(code)
     except (RuntimeError, NotImplementedError):
         moved = op(code.double())
-    return decode(moved)
+    return decode(moved, table)
 
 
 def reshape_layer(layer: Layer, source: Sequence[int], target: Sequence[int]) -> Layer:
@@ -52,7 +60,7 @@ def reshape_layer(layer: Layer, source: Sequence[int], target: Sequence[int]) ->
     The two shapes are cut into the smallest blocks of equal element count; only blocks in which the ids vary are
     expanded.
     """
-    code = encode(layer, source)
+    code, table = encode(layer, source)
     kept_source: list[int] = []
     out_shape: list[int] = []
     narrow = code
@@ -66,7 +74,7 @@ def reshape_layer(layer: Layer, source: Sequence[int], target: Sequence[int]) ->
                 if narrow.shape[d] > 1:
                     narrow = narrow.narrow(d, 0, 1)
             out_shape.extend(1 for _ in dims_out)
-    return decode(narrow.reshape(out_shape))
+    return decode(narrow.reshape(out_shape), table)
 
 
 def matching_blocks(source: Sequence[int], target: Sequence[int]) -> list[tuple[list[int], list[int]]]:
@@ -105,20 +113,22 @@ def align(ids: torch.Tensor, ndim: int) -> torch.Tensor:
 
 def align_layer(layer: Layer, ndim: int) -> Layer:
     """:func:`align` for both tensors of a layer."""
-    return layer if layer.ids.dim() == ndim else Layer(align(layer.ids, ndim), align(layer.nonzero, ndim))
+    return layer if layer.ids.dim() == ndim else Layer(align(layer.ids, ndim), align(layer.rest, ndim))
 
 
-def fresh_layer(start: int, size: int, dim: int, ndim: int, *, nonzero: bool = False) -> Layer:
+def fresh_layer(start: int, size: int, dim: int, ndim: int, rest: float = 0.0) -> Layer:
     """Ids ``start .. start + size - 1`` along ``dim``."""
     shape = [1] * ndim
     shape[dim] = size
     ids = torch.arange(start, start + size).reshape(shape)
-    return Layer(ids, everywhere(ids, value=nonzero))
+    return Layer(ids, everywhere(ids, rest))
 
 
-_FACTS = {value: torch.tensor(value) for value in (False, True)}
+def everywhere(ids: torch.Tensor, rest: float) -> torch.Tensor:
+    """The same value at rest for all ids, without memory."""
+    value = _ZERO if rest == 0 else _ANYTHING if math.isnan(rest) else torch.tensor(rest, dtype=torch.float64)
+    return value.expand(ids.shape)
 
 
-def everywhere(ids: torch.Tensor, *, value: bool) -> torch.Tensor:
-    """The same fact for all ids, without memory."""
-    return _FACTS[value].expand(ids.shape)
+_ZERO = torch.tensor(0.0, dtype=torch.float64)
+_ANYTHING = torch.tensor(ANYTHING, dtype=torch.float64)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from atofx.ir.values import Layer, TensorValue
+from atofx.ir.values import ANYTHING, Layer, TensorValue
 from atofx.ops.context import LineageContext
 from atofx.ops.layers import align_layer, everywhere
+
+#: The operands' values at rest (None: anything) -> the result's: a number, ANYTHING, or infinity for no finite number.
+AtRest = Callable[[tuple[float | None, ...]], float]
+
+
+def zero_if(predicate: Callable[[tuple[bool, ...]], bool]) -> AtRest:
+    """Zero where the predicate on which operands are zero holds, else anything."""
+    return lambda rests: 0.0 if predicate(tuple(r == 0 for r in rests)) else ANYTHING
 
 
 def meet(
     ctx: LineageContext,
     operands: Sequence[TensorValue],
     shape: tuple[int, ...],
-    is_zero: Callable[[tuple[bool, ...]], bool | None],
+    value: AtRest,
 ) -> list[Layer]:
     """Layers of an element-wise result.
 
@@ -24,7 +33,7 @@ def meet(
         ctx: the run.
         operands: the tensors that meet.
         shape: the broadcast shape.
-        is_zero: whether the result is zero where exactly these operands are zero; None where it is no finite number.
+        value: the result's value at rest from those of the operands.
     """
     ndim = len(shape)
     merged: list[tuple[Tensor, list[tuple[int, Layer]]]] = []
@@ -42,11 +51,11 @@ def meet(
     for ids, parts in merged:
         members = {i for i, _ in parts}
         others = [operand for i, operand in enumerate(operands) if i not in members]
-        nonzero, infinite = _facts(ids, parts, len(operands), is_zero)
+        rest, infinite = _at_rest(ids, parts, len(operands), value)
         leaves = [(i, layer) for i, layer in parts if operands[i].moved_leaf]
         if infinite is not None and leaves:  # a divisor that is only cut, not set to zero?
-            apart = [(i, layer.with_nonzero(True) if operands[i].moved_leaf else layer) for i, layer in parts]
-            nonzero, infinite = _facts(ids, apart, len(operands), is_zero)
+            apart = [(i, layer.with_rest(ANYTHING) if operands[i].moved_leaf else layer) for i, layer in parts]
+            rest, infinite = _at_rest(ids, apart, len(operands), value)
             mark = ctx.mark_divisor
         else:
             mark = ctx.mark_produced
@@ -58,11 +67,11 @@ def meet(
                 "the result is not a finite number where its channel is removed (for example zero divided by zero); "
                 "add a small constant to the divisor",
             )
-        layer = Layer(ids, nonzero)
+        layer = Layer(ids, rest)
         fixed = [d for d in layer.dims if any(_has_extent(other, d, ndim) for other in others)]
-        rest = beside(ctx, layer, fixed, "meets a tensor whose coordinates are always kept")
-        if rest is not None:
-            result.append(leanest(ctx, rest, [part for _, part in parts]))
+        tied = beside(ctx, layer, fixed, "meets a tensor whose coordinates are always kept")
+        if tied is not None:
+            result.append(leanest(ctx, tied, [part for _, part in parts]))
     return result
 
 
@@ -99,20 +108,33 @@ def _has_extent(operand: TensorValue, dim: int, ndim: int) -> bool:
     return dim >= offset and operand.shape[dim - offset] > 1
 
 
-def _facts(
-    ids: Tensor, parts: Sequence[tuple[int, Layer]], count: int, is_zero: Callable[[tuple[bool, ...]], bool | None]
+def _at_rest(
+    ids: Tensor, parts: Sequence[tuple[int, Layer]], count: int, value: AtRest
 ) -> tuple[Tensor, Tensor | None]:
-    """(not zero, not finite) per id: ``is_zero`` for every combination of operands' zero facts that occurs."""
+    """(values at rest, where they are no finite numbers) per id: ``value`` for every combination that occurs."""
     if all(layer.clean for _, layer in parts):
         members = {i for i, _ in parts}
-        verdict = is_zero(tuple(i in members for i in range(count)))
-        return everywhere(ids, value=not verdict), everywhere(ids, value=True) if verdict is None else None
-    zeros = torch.zeros(ids.shape, dtype=torch.long)  # bit i: operand i is zero
+        result = value(tuple(0.0 if i in members else None for i in range(count)))
+        if math.isinf(result):
+            return everywhere(ids, ANYTHING), torch.ones(ids.shape, dtype=torch.bool)
+        return everywhere(ids, result), None
+    rests: dict[int, Tensor] = {}
     for i, layer in parts:
-        zeros |= (~layer.nonzero).long() << i
-    patterns, inverse = torch.unique(zeros, return_inverse=True)
-    verdicts = [is_zero(tuple(bool(code >> i & 1) for i in range(count))) for code in patterns.tolist()]
-    nonzero = torch.tensor([not v for v in verdicts])[inverse]
-    if None not in verdicts:
-        return nonzero, None
-    return nonzero, torch.tensor([v is None for v in verdicts])[inverse]
+        rests[i] = torch.where(rests[i].isnan(), layer.rest, rests[i]) if i in rests else layer.rest
+    code = torch.zeros(ids.shape, dtype=torch.long)
+    for rest in rests.values():
+        distinct, entry = torch.unique(rest.nan_to_num(_NO_NUMBER), return_inverse=True)
+        code = code * distinct.numel() + entry
+    patterns, inverse = torch.unique(code, return_inverse=True)
+    results = []
+    for pattern in patterns.tolist():
+        place = int((code == pattern).reshape(-1).nonzero()[0])
+        found = {i: float(rest.expand(ids.shape).reshape(-1)[place]) for i, rest in rests.items()}
+        results.append(value(tuple(None if math.isnan(found.get(i, math.nan)) else found[i] for i in range(count))))
+    table = torch.tensor(results, dtype=torch.float64)
+    infinite = table.isinf()
+    rest = torch.where(infinite, ANYTHING, table)[inverse]
+    return rest, infinite[inverse] if bool(infinite.any()) else None
+
+
+_NO_NUMBER = -1e308  # stands for "anything" where equal values are looked for

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from atofx.ir.values import Layer, TensorValue
+from atofx.ir.values import ANYTHING, Layer, TensorValue
 from atofx.ops.arguments import argument, source_node, target_name
 from atofx.ops.context import LineageContext
 from atofx.ops.evaluate import meta_call
@@ -70,7 +70,7 @@ def expand(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> Te
     for i in range(1, out.dim() + 1):
         grown = x.ndim < i or (x.shape[-i] == 1 and out.shape[-i] > 1)
         if grown and 1 < out.shape[-i] <= 65536:
-            layers.append(ctx.fresh(out.shape[-i], out.dim() - i, out.dim(), nonzero=True))
+            layers.append(ctx.fresh(out.shape[-i], out.dim() - i, out.dim(), ANYTHING))
     return ctx.value(out, layers, moved_leaf=x.moved_leaf)
 
 
@@ -81,7 +81,7 @@ def expand_as(ctx: LineageContext, x: TensorValue, other: TensorValue) -> Tensor
         dim = layer.dims[0]
         offset = dim - other.ndim
         if len(layer.dims) == 1 and (x.ndim < -offset or x.shape[offset] == 1):
-            layers.append(layer.with_nonzero(True))
+            layers.append(layer.with_rest(ANYTHING))
     return ctx.value(ctx.out, layers)
 
 

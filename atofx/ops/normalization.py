@@ -15,7 +15,7 @@ from atofx.nn import CutGroupNorm, CutLayerNorm, CutRMSNorm
 from atofx.nn import functional as cut
 from atofx.ops.context import LineageContext
 from atofx.ops.layers import align_layer
-from atofx.ops.meeting import meet
+from atofx.ops.meeting import meet, zero_if
 from atofx.ops.norm_resize import (
     INSTANCE_NORMS,
     configure_features,
@@ -116,7 +116,7 @@ def _per_channel(
         TensorValue(o.meta, o.layers, moved_leaf=o.moved_leaf and not (role == "var" or (role == "mean" and affine)))
         for role, o in zip(roles, operands, strict=True)
     ]
-    layers = meet(ctx, quiet, x.shape, is_zero)
+    layers = meet(ctx, quiet, x.shape, zero_if(is_zero))
     ctx.cost([layer.ids for layer in layers])
     return ctx.value(ctx.out, layers)
 
@@ -205,7 +205,7 @@ def _affine(ctx: LineageContext, x: TensorValue, weight: TensorValue | None, bia
         zero = dict(zip(roles, zeros, strict=True))
         return zero.get("bias", True) and (zero["x"] or zero.get("weight", False))
 
-    layers = meet(ctx, list(roles.values()), x.shape, is_zero)
+    layers = meet(ctx, list(roles.values()), x.shape, zero_if(is_zero))
     ctx.cost([layer.ids for layer in layers])
     return ctx.value(ctx.out, layers)
 
@@ -224,7 +224,7 @@ def _length(normalized_shape: int | Sequence[int]) -> int:
 def local_response_norm(ctx: LineageContext, input: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
     """Neighbouring channels: pinned."""
     reason = "local response normalisation mixes neighbours"
-    layers = mix(ctx, input, [1], additive=False, zero_at_zero=True, reason=reason)
+    layers = mix(ctx, input, [1], additive=False, stays="zero", reason=reason)
     return ctx.value(ctx.out, layers)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from atofx.ir.values import NONE, Layer, TensorValue
+from atofx.ir.values import NONE, Layer, TensorValue, agreed
 from atofx.ops.arguments import argument, source_node
 from atofx.ops.context import LineageContext
 from atofx.ops.registry import REGISTRY, BoundCall, OpRecord
@@ -38,8 +38,8 @@ def pad(
 
 def _pad_dim(ctx: LineageContext, layer: Layer, dim: int, amount: tuple[int, int], mode: str, fill: float) -> Layer:
     if layer.ids.shape[dim] == 1:
-        if mode == "constant" and fill != 0 and max(amount) > 0:
-            return layer.with_nonzero(True)
+        if mode == "constant" and max(amount) > 0:
+            return layer.with_rest(agreed(layer.rest, torch.tensor(fill, dtype=torch.float64)))
         return layer
     source = torch.arange(layer.ids.shape[dim], dtype=torch.float64).reshape(1, 1, -1)
     if mode == "constant":
@@ -48,7 +48,7 @@ def _pad_dim(ctx: LineageContext, layer: Layer, dim: int, amount: tuple[int, int
         picked = F.pad(source, amount, mode=mode)
     index = picked.reshape(-1).long()
     ids = layer.ids.index_select(dim, index.clamp(min=0))
-    nonzero = layer.nonzero.index_select(dim, index.clamp(min=0))
+    rest = layer.rest.index_select(dim, index.clamp(min=0))
     outside = (index < 0).nonzero().flatten()
     if outside.numel():
         count = outside.numel() * (ids.numel() // ids.shape[dim])
@@ -60,8 +60,8 @@ def _pad_dim(ctx: LineageContext, layer: Layer, dim: int, amount: tuple[int, int
         block = list(ids.shape)
         block[dim] = outside.numel()
         ids = ids.index_copy(dim, outside, new.reshape(block))
-        nonzero = nonzero.index_copy(dim, outside, torch.full(block, fill != 0))
-    return Layer(ids, nonzero)
+        rest = rest.index_copy(dim, outside, torch.full(block, fill, dtype=torch.float64))
+    return Layer(ids, rest)
 
 
 def resize_pad(resizer: Resizer, node: fx.Node) -> Any:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atofx.ir.values import Layer, TensorValue, unlabelled
+from atofx.ir.values import ANYTHING, Layer, TensorValue, unlabelled
 from atofx.ops.arguments import target_name
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.evaluate import meta_call
-from atofx.ops.meeting import meet
+from atofx.ops.meeting import meet, zero_if
 from atofx.ops.registry import REGISTRY, BoundCall, OpRecord, same_layout, same_shape
 
 #: Values an operand that is not zero is probed with.
@@ -30,24 +30,33 @@ def pointwise(ctx: LineageContext, *args: Any, **kwargs: Any) -> Any:
     if not isinstance(ctx.out, Tensor):
         ctx.pin_value((args, kwargs), "reaches an element-wise operation with several results")
         return unlabelled(ctx.out)
-    layers = meet(ctx, operands, tuple(ctx.out.shape), lambda zeros: _is_zero(ctx, args, kwargs, operands, zeros))
+    layers = meet(ctx, operands, tuple(ctx.out.shape), lambda rests: _at_rest(ctx, args, kwargs, operands, rests))
     return ctx.value(ctx.out, layers)
 
 
-def _is_zero(
-    ctx: LineageContext, args: Any, kwargs: Any, operands: Sequence[TensorValue], zeros: tuple[bool, ...]
-) -> bool | None:
-    """Whether the node's function gives 0 when these operands are 0 and the others are anything; None: inf or nan."""
-    if not any(zeros):
-        return False
+def _at_rest(
+    ctx: LineageContext,
+    args: Any,
+    kwargs: Any,
+    operands: Sequence[TensorValue],
+    rests: tuple[float | None, ...],
+) -> float:
+    """The value of the node's function where some operands are these constants and the others may be anything.
+
+    Other constants than zero are believed only where all operands are constant: probes may miss what a maximum with a
+    large number, or a comparison, does.
+    """
+    if all(r is None for r in rests):
+        return ANYTHING
     probes = torch.tensor(_PROBES, dtype=torch.float64)
     stand_ins: dict[int, Tensor] = {}
-    for i, operand in enumerate(operands):
-        values = torch.zeros_like(probes) if zeros[i] else probes.roll(i)
+    for i, (operand, rest) in enumerate(zip(operands, rests, strict=True)):
         dtype = operand.meta.dtype
-        if dtype == torch.bool:
-            values = torch.zeros_like(probes, dtype=torch.bool) if zeros[i] else torch.arange(len(probes)) % 2 == 0
-        stand_ins[id(operand)] = values if dtype.is_floating_point or dtype == torch.bool else values.to(dtype)
+        if rest is not None:
+            values = torch.full_like(probes, rest)
+        else:
+            values = torch.arange(len(probes)) % 2 == 0 if dtype == torch.bool else probes.roll(i)
+        stand_ins[id(operand)] = values if dtype.is_floating_point else values.to(dtype)
 
     def swap(a: Any) -> Any:
         if isinstance(a, TensorValue):
@@ -59,10 +68,14 @@ def _is_zero(
     try:
         result = meta_call(ctx.node, swap(tuple(args)), {k: swap(v) for k, v in kwargs.items()}, ctx.module)
     except (RuntimeError, TypeError, ValueError, NotImplementedError):
-        return False
-    if not isinstance(result, Tensor):
-        return False
-    return None if not bool(result.isfinite().any()) else bool((result == 0).all())
+        return ANYTHING
+    if not isinstance(result, Tensor) or result.is_complex():
+        return ANYTHING
+    if not bool(result.isfinite().any()):
+        return math.inf
+    if bool((result == 0).all()):
+        return 0.0
+    return float(result[0]) if None not in rests and bool((result == result[0]).all()) else ANYTHING
 
 
 def per_channel_unary(ctx: LineageContext, module: nn.Module, x: TensorValue) -> BoundCall:
@@ -75,9 +88,9 @@ def prelu(ctx: LineageContext, x: TensorValue, weight: TensorValue) -> TensorVal
     """PReLU maps 0 to 0; its weight lies along dimension 1."""
     if weight.meta.numel() > 1:
         weight = along_dim(weight, 1 if x.ndim > 1 else 0, x.ndim)
-        layers = meet(ctx, [x, weight], x.shape, lambda zeros: zeros[0])
+        layers = meet(ctx, [x, weight], x.shape, zero_if(lambda zeros: zeros[0]))
     else:
-        layers = list(x.layers)
+        layers = [layer.only_zeros() for layer in x.layers]
     return ctx.value(ctx.out, layers)
 
 
@@ -85,7 +98,7 @@ def along_dim(vector: TensorValue, dim: int, ndim: int) -> TensorValue:
     """View a one-dimensional value along ``dim`` of an ``ndim``-dimensional tensor."""
     shape = [1] * ndim
     shape[dim] = vector.shape[0]
-    layers = tuple(Layer(y.ids.reshape(shape), y.nonzero.reshape(shape)) for y in vector.layers)
+    layers = tuple(Layer(y.ids.reshape(shape), y.rest.reshape(shape)) for y in vector.layers)
     return TensorValue(vector.meta.reshape(shape), layers, vector.moved_leaf)
 
 
@@ -97,12 +110,12 @@ def glu(ctx: LineageContext, x: TensorValue, dim: int = -1) -> TensorValue:
     for start in (0, half):
         layers = []
         for layer in x.layers:
-            ids, nonzero = layer.ids, layer.nonzero
+            ids, rest = layer.ids, layer.rest
             if ids.shape[axis] > 1:
-                ids, nonzero = ids.narrow(axis, start, half), nonzero.narrow(axis, start, half)
-            layers.append(Layer(ids, nonzero))
+                ids, rest = ids.narrow(axis, start, half), rest.narrow(axis, start, half)
+            layers.append(Layer(ids, rest))
         parts.append(ctx.value(x.meta.narrow(axis, start, half), layers))
-    return ctx.value(ctx.out, meet(ctx, parts, tuple(ctx.out.shape), lambda zeros: zeros[0]))
+    return ctx.value(ctx.out, meet(ctx, parts, tuple(ctx.out.shape), zero_if(lambda zeros: zeros[0])))
 
 
 def dropout(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
@@ -129,7 +142,7 @@ def filled_like(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) 
     """zeros_like, ones_like, full_like, …: the same shape, a constant everywhere."""
     name = target_name(ctx.node)
     zero = name == "zeros_like" or (name == "full_like" and args[:1] == (0,))
-    return TensorValue(ctx.out, tuple(layer.with_nonzero(not zero) for layer in x.layers))
+    return TensorValue(ctx.out, tuple(layer.with_rest(0.0 if zero else ANYTHING) for layer in x.layers))
 
 
 # ---------------------------------------------------------------------- records

@@ -12,13 +12,19 @@ from torch.nn import functional as F
 from atofx.ir.values import Layer, TensorValue
 from atofx.ops.arguments import argument_node
 from atofx.ops.context import LineageContext, tensors_in
-from atofx.ops.meeting import meet
+from atofx.ops.meeting import meet, zero_if
 from atofx.ops.reduction import same_layers
 from atofx.ops.registry import REGISTRY, OpRecord
 
 
-def pool(spatial: int | None, *, maximum: bool = False) -> Callable[..., Any]:
-    """A lineage function for pooling over the last ``spatial`` dimensions (all but two if None). Zeros stay zeros."""
+def pool(spatial: int | None, *, maximum: bool = False, constants: bool = False) -> Callable[..., Any]:
+    """A lineage function for pooling over the last ``spatial`` dimensions (all but two if None).
+
+    Args:
+        spatial: how many dimensions it mixes.
+        maximum: whether padding with minus infinity before it goes unseen.
+        constants: whether any constant stays what it is; zeros do always.
+    """
 
     def lineage(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> Any:
         count = x.ndim - 2 if spatial is None else spatial
@@ -27,7 +33,7 @@ def pool(spatial: int | None, *, maximum: bool = False) -> Callable[..., Any]:
         if maximum:
             x = _without_least(ctx, x, count, args, kwargs)
         x = ctx.confine(x, range(x.ndim - count), f"{ctx.op_name} mixes it along spatial dimensions")
-        layers = list(x.layers)
+        layers = [layer if constants else layer.only_zeros() for layer in x.layers]
         ctx.cost([layer.ids for layer in layers])
         return same_layers(ctx, ctx.out, layers)
 
@@ -63,7 +69,7 @@ def unpool(ctx: LineageContext, x: TensorValue, indices: TensorValue, *args: Any
     spatial = x.ndim - 2
     reason = "max_unpool moves it along spatial dimensions"
     both = [ctx.confine(t, range(t.ndim - spatial), reason) for t in (x, indices)]
-    return ctx.value(ctx.out, meet(ctx, both, x.shape, lambda zeros: zeros[0]))
+    return ctx.value(ctx.out, meet(ctx, both, x.shape, zero_if(lambda zeros: zeros[0])))
 
 
 def pixel_shuffle(ctx: LineageContext, x: TensorValue, upscale_factor: int) -> TensorValue:
@@ -79,8 +85,8 @@ def _gathered(ctx: LineageContext, layer: Layer, dim: int, area: int) -> Layer:
         return layer
     shape = list(layer.ids.shape)
     shape[dim : dim + 1] = [shape[dim] // area, area]
-    tied = ctx.tie(Layer(layer.ids.reshape(shape), layer.nonzero.reshape(shape)), [dim + 1])
-    return Layer(tied.ids.squeeze(dim + 1), tied.nonzero.squeeze(dim + 1))
+    tied = ctx.tie(Layer(layer.ids.reshape(shape), layer.rest.reshape(shape)), [dim + 1])
+    return Layer(tied.ids.squeeze(dim + 1), tied.rest.squeeze(dim + 1))
 
 
 def pixel_unshuffle(ctx: LineageContext, x: TensorValue, downscale_factor: int) -> TensorValue:
@@ -92,7 +98,7 @@ def pixel_unshuffle(ctx: LineageContext, x: TensorValue, downscale_factor: int) 
 def _repeated(layer: Layer, dim: int, area: int) -> Layer:
     if layer.ids.shape[dim] == 1:
         return layer
-    return Layer(layer.ids.repeat_interleave(area, dim), layer.nonzero.repeat_interleave(area, dim))
+    return Layer(layer.ids.repeat_interleave(area, dim), layer.rest.repeat_interleave(area, dim))
 
 
 def unfold(ctx: LineageContext, x: TensorValue, kernel_size: Any, *args: Any, **kwargs: Any) -> TensorValue:
@@ -103,7 +109,7 @@ def unfold(ctx: LineageContext, x: TensorValue, kernel_size: Any, *args: Any, **
     for layer in x.layers:
         repeated = _repeated(layer, x.ndim - 3, area)
         shape = (*repeated.ids.shape[: x.ndim - 2], 1)
-        layers.append(Layer(repeated.ids.reshape(shape), repeated.nonzero.reshape(shape)))
+        layers.append(Layer(repeated.ids.reshape(shape), repeated.rest.reshape(shape)))
     return ctx.value(ctx.out, layers)
 
 
@@ -116,7 +122,7 @@ def fold(
     for layer in x.layers:
         gathered = _gathered(ctx, layer, x.ndim - 2, _area(kernel_size))
         shape = (*gathered.ids.shape[: x.ndim - 1], 1, 1)
-        layers.append(Layer(gathered.ids.reshape(shape), gathered.nonzero.reshape(shape)))
+        layers.append(Layer(gathered.ids.reshape(shape), gathered.rest.reshape(shape)))
     return ctx.value(ctx.out, layers)
 
 
@@ -128,26 +134,27 @@ def _area(kernel_size: Any) -> int:
 
 
 _KINDS = (
-    ("max_pool", "MaxPool", True),
-    ("avg_pool", "AvgPool", False),
-    ("adaptive_avg_pool", "AdaptiveAvgPool", False),
-    ("adaptive_max_pool", "AdaptiveMaxPool", False),
-    ("lp_pool", "LPPool", False),
+    ("max_pool", "MaxPool", True, True),
+    ("avg_pool", "AvgPool", False, False),  # may count its padding
+    ("adaptive_avg_pool", "AdaptiveAvgPool", False, True),
+    ("adaptive_max_pool", "AdaptiveMaxPool", False, True),
+    ("lp_pool", "LPPool", False, False),
 )
 for _spatial in (1, 2, 3):
-    for _name, _module, _maximum in _KINDS:
+    for _name, _module, _maximum, _constants in _KINDS:
         _spellings = [getattr(space, f"{_name}{_spatial}d", None) for space in (F, torch)]
         _spellings.append(getattr(F, f"{_name}{_spatial}d_with_indices", None))
         REGISTRY.add(
-            OpRecord("pooling", pool(_spatial, maximum=_maximum)),
+            OpRecord("pooling", pool(_spatial, maximum=_maximum, constants=_constants)),
             functions=[f for f in _spellings if f is not None],
             modules=[getattr(nn, f"{_module}{_spatial}d")] if hasattr(nn, f"{_module}{_spatial}d") else [],
         )
 REGISTRY.add(
-    OpRecord("interpolate", pool(None)),
-    functions=[F.interpolate, F.upsample, F.grid_sample],
+    OpRecord("interpolate", pool(None, constants=True)),
+    functions=[F.interpolate, F.upsample],
     modules=[nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d],
 )
+REGISTRY.add(OpRecord("grid sample", pool(None)), functions=[F.grid_sample])
 REGISTRY.add(
     OpRecord("unpooling", unpool),
     functions=[

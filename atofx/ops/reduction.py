@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from atofx.ir.values import Layer, TensorValue
+from atofx.ir.values import ANYTHING, Layer, TensorValue
 from atofx.nn import functional as cut
 from atofx.ops.arguments import argument, argument_node, source_node, target_name
 from atofx.ops.context import LineageContext, tensors_in
@@ -18,25 +18,32 @@ from atofx.ops.pointwise import pointwise
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
+#: Which values at rest outlast an operation: any constant, zero only, none.
+Stays = Literal["constant", "zero", "nothing"]
+_KEPT: dict[Stays, Callable[[Layer], Layer]] = {
+    "constant": lambda layer: layer,
+    "zero": Layer.only_zeros,
+    "nothing": lambda layer: layer.with_rest(ANYTHING),
+}
+
 
 def mix(
-    ctx: LineageContext, x: TensorValue, dims: Sequence[int], *, additive: bool, zero_at_zero: bool, reason: str
+    ctx: LineageContext, x: TensorValue, dims: Sequence[int], *, additive: bool, stays: Stays, reason: str
 ) -> list[Layer]:
     """The layers of ``x`` after its elements along ``dims`` were mixed (dimensions still in place).
 
     A layer along mixed and other dimensions is tied along the mixed ones (whole heads, whole groups): mixing then
     happens inside a unit. A layer along mixed dimensions only is consumed: exact for a sum, because zeros add nothing;
-    pinned else.
+    pinned else. ``stays``: which values at rest are the result's too.
     """
     mixed = {d % x.ndim for d in dims} if x.ndim else set()
     result = []
     for layer in x.layers:
         inside = [d for d in layer.dims if d in mixed]
         if not inside:
-            result.append(layer if zero_at_zero else layer.with_nonzero(True))
+            result.append(_KEPT[stays](layer))
         elif len(inside) < len(layer.dims):
-            tied = ctx.tie(layer, inside)
-            result.append(tied if zero_at_zero else tied.with_nonzero(True))
+            result.append(_KEPT[stays](ctx.tie(layer, inside)))
         elif additive:
             ctx.require_zero(layer)
             source = argument_node(ctx.node, 0, "input")
@@ -52,13 +59,13 @@ def mix(
 def _drop_dims(layer: Layer, dims: set[int], *, keepdim: bool) -> Layer:
     if keepdim:
         return layer
-    ids, nonzero = layer.ids, layer.nonzero
+    ids, rest = layer.ids, layer.rest
     for dim in sorted(dims, reverse=True):
-        ids, nonzero = ids.squeeze(dim), nonzero.squeeze(dim)
-    return Layer(ids, nonzero)
+        ids, rest = ids.squeeze(dim), rest.squeeze(dim)
+    return Layer(ids, rest)
 
 
-def reduction(*, additive: bool, zero_at_zero: bool) -> Callable[..., Any]:
+def reduction(*, additive: bool, stays: Stays) -> Callable[..., Any]:
     """A lineage function for ``f(x, dim, keepdim)``."""
 
     def lineage(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> Any:
@@ -68,7 +75,7 @@ def reduction(*, additive: bool, zero_at_zero: bool) -> Callable[..., Any]:
         reason = (
             f"{ctx.op_name} over channels depends on how many there are; apply it to a dimension that is not pruned"
         )
-        layers = mix(ctx, x, sorted(dims), additive=additive, zero_at_zero=zero_at_zero, reason=reason)
+        layers = mix(ctx, x, sorted(dims), additive=additive, stays=stays, reason=reason)
         final = [_drop_dims(layer, dims, keepdim=keepdim) for layer in layers]
         return same_layers(ctx, ctx.out, final)
 
@@ -76,11 +83,11 @@ def reduction(*, additive: bool, zero_at_zero: bool) -> Callable[..., Any]:
 
 
 def same_layers(ctx: LineageContext, out: Any, layers: list[Layer]) -> Any:
-    """Give every tensor of a (tuple) result these layers; only the first keeps its zero facts."""
+    """Give every tensor of a (tuple) result these layers; only the first keeps its values at rest."""
     if isinstance(out, Tensor):
         return ctx.value(out, layers)
     return tuple(
-        ctx.value(o, layers if i == 0 else [layer.with_nonzero(True) for layer in layers]) for i, o in enumerate(out)
+        ctx.value(o, layers if i == 0 else [layer.with_rest(ANYTHING) for layer in layers]) for i, o in enumerate(out)
     )
 
 
@@ -105,14 +112,14 @@ def norm(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> Any:
     """Norms of order p >= 0, to which zeros add nothing; the smallest magnitude (p < 0) depends on them."""
     order = kwargs.get("p", kwargs.get("ord", args[0] if args else 2))
     additive = order in (None, "fro") or (isinstance(order, (int, float)) and order >= 0)
-    return reduction(additive=additive, zero_at_zero=True)(ctx, x, *args, **kwargs)
+    return reduction(additive=additive, stays="zero")(ctx, x, *args, **kwargs)
 
 
-def along(*, zero_at_zero: bool, default: int | None = -1) -> Callable[..., Any]:
+def along(*, stays: Stays, default: int | None = -1) -> Callable[..., Any]:
     """A lineage function for ``f(x, dim)`` of unchanged shape that mixes along ``dim`` (softmax, cumsum, sort).
 
     Args:
-        zero_at_zero: whether zeros give zeros.
+        stays: which values at rest are the result's too.
         default: the dimension if the call names none; None stands for softmax's own rule.
     """
 
@@ -121,7 +128,7 @@ def along(*, zero_at_zero: bool, default: int | None = -1) -> Callable[..., Any]
         if dim is None:
             dim = default if default is not None else 0 if x.ndim in (0, 1, 3) else 1
         layers = mix(
-            ctx, x, [dim], additive=False, zero_at_zero=zero_at_zero,
+            ctx, x, [dim], additive=False, stays=stays,
             reason=f"{ctx.op_name} over channels would change when channels are removed",
         )  # fmt: skip
         return same_layers(ctx, ctx.out, layers)
@@ -157,7 +164,7 @@ def kept_through(ctx: LineageContext, x: TensorValue, dims: Sequence[int], *, ce
             source = argument_node(ctx.node, 0, "input")
             if source is not None:
                 ctx.gate(source, layer)
-            layer = layer.with_nonzero(True) if centred else layer
+            layer = layer.with_rest(ANYTHING) if centred else layer
         elif inside:
             ctx.tie(layer, inside)
         result.append(layer)
@@ -177,7 +184,7 @@ def resize_mean(resizer: Resizer, node: fx.Node) -> Any:
 
 def extreme(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> Any:
     """Amax, amin: removed channels take part as zeros."""
-    return reduction(additive=x.meta.dtype != torch.bool, zero_at_zero=True)(ctx, x, *args, **kwargs)
+    return reduction(additive=x.meta.dtype != torch.bool, stays="constant")(ctx, x, *args, **kwargs)
 
 
 def resize_extreme(resizer: Resizer, node: fx.Node) -> Any:
@@ -217,15 +224,16 @@ def _variance_arguments(node: fx.Node) -> tuple[Any, Any, Any]:
     return named.get("dim", named.get("axis")), correction, named.get("keepdim", False)
 
 
-_SUM = OpRecord("sum", reduction(additive=True, zero_at_zero=True))
+_SUM = OpRecord("sum", reduction(additive=True, stays="zero"))
 _NORM = OpRecord("norm", norm)
-_MEAN = OpRecord("mean", reduction(additive=True, zero_at_zero=True), resize_mean)
-_ZERO = OpRecord("reduction", reduction(additive=False, zero_at_zero=True))
-_OTHER = OpRecord("reduction", reduction(additive=False, zero_at_zero=False))
+_MEAN = OpRecord("mean", reduction(additive=True, stays="constant"), resize_mean)
+_ZERO = OpRecord("reduction", reduction(additive=False, stays="zero"))
+_CHOICE = OpRecord("reduction", reduction(additive=False, stays="constant"))
+_OTHER = OpRecord("reduction", reduction(additive=False, stays="nothing"))
 REGISTRY.add(_SUM, functions=[torch.sum, torch.nansum, torch.count_nonzero], methods=["sum", "nansum", "count_nonzero"])
 REGISTRY.add(_MEAN, functions=[torch.mean], methods=["mean"])
 REGISTRY.add(_NORM, functions=[torch.norm, torch.linalg.vector_norm], methods=["norm"])
-_VARIANCE = OpRecord("variance", reduction(additive=True, zero_at_zero=True), resize_variance)
+_VARIANCE = OpRecord("variance", reduction(additive=True, stays="zero"), resize_variance)
 _variances = ["var", "std", "var_mean", "std_mean"]
 REGISTRY.add(
     _VARIANCE,
@@ -234,12 +242,14 @@ REGISTRY.add(
 )
 _EXTREME = OpRecord("extreme", extreme, resize_extreme)
 REGISTRY.add(_EXTREME, functions=[torch.amax, torch.amin], methods=["amax", "amin"])
-_zero = ["prod", "max", "min", "median", "any", "all"]
+_zero = ["prod", "any", "all"]
+_choice = ["max", "min", "median"]
 _other = ["argmax", "argmin", "logsumexp", "mode", "aminmax"]
 REGISTRY.add(_ZERO, functions=[getattr(torch, n) for n in _zero], methods=_zero)
+REGISTRY.add(_CHOICE, functions=[getattr(torch, n) for n in _choice], methods=_choice)
 REGISTRY.add(_OTHER, functions=[getattr(torch, n) for n in _other], methods=[n for n in _other if hasattr(Tensor, n)])
 
-_SOFTMAX = OpRecord("softmax", along(zero_at_zero=False, default=None))
+_SOFTMAX = OpRecord("softmax", along(stays="nothing", default=None))
 REGISTRY.add(
     _SOFTMAX,
     functions=[F.softmax, torch.softmax, F.log_softmax, torch.log_softmax, F.softmin, F.gumbel_softmax],
@@ -253,9 +263,10 @@ REGISTRY.add(
 REGISTRY.add(_SOFTMAX, modules=[nn.Softmax2d], bind=lambda ctx, m, x: ((x,), {"dim": -3}))
 _zero_scans = ["cumsum", "cumprod", "cummax", "cummin", "sort", "msort"]
 _other_scans = ["logcumsumexp", "argsort"]
-for _names, _zero_at_zero in ((_zero_scans, True), (_other_scans, False)):
+_SCANS: tuple[tuple[list[str], Stays], ...] = ((_zero_scans, "zero"), (_other_scans, "nothing"))
+for _names, _stays in _SCANS:
     REGISTRY.add(
-        OpRecord("scan", along(zero_at_zero=_zero_at_zero)),
+        OpRecord("scan", along(stays=_stays)),
         functions=[getattr(torch, n) for n in _names],
         methods=[n for n in _names if hasattr(Tensor, n)],
     )

@@ -70,6 +70,10 @@ class Resizer:
         """The compact shape of a tensor node at the example input."""
         return self.shape_of(self.lineage.values[node])
 
+    def is_kept(self, ids: torch.Tensor) -> torch.Tensor:
+        """Per id, whether it is kept; coordinates without a channel are."""
+        return self._flags[ids]
+
     def is_resized(self, node: fx.Node) -> bool:
         """Whether any dimension of a tensor node shrinks."""
         return any(k is not None for k in self.keep(node))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.models import (
     attacks,
     attention,
+    constants,
     contractions,
     movement,
     norms,
@@ -21,6 +22,7 @@ FAMILIES = {
     "reductions": reductions.family,
     "contractions": contractions.family,
     "norms": norms.family,
+    "constants": constants.family,
     "standardised": standardised.family,
     "attacks": attacks.family,
     "attention": attention.family,
