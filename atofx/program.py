@@ -375,6 +375,9 @@ class Program:
     def state_dict_map(self, mask: SoftMask) -> dict[str, KeptTensor]:
         """For every parameter and buffer of the user's model: its key in the compact model and the kept indices.
 
+        The compact model's values are those of the kept indices, but for biases that took up constants of dropped
+        channels: :meth:`compact` computes these.
+
         Raises:
             MaskError: the mask does not fit.
         """
