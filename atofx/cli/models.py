@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import nn
 
 from atofx import zoo
 from atofx.cli.nearest import did_you_mean
 from atofx.errors import ConfigError, FileError
+from atofx.train import checkpoint
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 _LARGE = 64  # pixels: above, a name that zoo and torchvision share means torchvision's, as in `atofx train`
@@ -65,7 +64,7 @@ def load(
 
     Args:
         name: the model.
-        weights: a ``.safetensors`` file, or ``"pretrained"`` for torchvision's own weights.
+        weights: a ``.safetensors`` file (state dict or checkpoint of a run), or ``"pretrained"`` for torchvision's weights.
         shapes: shapes of the example inputs, such as ``["1,3,32,32"]``; known models have a default.
         arguments: ``key=value`` arguments of the factory; values are JSON where they parse as JSON, else text.
         seed: of the initial weights and the example inputs.
@@ -167,10 +166,7 @@ def _read(path: str) -> dict[str, torch.Tensor]:
             f"  state = torch.load({path!r}, weights_only=True)\n"
             f"  safetensors.torch.save_file(state, {str(file.with_suffix('.safetensors'))!r})"
         )
-    try:
-        return dict(safetensors.torch.load_file(file))
-    except (safetensors.SafetensorError, OSError) as error:
-        raise FileError(f"{path} is not a whole safetensors file: {error}") from error
+    return checkpoint.weights(file)
 
 
 def _misfits(wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[str]:

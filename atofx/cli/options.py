@@ -18,7 +18,10 @@ Model = Annotated[
 ]
 Weights = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="Weights to load: a .safetensors file, or `pretrained` for torchvision's own."),
+    typer.Option(
+        metavar="FILE",
+        help="A .safetensors file (a state dict, or a checkpoint of a run), or `pretrained` for torchvision's weights.",
+    ),
 ]
 InputShape = Annotated[
     list[str] | None,

@@ -49,6 +49,22 @@ def load(path: Path, device: torch.device) -> Any:
         raise FileError(f"cannot read the checkpoint {str(path)!r}: {error}") from error
 
 
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    """The model's parameters and buffers from a safetensors file: a training checkpoint, or a plain state dict.
+
+    Raises:
+        FileError: the file is truncated, or no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("format") != _FORMAT:
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError) as error:
+        raise FileError(f"{path} is not a whole safetensors file: {error}") from error
+    state: dict[str, torch.Tensor] = load(path, torch.device("cpu"))["model"]
+    return state
+
+
 def _pack(node: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(node, torch.Tensor):
         # A copy: safetensors refuses tensors that share memory, as tied weights do.

@@ -7,6 +7,7 @@ from torch import nn
 
 from atofx.cli import models
 from atofx.errors import ConfigError, FileError
+from atofx.train import checkpoint
 
 
 def test_zoo_comes_first_and_says_so():
@@ -100,6 +101,13 @@ def test_weights_are_loaded(tmp_path):
     loaded = models.load("resnet20", weights=str(file))
     assert loaded.trained
     assert all(bool((value == 2).all()) for value in loaded.module.state_dict().values())
+
+
+def test_weights_of_a_checkpoint_are_loaded(tmp_path):
+    trained = models.load("resnet20", seed=1).module
+    checkpoint.save({"step": 3, "model": trained.state_dict()}, tmp_path / "last.safetensors")
+    loaded = models.load("resnet20", weights=str(tmp_path / "last.safetensors")).module
+    assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), loaded.parameters(), strict=True))
 
 
 def test_missing_weights():
