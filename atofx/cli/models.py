@@ -64,7 +64,7 @@ def load(
 
     Args:
         name: the model.
-        weights: a ``.safetensors`` file (state dict or checkpoint of a run), or ``"pretrained"`` for torchvision's weights.
+        weights: a ``.safetensors`` file (state dict or checkpoint), or ``"pretrained"`` for torchvision's own weights.
         shapes: shapes of the example inputs, such as ``["1,3,32,32"]``; known models have a default.
         arguments: ``key=value`` arguments of the factory; values are JSON where they parse as JSON, else text.
         seed: of the initial weights and the example inputs.
