@@ -108,6 +108,19 @@ class LineageContext:
         self._right.append(b[known])
         return torch.where(a >= 0, a, b)
 
+    def unify_all(self, ids: Sequence[torch.Tensor], why: str) -> torch.Tensor:
+        """:meth:`unify` for several tensors of one shape."""
+        first, *others = ids
+        if len(others) > 1:
+            rows = torch.stack([first, *others]).reshape(len(ids), -1)
+            if rows.numel() and int(rows.min()) >= 0:
+                self._left.append(rows[:1].expand(len(others), -1).reshape(-1))
+                self._right.append(rows[1:].reshape(-1))
+                return first
+        for other in others:
+            first = self.unify(first, other, why)
+        return first
+
     def tie(self, layer: Layer, dims: Iterable[int]) -> Layer:
         """Couple all ids that differ only along ``dims``; the result varies along the other dimensions."""
         ids, rest = layer.ids, layer.rest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from atofx.ops.arguments import argument_node
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.folding import fold_constants, takes_up_constants
 from atofx.ops.layers import everywhere
-from atofx.ops.meeting import beside, leanest, meet, share_dim, zero_if
+from atofx.ops.meeting import beside, join, leanest, meet, zero_if
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -40,26 +41,16 @@ def contract(
         result: the letters of the result.
         cost_share: (numerator, denominator): the part of the node's FLOPs this product stands for.
     """
-    letters = list(result) + sorted({c for text in labels for c in text} - set(result))
+    letters, orders = _common_order(tuple(labels), result)
     if ctx.granularity == "dims":
         operands = [
             _same_in_every_head(ctx, operand, text, _shared(labels, result))
             for operand, text in zip(operands, labels, strict=True)
         ]
-    merged: list[tuple[Tensor, list[tuple[int, Layer]]]] = []
-    for i, (operand, text) in enumerate(zip(operands, labels, strict=True)):
-        for layer in operand.layers:
-            spread = _spread(layer, text, letters)
-            ids, parts = spread.ids, [(i, spread)]
-            met = [m for m in merged if share_dim(m[0], ids)]
-            merged = [m for m in merged if not share_dim(m[0], ids)]
-            for other in met:
-                ids = ctx.unify(other[0], ids, "is multiplied with coordinates that are always kept")
-                parts = other[1] + parts
-            merged.append((ids, parts))
+    spread = [(i, _spread(layer, orders[i])) for i, operand in enumerate(operands) for layer in operand.layers]
     out_layers = []
     extents = []
-    for ids, parts in merged:
+    for ids, parts in join(ctx, spread, "is multiplied with coordinates that are always kept"):
         members = {i for i, _ in parts}
         others = [(t, text) for i, (t, text) in enumerate(zip(operands, labels, strict=True)) if i not in members]
         layer = Layer(ids, _product_at_rest(ids, [part for _, part in parts]))
@@ -82,8 +73,7 @@ def contract(
             if operands[i].moved_leaf:
                 ctx.mark_produced(part.ids)
         extents.append(layer.ids)
-        keep = [letters.index(c) for c in result]
-        shape = [layer.ids.shape[d] for d in keep]
+        shape = layer.ids.shape[: len(result)]
         out_layers.append(Layer(layer.ids.reshape(shape), layer.rest.reshape(shape)))
     ctx.cost(extents, share=cost_share)
     return out_layers
@@ -105,12 +95,19 @@ def _has_extent(operand: TensorValue, text: str, letter: str) -> bool:
     return letter in text and operand.shape[text.index(letter)] > 1
 
 
-def _spread(layer: Layer, text: str, letters: Sequence[str]) -> Layer:
+@lru_cache(maxsize=256)
+def _common_order(labels: tuple[str, ...], result: str) -> tuple[tuple[str, ...], tuple[tuple[int | None, ...], ...]]:
+    """All letters, those of the result first; and per operand its dimension for each of them, None for none."""
+    letters = (*result, *sorted({c for text in labels for c in text} - set(result)))
+    return letters, tuple(tuple(text.index(c) if c in text else None for c in letters) for text in labels)
+
+
+def _spread(layer: Layer, order: Sequence[int | None]) -> Layer:
     """Arrange a layer's dimensions in the common order of letters."""
-    order = [text.index(c) for c in letters if c in text]
-    shape = iter([layer.ids.shape[d] for d in order])
-    full = [next(shape) if c in text else 1 for c in letters]
-    return Layer(layer.ids.permute(order).reshape(full), layer.rest.permute(order).reshape(full))
+    dims = [d for d in order if d is not None]
+    shape = [1 if d is None else layer.ids.shape[d] for d in order]
+    ids = layer.ids.permute(dims).reshape(shape)
+    return Layer(ids, everywhere(ids, 0.0) if layer.clean else layer.rest.permute(dims).reshape(shape))
 
 
 def _product_at_rest(ids: Tensor, factors: Sequence[Layer]) -> Tensor:

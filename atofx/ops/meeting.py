@@ -36,19 +36,9 @@ def meet(
         value: the result's value at rest from those of the operands.
     """
     ndim = len(shape)
-    merged: list[tuple[Tensor, list[tuple[int, Layer]]]] = []
-    for i, operand in enumerate(operands):
-        for layer in operand.layers:
-            layer = align_layer(layer, ndim)
-            ids, parts = layer.ids, [(i, layer)]
-            met = [m for m in merged if share_dim(m[0], ids)]
-            merged = [m for m in merged if not share_dim(m[0], ids)]
-            for other in met:
-                ids = ctx.unify(other[0], ids, "meets coordinates that are always kept")
-                parts = other[1] + parts
-            merged.append((ids, parts))
+    layers = [(i, align_layer(layer, ndim)) for i, operand in enumerate(operands) for layer in operand.layers]
     result = []
-    for ids, parts in merged:
+    for ids, parts in join(ctx, layers, "meets coordinates that are always kept"):
         members = {i for i, _ in parts}
         others = [operand for i, operand in enumerate(operands) if i not in members]
         rest, infinite = _at_rest(ids, parts, len(operands), value)
@@ -73,6 +63,34 @@ def meet(
         if tied is not None:
             result.append(leanest(ctx, tied, [part for _, part in parts]))
     return result
+
+
+def join(
+    ctx: LineageContext, layers: Sequence[tuple[int, Layer]], why: str
+) -> list[tuple[Tensor, list[tuple[int, Layer]]]]:
+    """Couple what varies along a common dimension.
+
+    Args:
+        ctx: the run.
+        layers: (operand, layer) pairs of equally many dimensions.
+        why: the reason where ids meet coordinates that are always kept.
+
+    Returns:
+        The ids of each bundle, and the layers in it.
+    """
+    shapes = {layer.ids.shape for _, layer in layers}
+    if len(shapes) == 1 and max(next(iter(shapes)), default=1) > 1:
+        return [(ctx.unify_all([layer.ids for _, layer in layers], why), list(layers))]
+    bundles: list[tuple[Tensor, list[tuple[int, Layer]]]] = []
+    for i, layer in layers:
+        ids, parts = layer.ids, [(i, layer)]
+        met = [b for b in bundles if share_dim(b[0], ids)]
+        bundles = [b for b in bundles if not share_dim(b[0], ids)]
+        for other in met:
+            ids = ctx.unify(other[0], ids, why)
+            parts = other[1] + parts
+        bundles.append((ids, parts))
+    return bundles
 
 
 def leanest(ctx: LineageContext, layer: Layer, parts: Sequence[Layer]) -> Layer:

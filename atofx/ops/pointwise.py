@@ -19,7 +19,7 @@ from atofx.ops.meeting import meet, zero_if
 from atofx.ops.registry import REGISTRY, BoundCall, OpRecord, same_layout, same_shape
 
 #: Values an operand that is not zero is probed with.
-_PROBES = (-3.7, -1.0, -0.31, 0.23, 1.0, 2.9)
+_PROBES = torch.tensor([-3.7, -1.0, -0.31, 0.23, 1.0, 2.9], dtype=torch.float64)
 
 
 def pointwise(ctx: LineageContext, *args: Any, **kwargs: Any) -> Any:
@@ -48,7 +48,7 @@ def _at_rest(
     """
     if all(r is None for r in rests):
         return ANYTHING
-    probes = torch.tensor(_PROBES, dtype=torch.float64)
+    probes = _PROBES
     stand_ins: dict[int, Tensor] = {}
     for i, (operand, rest) in enumerate(zip(operands, rests, strict=True)):
         dtype = operand.meta.dtype
@@ -71,11 +71,12 @@ def _at_rest(
         return ANYTHING
     if not isinstance(result, Tensor) or result.is_complex():
         return ANYTHING
-    if not bool(result.isfinite().any()):
+    values = set(result.tolist())
+    if not any(map(math.isfinite, values)):
         return math.inf
-    if bool((result == 0).all()):
+    if values == {0}:
         return 0.0
-    return float(result[0]) if None not in rests and bool((result == result[0]).all()) else ANYTHING
+    return float(values.pop()) if None not in rests and len(values) == 1 else ANYTHING
 
 
 def per_channel_unary(ctx: LineageContext, module: nn.Module, x: TensorValue) -> BoundCall:

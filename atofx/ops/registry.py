@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from atofx.ops.evaluate import as_meta
@@ -40,10 +41,28 @@ def same_shape(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def same_layout(*tensors: Tensor) -> Tensor | None:
-    """The result of arithmetic on floating point tensors of one layout, None for others."""
-    first = tensors[0]
-    alike = all(t.shape == first.shape and t.stride() == first.stride() and t.dtype == first.dtype for t in tensors)
-    return as_meta(first) if alike and first.dtype.is_floating_point else None
+    """The result of arithmetic on floating point tensors of one layout, or vectors along it; None for others."""
+    largest = max(tensors, key=Tensor.numel)
+    if not largest.dtype.is_floating_point or not _is_dense(largest):
+        return None
+    for tensor in tensors:
+        same = tensor.shape == largest.shape and tensor.stride() == largest.stride()
+        if tensor.dtype != largest.dtype or not (same or _is_vector_along(tensor, largest)):
+            return None
+    return as_meta(largest)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether a result of arithmetic has the tensor's strides."""
+    return tensor.is_contiguous() or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
+
+
+def _is_vector_along(vector: Tensor, whole: Tensor) -> bool:
+    """Whether one tensor is another's shape but for ones, in all dimensions but one at most."""
+    if vector.dim() != whole.dim() or vector.numel() == whole.numel():
+        return False
+    long = [d for d, size in enumerate(vector.shape) if size > 1]
+    return len(long) <= 1 and all(vector.shape[d] == whole.shape[d] for d in long)
 
 
 @dataclass(frozen=True)
