@@ -70,7 +70,8 @@ def one_run(task: str, method: str, seed: int, overrides: dict[str, Any], folder
     config = load_config(None, options | ({} if method == "none" else {"flops": FLOPS}))
     result = run(config)
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    curve = {r["epoch"]: round(r["top1"], 2) for r in records if r["kind"] == "epoch" and r.get("top1") is not None}
+    tested = [(r["epoch"], r.get("masked_top1", r.get("top1"))) for r in records if r["kind"] == "epoch"]
+    curve = {epoch: round(top1, 2) for epoch, top1 in tested if top1 is not None}
     return {
         "method": "dense" if method == "none" else method,
         "seed": seed,

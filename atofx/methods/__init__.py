@@ -10,11 +10,11 @@ from atofx.errors import ConfigError
 from atofx.methods.ato import ATO
 from atofx.methods.oneshot import oneshot
 from atofx.methods.protocol import Method
-from atofx.methods.schedule import Schedule
+from atofx.methods.schedule import PUBLISHED, Schedule
 from atofx.methods.subset import subset_indices
 from atofx.methods.targets import Targets, targets
 
-__all__ = ["ATO", "Method", "Schedule", "Targets", "by_name", "oneshot", "subset_indices", "targets"]
+__all__ = ["ATO", "PUBLISHED", "Method", "Schedule", "Targets", "by_name", "oneshot", "subset_indices", "targets"]
 
 _METHODS: Mapping[str, type[ATO]] = MappingProxyType({"ato": ATO})
 

@@ -41,15 +41,15 @@ class AtoOptions(_Options):
     """How dropped units are shrunk."""
     reg_w: float = Field(default=4.0, gt=0)
     """Weight of the FLOPs term (applied twice over, as published)."""
-    t_start: Share = 25 / 245
+    t_start: Share = 0.1
     """When the controller starts to learn."""
-    t_w: Share = 50 / 245
+    t_w: Share = 0.4
     """When the projection starts."""
-    t_lambda: Share = 120 / 245
+    t_lambda: Share = 0.4
     """When the projection becomes strong."""
-    t_decay: Share = 122 / 245
+    t_decay: Share = 0.39
     """When the controller's learning rate drops to a tenth."""
-    t_end: Share = 125 / 245
+    t_end: Share = 0.4
     """When the mask is frozen."""
 
 

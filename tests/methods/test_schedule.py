@@ -3,12 +3,12 @@ from itertools import pairwise
 import pytest
 
 from atofx.errors import ConfigError
-from atofx.methods import Schedule
+from atofx.methods import PUBLISHED, Schedule
 from atofx.methods.schedule import controller_lr, controller_pace, plan
 
 
 def published(**overrides):
-    return plan(Schedule(), 245 * 1251, every=None, steps_per_epoch=1251, lr=None, **overrides)
+    return plan(PUBLISHED, 245 * 1251, every=None, steps_per_epoch=1251, lr=None, **overrides)
 
 
 def test_published_run_in_epochs():
