@@ -23,7 +23,7 @@ from atofx.passes.merge import (
 )
 from atofx.passes.plan import Call, Plan, form, has_rows, is_plain, with_rows
 from atofx.passes.record import Run, Watched, copied, watch
-from atofx.passes.trace import Traced
+from atofx.passes.trace import NoFrontendError, Traced
 
 USED_OUTSIDE = "is used outside the traced regions, by code that could not be traced"
 NOT_REACHED = "is used by no traced region: on the example its module is not called, or only by code outside of them"
@@ -48,7 +48,8 @@ def trace_regions(model: nn.Module, inputs: ExampleInputs, error: TraceError) ->
         regions, run = _Search(model, inputs).regions()
     except _NotRunError as failure:
         why = failure.__cause__
-        raise TraceError(f"{error} (Running it on the example fails too: {type(why).__name__}: {why})") from error
+        first = error.symbolic if isinstance(error, NoFrontendError) else error
+        raise TraceError(f"{first}\nRunning the model on the example fails too: {type(why).__name__}: {why}") from error
     if all(is_layer(model.get_submodule(path)) for path in regions):
         raise TraceError(f"{error} (No submodule with more than one layer can be traced on its own either.)") from error
     calls, parts = [], []

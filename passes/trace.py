@@ -94,6 +94,14 @@ class Traced:
         return 1
 
 
+class NoFrontendError(TraceError):
+    """Neither front end takes the whole model."""
+
+    def __init__(self, symbolic: TraceError, export: TraceError) -> None:
+        super().__init__(f"{symbolic}\nNor can torch.export take the model: {export}")
+        self.symbolic = symbolic
+
+
 def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = "auto") -> Traced:
     """Trace a model.
 
@@ -123,7 +131,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = 
             capture = Capture("export", f"symbolic tracing cannot take the model: {refused}")
             return _captured(ExportTracer(inputs), model, example_inputs, capture)
         except TraceError as error:
-            raise TraceError(f"{refused}\nNor can torch.export take the model: {error}") from error
+            raise NoFrontendError(refused, error) from error
 
 
 def refuse_own_hooks(model: nn.Module) -> None:

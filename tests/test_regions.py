@@ -417,7 +417,7 @@ class Fails(nn.Module):
 
 
 def test_a_model_that_does_not_run_says_so() -> None:
-    with pytest.raises(TraceError, match="Running it on the example fails too: ValueError: no such thing"):
+    with pytest.raises(TraceError, match="Running the model on the example fails too: ValueError: no such thing"):
         atofx.trace(Fails().double(), image())
 
 

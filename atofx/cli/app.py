@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -17,11 +18,18 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen subcommand."""
-        try:
-            return super().invoke(ctx)
-        except AtofxError as error:
-            typer.echo(f"atofx: {error}", err=True)
-            raise typer.Exit(2) from error
+        with warnings.catch_warnings():
+            warnings.showwarning = _show
+            try:
+                return super().invoke(ctx)
+            except AtofxError as error:
+                typer.echo(f"atofx: {error}", err=True)
+                raise typer.Exit(2) from error
+
+
+def _show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """A warning as one line on stderr, without the line of code it comes from."""
+    typer.echo(f"atofx: {message}", err=True)
 
 
 app = typer.Typer(

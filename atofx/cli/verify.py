@@ -20,7 +20,7 @@ def run(
     model: options.Model,
     weights: options.Weights = None,
     mask: options.MaskFile = None,
-    keep: Annotated[float, typer.Option(min=0.0, max=1.0, help="Without --mask: keep this part of every group.")] = 0.5,
+    keep: Annotated[float, typer.Option(help="Without --mask: the part of every group to keep, above 0.")] = 0.5,
     round_to: Annotated[int, typer.Option(min=1, help="Without --mask: keep multiples of so many channels.")] = 1,
     freeze: options.Freeze = None,
     only: options.Only = None,

@@ -96,8 +96,10 @@ class Mask(Mapping[str, torch.Tensor]):
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise FileError(f"cannot read the mask {os.fspath(path)!r}: {error}") from error
+        except UnicodeDecodeError as error:
+            raise FileError(f"{os.fspath(path)!r} is no text; a mask is the JSON that Mask.save writes") from error
         try:
             return cls.from_json(text)
         except FileError as error:
