@@ -71,12 +71,12 @@ def _at_rest(
         return ANYTHING
     if not isinstance(result, Tensor) or result.is_complex():
         return ANYTHING
-    values = set(result.tolist())
-    if not any(map(math.isfinite, values)):
+    distinct = set(result.tolist())
+    if not any(map(math.isfinite, distinct)):
         return math.inf
-    if values == {0}:
+    if distinct == {0}:
         return 0.0
-    return float(values.pop()) if None not in rests and len(values) == 1 else ANYTHING
+    return float(distinct.pop()) if None not in rests and len(distinct) == 1 else ANYTHING
 
 
 def per_channel_unary(ctx: LineageContext, module: nn.Module, x: TensorValue) -> BoundCall:
