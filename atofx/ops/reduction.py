@@ -214,6 +214,14 @@ def resize_variance(resizer: Resizer, node: fx.Node) -> Any:
     return both if name.endswith("mean") else resizer.function(operator.getitem, both, 0)
 
 
+def resize_deviation(resizer: Resizer, node: fx.Node) -> fx.Node:
+    """A mean of squared deviations over cut channels counts those that are gone."""
+    source, dim = source_node(node), argument(node, 1, "dim")
+    share = argument(node, len(node.args), "share", 1.0) * resizer.share(source, dim)
+    keepdim = argument(node, len(node.args), "keepdim", False)
+    return resizer.function(cut.mean_square_deviation, resizer.new(source), dim, keepdim=keepdim, share=share)
+
+
 def _variance_arguments(node: fx.Node) -> tuple[Any, Any, Any]:
     """(dim, correction, keepdim) of var(x, unbiased), var(x, dim, unbiased, keepdim) or var(x, dim, *, correction)."""
     rest: list[Any] = list(node.args[1:])
@@ -240,6 +248,8 @@ REGISTRY.add(
     functions=[*(getattr(torch, n) for n in _variances), cut.var_mean, cut.std_mean],
     methods=["var", "std"],
 )
+_DEVIATION = OpRecord("mean square deviation", reduction(additive=True, stays="zero"), resize_deviation)
+REGISTRY.add(_DEVIATION, functions=[cut.mean_square_deviation])
 _EXTREME = OpRecord("extreme", extreme, resize_extreme)
 REGISTRY.add(_EXTREME, functions=[torch.amax, torch.amin], methods=["amax", "amin"])
 _zero = ["prod", "any", "all"]
