@@ -115,3 +115,18 @@ class OwnMask(Sandwich):
         x = x.clone()
         x[x > 0.5] = 0
         return x
+
+
+@family.case(image(), {"conv.weight:0": (8, 8), "one.weight:1": (4, 4), "two.weight:1": (4, 4)})
+class HalfChangedInPlace(nn.Module):
+    """Two views of one size on one memory: what changes the one is not seen through the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.one, self.two = conv(3, 8), conv(4, 3), conv(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).clone()
+        one, two = x[:, :4], x[:, 4:]
+        one.mul_(2)
+        return self.one(one) + self.two(two)
