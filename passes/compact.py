@@ -15,15 +15,17 @@ from atofx.ops import REGISTRY
 from atofx.ops.resize import Resizer
 
 
-def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor]) -> fx.GraphModule:
+def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor], *, double: bool = False) -> fx.GraphModule:
     """The module without the dropped units: own parameters, same qualified names.
 
     Args:
         analysis: the analysed model.
         vectors: bool per prunable group (True = keep).
+        double: everything in float64, also what is computed for biases.
     """
     with torch.no_grad():
         resizer = make_resizer(analysis, vectors)
+        resizer.double = double
         for node in analysis.blueprint.graph.nodes:
             resizer.record(node, _emit(resizer, node))
     _remove_dead_numbers(resizer.graph)
