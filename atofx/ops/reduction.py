@@ -137,10 +137,16 @@ def along(*, stays: Stays, default: int | None = -1) -> Callable[..., Any]:
 
 
 def normalize(
-    ctx: LineageContext, x: TensorValue, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None
+    ctx: LineageContext,
+    x: TensorValue,
+    p: float = 2.0,
+    dim: int | Sequence[int] = 1,
+    eps: float = 1e-12,
+    out: None = None,
 ) -> TensorValue:
     """F.normalize: divides by a norm, to which zeros add nothing."""
-    return TensorValue(ctx.out, tuple(kept_through(ctx, x, [dim], centred=False)))
+    dims = [dim] if isinstance(dim, int) else dim
+    return TensorValue(ctx.out, tuple(kept_through(ctx, x, dims, centred=False)))
 
 
 def kept_through(ctx: LineageContext, x: TensorValue, dims: Sequence[int], *, centred: bool) -> list[Layer]:
@@ -167,7 +173,7 @@ def kept_through(ctx: LineageContext, x: TensorValue, dims: Sequence[int], *, ce
             layer = layer.with_rest(ANYTHING) if centred else layer
         elif inside:
             ctx.tie(layer, inside)
-        result.append(layer)
+        result.append(layer.only_zeros())
     return result
 
 
