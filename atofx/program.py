@@ -25,7 +25,8 @@ from atofx.ir.patterns import Patterns
 from atofx.ir.sampling import random_mask
 from atofx.passes.base import attribute
 from atofx.passes.compact import compact, make_resizer
-from atofx.passes.describe import dependency_graph, explain, summarize
+from atofx.passes.dependency import dependency_graph
+from atofx.passes.describe import explain, summarize
 from atofx.passes.gate import Gated, insert_gates
 from atofx.passes.group import form_groups
 from atofx.passes.inputs import ExampleInputs
@@ -197,7 +198,10 @@ class Program:
 
     @cached_property
     def graph(self) -> nx.DiGraph:
-        """The dependency graph: a node per graph node, with op, name, shape, groups and FLOPs."""
+        """The dependency graph: a node per graph node, with all that is known of it.
+
+        :func:`atofx.passes.dependency.dependency_graph` lists the attributes; FLOPs are multiply-adds counted once.
+        """
         return dependency_graph(self.analysis, self.cost_model.node_flops)
 
     def tensor(self, name: str) -> Tensor:
