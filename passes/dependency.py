@@ -15,7 +15,6 @@ from atofx.ir.analysis import Analysis
 from atofx.ir.groups import Group, Role
 from atofx.ops.context import tensors_in
 from atofx.passes.advice import advice
-from atofx.passes.base import owner
 from atofx.passes.lineage import describe
 from atofx.passes.tracer import SOURCE
 
@@ -57,19 +56,27 @@ class NodeTensor:
 def dependency_graph(analysis: Analysis, node_flops: Mapping[str, int]) -> nx.DiGraph:
     """A networkx node per graph node, an edge per value that is read.
 
-    Attributes of a node: ``op``, ``kind`` (``"call_module"``, ``"call_function"``, ``"get_attr"``, …), ``target``, ``name`` (the
-    qualified name of a module, parameter or buffer, else the node's), ``module`` (the qualified name of the module it
-    stands in), ``shape`` (None if the result is no tensor), ``shapes`` (of all tensors in the result), ``groups`` (names
-    of the groups the result's channels belong to), ``tensors`` (:class:`NodeTensor`), ``flops`` (dense multiply-adds counted
-    once), ``params`` (number of parameters it reads), ``pins`` (why channels are kept whole here, or reach this place
-    whole) and ``source`` (file and line, or None). Attribute of an edge: ``shapes``.
+    Attributes of a node:
+
+    * ``op``, ``kind`` (``"call_module"``, ``"call_function"``, ``"get_attr"``, …), ``target``;
+    * ``name``: the qualified name of a module, parameter or buffer, else the node's;
+    * ``module``: the qualified name of the module it stands in;
+    * ``shape`` (None if the result is no tensor) and ``shapes`` (of all tensors in the result);
+    * ``groups``: names of the groups that the result's channels belong to;
+    * ``tensors``: the parameters and buffers it reads, as :class:`NodeTensor`;
+    * ``flops`` (dense multiply-adds counted once) and ``params`` (number of parameters it reads);
+    * ``pins``: why channels are kept whole here, or reach this place whole, and what helps;
+    * ``source``: file and line of the model's code, or None.
+
+    An edge has ``shapes``.
     """
     graph = nx.DiGraph()
     modules = dict(analysis.module.named_modules(remove_duplicate=False))
     axes = _axes(analysis.groups)
     pins: dict[str, list[str]] = {}
     for pin in analysis.lineage.pins:
-        pins.setdefault(pin.node, []).append(pin.reason)
+        if bool((analysis.group_of[pin.ids] >= 0).any()):  # else it is about no channels, such as those of an image
+            pins.setdefault(pin.node, []).append(pin.reason)
     for node in analysis.module.graph.nodes:
         module = modules.get(str(node.target)) if node.op == "call_module" else None
         value = node.meta.get("val")
@@ -82,7 +89,7 @@ def dependency_graph(analysis: Analysis, node_flops: Mapping[str, int]) -> nx.Di
             kind=node.op,
             target=str(node.target),
             name=str(node.target) if node.op in ("call_module", "get_attr") else node.name,
-            module=_scope(node, modules),
+            module=_scope(node),
             shape=tuple(value.shape) if isinstance(value, torch.Tensor) else None,
             shapes=_shapes(value),
             groups=tuple(group.name for group in groups),
@@ -136,12 +143,13 @@ def _tensors(
     return tuple(found.values())
 
 
-def _scope(node: fx.Node, modules: Mapping[str, nn.Module]) -> str:
+def _scope(node: fx.Node) -> str:
     """The module a node stands in: of a called module or a tensor, the one that holds it."""
     if node.op in ("call_module", "get_attr"):
         return str(node.target).rpartition(".")[0]
-    name = owner(node)
-    return name if name in modules else ""
+    stack = node.meta.get("nn_module_stack") or {}
+    name, kind = next(reversed(stack.values()), ("", None))
+    return "" if name == kind else str(name)  # torch.export enters the same text twice for nodes of its own
 
 
 def _shapes(value: Any) -> tuple[tuple[int, ...], ...]:

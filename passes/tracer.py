@@ -25,7 +25,6 @@ from atofx.passes.inputs import arrange
 from atofx.passes.place import Whereabouts, place
 from atofx.passes.proxy import ValueProxy, concrete, constant_of
 
-
 #: Node meta: file and line of the model's code that made it, None where that is not known.
 SOURCE = "atofx.source"
 

@@ -14,6 +14,7 @@ from atofx.cost.model import CostModel, Polynomial
 from atofx.passes.advice import advice
 from atofx.passes.dependency import NodeTensor
 from atofx.program import Program
+from atofx.report.palette import GROUPS, WHOLE
 
 
 def page_data(program: Program) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def page_data(program: Program) -> dict[str, Any]:
         entry = {
             "id": key,
             "name": node["name"],
-            "op": node["op"].partition(" (")[0],
+            "op": _operation(node),
             "module": node["module"],
             "shapes": [list(shape) for shape in node["shapes"]],
             "groups": [groups[name] for name in node["groups"]],
@@ -70,7 +71,18 @@ def page_data(program: Program) -> dict[str, Any]:
             for group in program.groups
         ],
         "cost": _cost(program.cost_model),
+        "palette": {"groups": GROUPS, "whole": WHOLE},
     }
+
+
+def _operation(node: Mapping[str, Any]) -> str:
+    """The operation in a word or two."""
+    if node["kind"] == "placeholder":
+        return "input"
+    if node["kind"] == "get_attr":
+        held = [tensor.parameter for tensor in node["tensors"]]
+        return "mode" if not held else "parameter" if held[0] else "buffer"
+    return str(node["op"]).partition(" (")[0]
 
 
 def _tensor(tensor: NodeTensor, groups: Mapping[str, int]) -> dict[str, Any]:
@@ -109,7 +121,7 @@ def _cost(model: CostModel) -> dict[str, Any]:
 
 
 def _polynomial(polynomial: Polynomial) -> list[list[int]]:
-    """Rows of a constant and the extents it is multiplied with; equal products are added up, the extent 1 is left out."""
+    """Rows of a constant and the extents it is multiplied with, without the extent 1; equal products are added up."""
     total: dict[tuple[int, ...], int] = {}
     for constant, factors in zip(_integers(polynomial.constants), polynomial.factors.tolist(), strict=True):
         key = tuple(sorted(factor for factor in factors if factor))
