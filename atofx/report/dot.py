@@ -12,6 +12,8 @@ from atofx.report.sketch import Sketch, sketch
 if TYPE_CHECKING:
     import graphviz
 
+_FONT = "Helvetica,Arial,sans-serif"
+
 
 def dot(program: Program) -> graphviz.Digraph:
     """The graph in Graphviz' language, for its ``source`` or its ``pipe``.
@@ -27,9 +29,9 @@ def dot(program: Program) -> graphviz.Digraph:
         ) from error
     view = sketch(program)
     drawing = graphviz.Digraph(type(program.module).__name__)
-    drawing.attr("graph", rankdir="TB", fontname="sans-serif", compound="true")
-    drawing.attr("node", shape="box", style="rounded,filled", fontname="sans-serif", fontsize="11")
-    drawing.attr("edge", fontname="sans-serif", fontsize="9", color="#555555")
+    drawing.attr("graph", rankdir="TB", fontname=_FONT)
+    drawing.attr("node", shape="box", style="rounded,filled", fontname=_FONT, fontsize="11", margin="0.16,0.05")
+    drawing.attr("edge", fontname=_FONT, fontsize="9", color="#555555")
     _module(drawing, view, "", graphviz)
     for edge in view.edges:
         drawing.edge(edge.source, edge.target, label=edge.label)
@@ -43,7 +45,7 @@ def _module(drawing: graphviz.Digraph, view: Sketch, path: str, graphviz: Any) -
         whole = not colours and node.whole
         drawing.node(
             node.key,
-            label=graphviz.escape("\n".join(node.lines)),
+            label=graphviz.escape(f"{node.name.removeprefix(f'{path}.') if path else node.name}\n{node.operation}"),
             tooltip=graphviz.escape(node.tooltip),
             fillcolor=":".join(colours) or (tint(WHOLE, 0.21) if whole else "white"),
             style="rounded,filled,dashed" if whole else "rounded,filled",

@@ -71,7 +71,7 @@ def page_data(program: Program) -> dict[str, Any]:
             for group in program.groups
         ],
         "cost": _cost(program.cost_model),
-        "palette": {"groups": GROUPS, "whole": WHOLE},
+        "palette": {"groups": [list(colour) for colour in GROUPS], "whole": list(WHOLE)},
     }
 
 

@@ -11,7 +11,7 @@ from atofx.program import Program
 from atofx.report.palette import GROUPS, WHOLE, tint
 from atofx.report.sketch import sketch
 
-_INCHES = (1.9, 0.75)  # of a node: width, height
+_INCHES = (2.4, 0.75)  # of a node: width, height
 _LONGEST = 160.0  # inches of a picture's side
 
 
@@ -42,9 +42,10 @@ def plot(program: Program, form: str) -> bytes:
         for key in row:
             graph.nodes[key]["row"] = -depth
     places = nx.multipartite_layout(graph, subset_key="row", align="horizontal")
+    margin = 2.0 / max(1, len(rows))
     size = (max(map(len, rows), default=1) * _INCHES[0], max(1, len(rows)) * _INCHES[1])
-    figure = Figure(figsize=(min(size[0], _LONGEST), min(size[1], _LONGEST)), layout="tight")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(min(size[0], _LONGEST), min(size[1], _LONGEST)))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
     nx.draw_networkx_edges(graph, places, ax=axes, edge_color="#777777", arrowsize=7, node_size=900)
     labels = {(edge.source, edge.target): edge.label for edge in view.edges}
@@ -53,7 +54,8 @@ def plot(program: Program, form: str) -> bytes:
         colour = tint(GROUPS[node.groups[0] % len(GROUPS)]) if node.groups else tint(WHOLE, 0.21 if node.whole else 0)
         box = {"boxstyle": "round", "facecolor": colour, "edgecolor": "#444444"}
         x, y = places[key]
-        axes.text(x, y, "\n".join(node.lines), ha="center", va="center", fontsize=6, bbox=box)
+        axes.text(x, y, f"{node.name}\n{node.operation}", ha="center", va="center", fontsize=6, bbox=box)
+    axes.set_ylim(min(y for _, y in places.values()) - margin, max(y for _, y in places.values()) + margin)
     out = io.BytesIO()
     figure.savefig(out, format=form, dpi=min(150, 60_000 / (max(figure.get_size_inches()) + 1)))
     return out.getvalue()

@@ -13,14 +13,18 @@ class SketchNode:
 
     Attributes:
         key: name of the graph node.
-        lines: what is written in it; group numbers count from 1.
+        name: its qualified name, or the graph node's.
+        inside: the module it stands in.
+        operation: what it does, with the numbers of its groups, which count from 1.
         tooltip: all else that is known of it.
         groups: positions of the prunable groups of its channels.
         whole: whether it has channels that are kept whole.
     """
 
     key: str
-    lines: tuple[str, ...]
+    name: str
+    inside: str
+    operation: str
     tooltip: str
     groups: tuple[int, ...]
     whole: bool
@@ -64,8 +68,7 @@ def sketch(program: Program) -> Sketch:
         path = node["module"]
         groups = tuple(numbers[name] for name in node["groups"] if name in numbers)
         marks = " ".join(f"#{number + 1}" for number in groups[:4])
-        name = node["name"].removeprefix(f"{path}.") if path else node["name"]
-        second = f"{node['op'].partition(' (')[0]} {marks}".strip()
+        operation = f"{node['op'].partition(' (')[0]} {marks}".strip()
         facts = [
             f"{node['name']}: {node['op']}",
             f"FLOPs (multiply-adds, counted once): {node['flops']:,}",
@@ -75,7 +78,9 @@ def sketch(program: Program) -> Sketch:
             *(f"kept whole: {reason}" for reason in node["pins"][:4]),
         ]
         whole = len(groups) < len(node["groups"])
-        nodes.setdefault(path, []).append(SketchNode(key, (name, second), "\n".join(facts), groups, whole))
+        nodes.setdefault(path, []).append(
+            SketchNode(key, node["name"], path, operation, "\n".join(facts), groups, whole)
+        )
         while path:
             outer = path.rpartition(".")[0]
             modules.setdefault(outer, {})[path] = None
