@@ -46,6 +46,7 @@ def page(browser: Any, file: Path, request: pytest.FixtureRequest) -> Iterator[A
     """The page; nothing may be fetched and nothing may be said on the console."""
     context = browser.new_context(color_scheme=request.param, viewport={"width": 1300, "height": 850})
     page = context.new_page()
+    page.set_default_timeout(15_000)
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))

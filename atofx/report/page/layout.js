@@ -10,7 +10,7 @@
 
   /**
    * Places for a graph of `hierarchy.visible`.
-   * `sizeOf` gives the width and height of a box that is not open.
+   * `sizeOf` gives the width and height of a box, of an open one the least width.
    * The result: boxes: Map id -> {x, y, width, height}, centres; edges: Map id -> the points an edge bends at.
    */
   function place(dagre, graph, sizeOf) {
@@ -28,7 +28,7 @@
     const laid = new Map();
     const boxes = new Map();
     const offsets = new Map();
-    inside(dagre, "", parts, links, laid, sizeOf);
+    inside(dagre, { id: "" }, parts, links, laid, sizeOf);
     settle("", 0, 0, parts, laid, boxes, offsets);
     const edges = new Map(graph.edges.map((edge, i) => [edge.id, routes[i].flatMap((step) => bends(step, laid, offsets))]));
     return { boxes, edges };
@@ -56,11 +56,12 @@
     return found;
   }
 
-  function inside(dagre, id, parts, links, laid, sizeOf) {
+  function inside(dagre, module, parts, links, laid, sizeOf) {
+    const { id } = module;
     const graph = new dagre.graphlib.Graph();
     graph.setGraph({ rankdir: "TB", nodesep: 28, edgesep: 16, ranksep: 44, marginx: PADDING, marginy: PADDING });
     for (const box of parts.get(id)) {
-      if (box.kind === "open") inside(dagre, box.id, parts, links, laid, sizeOf);
+      if (box.kind === "open") inside(dagre, box, parts, links, laid, sizeOf);
       graph.setNode(box.id, box.kind === "open" ? { ...laid.get(box.id).size } : sizeOf(box));
     }
     for (const { from, to } of links.get(id).values()) {
@@ -69,13 +70,14 @@
     }
     if (graph.nodeCount()) dagre.layout(graph);
     const { width = 0, height = 0 } = graph.graph();
-    laid.set(id, { graph, size: { width, height: height + (id ? HEADER : 0) } });
+    const spare = id ? Math.max(0, sizeOf(module).width - width) : 0;
+    laid.set(id, { graph, spare, size: { width: width + spare, height: height + (id ? HEADER : 0) } });
   }
 
   /** Absolute places, from the outside in; (left, top) is the corner of a module. */
   function settle(id, left, top, parts, laid, boxes, offsets) {
-    const { graph } = laid.get(id);
-    const offset = { x: left, y: top + (id ? HEADER : 0) };
+    const { graph, spare } = laid.get(id);
+    const offset = { x: left + spare / 2, y: top + (id ? HEADER : 0) };
     offsets.set(id, offset);
     for (const box of parts.get(id)) {
       const { x, y, width, height } = graph.node(box.id);

@@ -160,7 +160,11 @@
       }
       const { path, leaves } = box.module;
       const name = short(path, box.parent?.slice("module:".length));
-      if (box.kind === "open") return { label: `${name} ▾`, depth: path.split(".").length, classes: "open" };
+      if (box.kind === "open") {
+        const label = `${name} ▾`;
+        const width = 2 * label.length * CHARACTER + 90; // the name beside an edge through the middle, with its label
+        return { label, width, depth: path.split(".").length, classes: "open" };
+      }
       const lines = [`${name} ▸`, format.counted(leaves.length, "operation")];
       return { ...sized(lines), ...fills(groupsOf(leaves)), classes: "closed" };
     }
