@@ -20,16 +20,15 @@ import torchvision
 import atofx
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
-FLAGS = ["--no-sandbox", "--no-zygote", "--disable-gpu"]
+FLAGS = ["--no-sandbox", "--disable-gpu"]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
         own = os.environ.get("ATOFX_CHROMIUM")
-        flags = [*FLAGS, *os.environ.get("ATOFX_CHROMIUM_FLAGS", "").split()]
         try:
-            started = playwright.chromium.launch(executable_path=own, args=flags)
+            started = playwright.chromium.launch(executable_path=own, args=FLAGS)
         except sync_api.Error as error:
             pytest.skip(f"no Chromium can be started: {error.message.splitlines()[0]}")
         yield started
@@ -138,6 +137,9 @@ def test_a_group_shows_all_that_goes_with_it(page: Any, resnet20: atofx.Program)
     details = page.inner_text("#details")
     for member in group.members:
         assert f"{member.name}[{member.dim}]" in details
+    x, y = where(page, "node:1")  # the first convolution, brought into the middle
+    frame = page.locator("#graph").bounding_box()
+    assert abs(y - frame["y"] - frame["height"] / 2) < 5
     page.click("text=Open the modules it is in")
     page.click("text=Back to all groups")
     assert page.evaluate("atofx.page.picked()") is None

@@ -41,6 +41,7 @@
     mark();
   }
 
+  /** Mark the selected box and those of the picked group; the result: the latter. */
   function mark() {
     let with_ = null;
     if (picked !== null) {
@@ -49,6 +50,7 @@
       with_ = new Set([...boxes.values()].filter((box) => box.kind !== "open" && goes(box)).map((box) => box.id));
     }
     view.mark(selected, with_);
+    return with_ ?? new Set();
   }
 
   function setOpen(next, anchor) {
@@ -94,7 +96,8 @@
     picked = group;
     selected = null;
     sliders.pressed(group);
-    mark();
+    const [first] = mark();
+    if (first) view.centre(first);
     describe();
   }
 

@@ -300,6 +300,7 @@
     cy.on("mouseover", "node", (event) => handlers.hover(event.target.id(), event.originalEvent));
     cy.on("mouseout", "node", () => handlers.hover(null));
     cy.on("pan zoom", () => handlers.hover(null));
+    new ResizeObserver(() => cy.resize()).observe(container);
     dark.addEventListener("change", () => {
       cy.style(sheet());
       handlers.recolour();
