@@ -137,7 +137,7 @@ def test_a_group_shows_all_that_goes_with_it(page: Any, resnet20: atofx.Program)
     details = page.inner_text("#details")
     for member in group.members:
         assert f"{member.name}[{member.dim}]" in details
-    x, y = where(page, "node:1")  # the first convolution, brought into the middle
+    _, y = where(page, "node:1")  # the first convolution, brought into the middle
     frame = page.locator("#graph").bounding_box()
     assert abs(y - frame["y"] - frame["height"] / 2) < 5
     page.click("text=Open the modules it is in")
