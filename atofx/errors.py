@@ -35,5 +35,9 @@ class ConfigError(AtofxError):
     """A configuration value is unknown or out of range."""
 
 
+class MissingError(AtofxError):
+    """A library or program that an optional feature stands on is not installed; the message says what to install."""
+
+
 class DataError(AtofxError):
     """A data set is missing, empty or malformed."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -25,7 +27,8 @@ from atofx.ir.patterns import Patterns
 from atofx.ir.sampling import random_mask
 from atofx.passes.base import attribute
 from atofx.passes.compact import compact, make_resizer
-from atofx.passes.describe import dependency_graph, explain, summarize
+from atofx.passes.dependency import dependency_graph
+from atofx.passes.describe import explain, summarize
 from atofx.passes.gate import Gated, insert_gates
 from atofx.passes.group import form_groups
 from atofx.passes.inputs import ExampleInputs
@@ -197,7 +200,10 @@ class Program:
 
     @cached_property
     def graph(self) -> nx.DiGraph:
-        """The dependency graph: a node per graph node, with op, name, shape, groups and FLOPs."""
+        """The dependency graph: a node per graph node, with all that is known of it.
+
+        :func:`atofx.passes.dependency.dependency_graph` lists the attributes; FLOPs are multiply-adds counted once.
+        """
         return dependency_graph(self.analysis, self.cost_model.node_flops)
 
     def tensor(self, name: str) -> Tensor:
@@ -223,6 +229,34 @@ class Program:
     def summary(self) -> str:
         """A table of the groups, what is pinned and why."""
         return summarize(self.analysis, self.traced, self.flops(), self.params())
+
+    def draw(self, path: str | os.PathLike[str]) -> Path:
+        """Write the dependency graph to a file; its suffix says how.
+
+        ``.html`` is one page that needs no network: modules open and close, nodes are coloured by group, everything
+        known of a node is shown, and sliders drop units and show FLOPs (multiply-adds counted once) and parameters
+        from :attr:`cost_model`. ``.svg`` and ``.png`` are drawn by Graphviz if its program ``dot`` is there, else by
+        matplotlib; ``.dot`` is for Graphviz. Both Python packages come with ``pip install 'atofx[draw]'``.
+
+        Args:
+            path: the file, replaced if it is there.
+
+        Returns:
+            The path.
+
+        Raises:
+            ConfigError: another suffix.
+            MissingError: what the suffix needs is not installed; the message says what to install.
+        """
+        from atofx.report.draw import draw  # stands above this file, and is not needed to prune
+
+        return draw(self, path)
+
+    def _repr_html_(self) -> str:
+        """The page of :meth:`draw` in a frame, for notebooks."""
+        from atofx.report.draw import notebook
+
+        return notebook(self)
 
     def __repr__(self) -> str:
         units = sum(g.size for g in self.prunable)

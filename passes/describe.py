@@ -1,18 +1,14 @@
-"""Analysis -> text and dependency graph: what is coupled, what stays whole and why."""
+"""Analysis -> text: what is coupled, what stays whole and why."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
-import networkx as nx
 import torch
 
 from atofx.ir.analysis import Analysis
 from atofx.ir.groups import Group
-from atofx.ops.context import tensors_in
 from atofx.passes.advice import advice
-from atofx.passes.lineage import describe
 from atofx.passes.merge import TracedRegions
 from atofx.passes.trace import Traced
 
@@ -101,31 +97,3 @@ def _place(group: Group) -> str:
     member = group.members[0]
     more = f" and {len(group.members) - 1} more axes" if len(group.members) > 1 else ""
     return f"{member.name}[{member.dim}]{more}"
-
-
-def dependency_graph(analysis: Analysis, node_flops: Mapping[str, int]) -> nx.DiGraph:
-    """A node per graph node: op, name, shape, groups (names) and FLOPs (multiply-adds)."""
-    graph = nx.DiGraph()
-    modules = dict(analysis.module.named_modules(remove_duplicate=False))
-    for node in analysis.module.graph.nodes:
-        value = node.meta.get("val")
-        names: dict[str, None] = {}
-        for tensor in tensors_in(analysis.lineage.values.get(node)):
-            for layer in tensor.layers:
-                ids = layer.ids[layer.ids >= 0]
-                for index in torch.unique(analysis.group_of[ids]).tolist():
-                    if index >= 0:
-                        names[analysis.groups[index].name] = None
-        module = modules.get(str(node.target)) if node.op == "call_module" else None
-        graph.add_node(
-            node.name,
-            op=describe(node, module) if node.op.startswith("call") else node.op,
-            target=str(node.target),
-            shape=tuple(value.shape) if isinstance(value, torch.Tensor) else None,
-            groups=tuple(names),
-            flops=node_flops.get(node.name, 0),
-        )
-    for node in analysis.module.graph.nodes:
-        for source in node.all_input_nodes:
-            graph.add_edge(source.name, node.name)
-    return graph

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 import traceback
 from pathlib import Path
+from types import FrameType
 
 import torch
 
@@ -12,6 +15,8 @@ import atofx.ops
 
 _PACKAGES = (torch.__file__, atofx.ops.__file__, __file__)
 _NOT_THE_USERS = tuple(str(Path(file or "").resolve().parent) + os.sep for file in _PACKAGES)
+_TRACE, _ROOT = str(Path(__file__).resolve().with_name("trace.py")), "_captured"
+_ENTRY = re.compile(r'^\s*File "(.+)", line (\d+)', re.MULTILINE)
 _PROGRAM = str(Path(atofx.ops.__file__ or "").resolve().parents[1] / "program.py")
 
 
@@ -32,3 +37,34 @@ def format_stack(stack: traceback.StackSummary) -> str:
         if not is_ours(frame.filename):
             return f" ({frame.filename}:{frame.lineno}: {frame.line})"
     return ""
+
+
+class Whereabouts:
+    """Which line of the model's code makes a node; remembers which files are the user's."""
+
+    def __init__(self) -> None:
+        self._foreign: dict[str, bool] = {}
+
+    def now(self) -> tuple[str, int] | None:
+        """File and line of the innermost frame of the model's code; None if only torch's leads to here."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            name = frame.f_code.co_filename
+            if self._is_foreign(name):
+                return name, frame.f_lineno
+            if frame.f_code.co_name == _ROOT and str(Path(name).resolve()) == _TRACE:
+                return None  # outside of it is the code that asks for the trace
+            frame = frame.f_back
+        return None
+
+    def last(self, stack_trace: str | None) -> tuple[str, int] | None:
+        """The same of a stack as torch.export hands it on: the text of a Python traceback."""
+        for name, line in reversed(_ENTRY.findall(stack_trace or "")):
+            if self._is_foreign(name) and not name.startswith("torch/"):  # what torch itself noted down
+                return name, int(line)
+        return None
+
+    def _is_foreign(self, name: str) -> bool:
+        if name not in self._foreign:
+            self._foreign[name] = not is_ours(name)
+        return self._foreign[name]

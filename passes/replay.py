@@ -32,6 +32,7 @@ class ExportTracer(Tracer):
         super().__init__(inputs)
         self._exported: ExportedProgram | None = None
         self.following: frozenset[fx.Node] = frozenset()
+        self.replayed: fx.Node | None = None
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """Export the module, then replay the export.
@@ -49,6 +50,12 @@ class ExportTracer(Tracer):
         assert self._exported is not None
         args, kwargs = arrange(signature, {k: _parts(p, self._inputs[k]) for k, p in named.items()})
         return _Replay(self, root, self._exported).run(pytree.tree_leaves((args, kwargs)))
+
+    def source(self, node: fx.Node) -> tuple[str, int] | None:
+        """The line that torch.export noted for the call that is replayed."""
+        if self.replayed is None or not node.op.startswith("call"):
+            return None
+        return self.whereabouts.last(self.replayed.stack_trace)
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,7 @@ class _Replay:
         results = {region.result: region for region in regions.values()}
         for node in graph.nodes:
             self.tracer.module_stack = OrderedDict(node.meta.get("nn_module_stack") or {})
+            self.tracer.replayed = node
             if node in results:
                 region = results[node]
                 self.env[node] = self.root.get_submodule(region.module)(self._argument(region.source))

@@ -22,8 +22,11 @@ from atofx.ops.evaluate import meta_call, meta_twin, to_meta
 from atofx.ops.inplace import mutated_argument
 from atofx.passes.base import stored
 from atofx.passes.inputs import arrange
-from atofx.passes.place import place
+from atofx.passes.place import Whereabouts, place
 from atofx.passes.proxy import ValueProxy, concrete, constant_of
+
+#: Node meta: file and line of the model's code that made it, None where that is not known.
+SOURCE = "atofx.source"
 
 
 class Tracer(fx.Tracer):
@@ -38,6 +41,7 @@ class Tracer(fx.Tracer):
         self._opaque: set[Any] = set()
         self._names: dict[int, str] = {}
         self.leaves: dict[str, nn.Module] = {}
+        self.whereabouts = Whereabouts()
         self.constants: dict[str, torch.Tensor] = {}
         self.inside_evaluation = False
 
@@ -199,7 +203,12 @@ class Tracer(fx.Tracer):
             self.leaves[target] = self.root.get_submodule(target)
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **more)
         proxy.node.meta["val"] = self._evaluate(proxy.node)
+        proxy.node.meta[SOURCE] = self.source(proxy.node)
         return proxy
+
+    def source(self, node: fx.Node) -> tuple[str, int] | None:
+        """File and line of the model's code that made a node just now."""
+        return self.whereabouts.now() if node.op.startswith("call") else None
 
     def _is_opaque(self, target: Any) -> bool:
         return target in self._opaque or not _is_foreign(target)

@@ -95,7 +95,7 @@ def test_versions_and_dependencies_are_declared(project):
     meta = project["project"]
     assert meta["requires-python"] == ">=3.10"
     assert "torch>=2.6" in meta["dependencies"]
-    assert {"train", "export", "test"} == set(meta["optional-dependencies"])
+    assert {"train", "export", "draw", "test"} == set(meta["optional-dependencies"])
 
 
 def copy_tree(target: Path) -> Path:
@@ -125,6 +125,8 @@ def expected_files() -> set[str]:
     names = {"atofx/py.typed"} | {
         f"atofx/train/recipes/{file.name}" for file in (ROOT / "atofx/train/recipes").glob("*.yaml")
     }
+    for name in ("page", "vendor"):
+        names |= {f"atofx/report/{name}/{file.name}" for file in (ROOT / "atofx/report" / name).iterdir()}
     for top, prefix in (("atofx", ""), ("passes", "atofx/")):
         for folder in folders_with_code(ROOT / top):
             names |= {prefix + file.relative_to(ROOT).as_posix() for file in folder.glob("*.py")}

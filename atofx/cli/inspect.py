@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,20 +28,25 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail on an operation without a record instead of pinning what reaches it.")
     ] = False,
+    draw: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Draw the dependency graph: .html, .svg, .png or .dot; repeatable."),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Show the groups of coupled channels, their share of the FLOPs, and what is pinned and why."""
     loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
-    view = overview(
-        atofx.trace(
-            loaded.module,
-            loaded.inputs,
-            frontend=frontend,
-            strict=strict,
-            freeze=freeze or (),
-            only=only,
-            granularity=granularity_from(granularity),
-        )
+    program = atofx.trace(
+        loaded.module,
+        loaded.inputs,
+        frontend=frontend,
+        strict=strict,
+        freeze=freeze or (),
+        only=only,
+        granularity=granularity_from(granularity),
     )
-    data = {"model": loaded.name, "origin": loaded.origin, **view.to_dict()}
-    output.emit(data, overview_text(view, loaded.title, axes=axes), as_json=as_json)
+    view = overview(program)
+    drawn = [str(program.draw(file)) for file in draw or ()]
+    data = {"model": loaded.name, "origin": loaded.origin, **view.to_dict(), "drawn": drawn}
+    text = "\n\n".join([overview_text(view, loaded.title, axes=axes), *(f"Drawn to {file}." for file in drawn)])
+    output.emit(data, text, as_json=as_json)

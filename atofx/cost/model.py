@@ -76,7 +76,7 @@ class CostModel:
         return total if soft else total.round().long()
 
     @cached_property
-    def _per_unit(self) -> Tensor:
+    def per_unit(self) -> Tensor:
         """float64 (groups, extents): coordinates of each axis that one unit of each group holds."""
         owner = torch.repeat_interleave(
             torch.arange(len(self.offsets)), torch.tensor([size for _, size in self.offsets.values()], dtype=torch.long)
@@ -94,7 +94,7 @@ class CostModel:
         return torch.cat([self._flops_of(part) for part in counts.split(chunk)])
 
     def _flops_of(self, counts: Tensor) -> Tensor:
-        extents = (self.base + counts.to(torch.float64) @ self._per_unit).round().long()
+        extents = (self.base + counts.to(torch.float64) @ self.per_unit).round().long()
         total = self.flops.constants.expand(len(counts), -1)
         for factor in self.flops.factors.unbind(1):
             total = total * extents[:, factor]

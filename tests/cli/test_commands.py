@@ -53,6 +53,21 @@ def test_inspect_lists_axes(atofx_command):
     assert "  zeroed  0.weight[0]\n" in atofx_command("inspect", *SMALL, "--axes").stdout
 
 
+def test_inspect_draws(atofx_command, tmp_path):
+    files = [str(tmp_path / "net.html"), str(tmp_path / "again.HTML")]
+    result = atofx_command("inspect", *SMALL, "--draw", files[0], "--draw", files[1])
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.endswith(f"Drawn to {files[0]}.\n\nDrawn to {files[1]}.\n")
+    assert all(Path(file).read_text(encoding="utf-8").startswith("<!doctype html>") for file in files)
+    assert json.loads(atofx_command("inspect", *SMALL, "--json", "--draw", files[0]).stdout)["drawn"] == files[:1]
+
+
+def test_inspect_draws_no_other_kind(atofx_command, tmp_path):
+    result = atofx_command("inspect", *SMALL, "--draw", str(tmp_path / "net.pdf"))
+    assert result.exit_code == 2
+    assert "must end in one of .html, .svg, .png, .dot" in result.stderr
+
+
 def test_explain(atofx_command):
     result = atofx_command("explain", "tests.cli.nets:small", "0.weight", "--input-shape", "1,3,8,8")
     assert result.exit_code == 0, result.stderr
