@@ -97,16 +97,7 @@ def _amounts(report: BenchReport) -> str:
         )
         for one in report.comparisons
     ]
-    columns = (
-        "setting",
-        "batch",
-        "dense /s",
-        "compact /s",
-        "dense peak",
-        "compact peak",
-        "dense moved",
-        "compact moved",
-    )
+    columns = ("setting", "batch", "dense/s", "compact/s", "dense peak", "compact", "dense moved", "compact")
     where = "held by PyTorch's allocator" if report.machine.device == "cuda" else "of results alive in an eager pass"
     note = (
         f"/s: inputs a second. Peak: most bytes {where}, on top of weights and inputs.\n"
@@ -124,7 +115,7 @@ def _layers(report: BenchReport, most: int) -> str:
         rows.append(_layer(f"(the other {len(rest)})", "", rest, left))
     rows.append(_layer("(all)", "", ranked, left))
     columns = ("layer", "kind", "dense us", "compact us", "left", "lost us")
-    head = f"Where the rest goes, layer by layer in eager mode ({counted(len(ranked), 'layer')}):"
+    head = f"Where the rest goes, layer by layer in eager mode ({counted(len(ranked) - 1, 'layer')}):"
     note = (
         f"Lost: compact - {left:.3f} x dense, the time beyond what the FLOPs promise. The clock around every "
         "layer adds to all."

@@ -57,7 +57,7 @@ def test_warnings():
     assert "does not pay in the setting eager, batch 4, float32, contiguous" in slow
     assert "compact takes 2.00 times as long as dense (quartiles 2.00 to 2.00)" in slow
     (wrong,) = warnings_of(report(side(0.0005, 0.001, 0.001, deviation=float("inf"))))
-    assert "results differ from eager float32 by inf" in wrong
+    assert "results differ by inf (relative) from eager float32" in wrong
     (busy,) = warnings_of(report(side(0.0005, 0.001, 0.001), load=3.0))
     assert "the machine is busy (load 3.0 on 2 cores)" in busy
     assert warnings_of(report(side(0.0005, 0.001, 0.001), load=None)) == []
