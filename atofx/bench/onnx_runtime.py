@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +79,15 @@ def _session(model: nn.Module, inputs: Any, arrays: Sequence[Any]) -> Callable[[
 def _export(model: nn.Module, inputs: Any, file: Path) -> None:
     keywords = dict(inputs) if isinstance(inputs, Mapping) else None
     arguments = () if keywords is not None else inputs if isinstance(inputs, tuple) else (inputs,)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # it prints graphs
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(model, arguments, kwargs=keywords, dynamo=True, verbose=False)
         except torch.onnx.errors.OnnxExporterError as error:
-            raise ConfigError(f"torch.onnx cannot export the model: {_first_line(error)}") from error
+            raise ConfigError(f"torch.onnx cannot export the model: {_first_line(error.__cause__ or error)}") from error
     assert program is not None  # it is None only where a file was named
     program.save(file)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

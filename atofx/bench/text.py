@@ -91,9 +91,9 @@ def _amounts(report: BenchReport) -> str:
     rows = [
         (
             *_setting(one),
-            *(f"{quantity(side.throughput)}" for side in (one.dense, one.compact)),
-            *(f"{quantity(side.peak)}B" for side in (one.dense, one.compact)),
-            *(f"{quantity(side.moved)}B" for side in (one.dense, one.compact)),
+            *(quantity(side.throughput) for side in (one.dense, one.compact)),
+            *(_bytes(side.peak) for side in (one.dense, one.compact)),
+            *(_bytes(side.moved) for side in (one.dense, one.compact)),
         )
         for one in report.comparisons
     ]
@@ -139,5 +139,9 @@ def _milliseconds(spread: Spread) -> str:
 
 
 def _range(spread: Spread) -> str:
-    digits = 2 if spread.median < 100 else 1
+    digits = 3 if spread.median < 1 else 2 if spread.median < 100 else 1
     return f"{spread.median:.{digits}f} ({spread.lower:.{digits}f}-{spread.upper:.{digits}f})"
+
+
+def _bytes(number: int) -> str:
+    return f"{quantity(number)}B" if number >= 1000 else f"{number} B"

@@ -86,6 +86,19 @@ def test_onnx_runtime_runs_compact_models():
         compare(compact, compact, x, Setting("onnxruntime", dtype="bfloat16"), ONCE)
 
 
+class ByValue(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else 2 * x
+
+
+def test_a_model_that_onnx_cannot_take(capfd):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    with pytest.raises(ConfigError, match=r"torch\.onnx cannot export the model: Could not guard on data-dependent"):
+        compare(ByValue(), ByValue(), torch.ones(2, 3), Setting("onnxruntime"), ONCE)
+    assert "def forward" not in "".join(capfd.readouterr())
+
+
 def test_without_onnx_runtime_the_error_says_what_to_install(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name.startswith("onnx") else find(name))
