@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import fx, nn
@@ -12,11 +14,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from atofx.passes.base import attribute
 
 #: Convolution -> the norm that can be folded into it.
-_PAIRS: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Conv1d: nn.BatchNorm1d,
-    nn.Conv2d: nn.BatchNorm2d,
-    nn.Conv3d: nn.BatchNorm3d,
-}
+_PAIRS: Mapping[type[nn.Module], type[nn.Module]] = MappingProxyType(
+    {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
+)
 
 
 def clean(module: nn.Module) -> nn.Module:

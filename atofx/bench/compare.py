@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from atofx.bench.backend import BACKENDS, Run, check, results
+from atofx.bench.backend import BACKENDS, check, results
 from atofx.bench.eager import forward
 from atofx.bench.interleave import Clock, Rounds, interleave
 from atofx.bench.memory import peak_on_gpu
@@ -32,7 +31,7 @@ class Side:
         batch: samples in a forward pass.
         moved: bytes that the operations of an eager pass read and write, every operand and result once an operation.
         peak: most bytes of results alive at once, on top of weights and inputs: on a CPU those of an eager pass, on a
-            GPU what the allocator held in the setting's own back end.
+            GPU what the allocator held in the setting's back end (eager for recorded graphs).
         deviation: largest relative difference of the results from an eager pass in float32.
     """
 
@@ -109,7 +108,10 @@ def compare(
         found = [run() for run in runs]
         expected = [_expected(module, inputs, setting) for module in (dense, compact)]
         deviations = [_deviation(*both) for both in zip(found, expected, strict=True)]
-        peaks = _peaks(runs, setting) or [one.peak for one in traffics]
+        peaks = [one.peak for one in traffics]
+        if setting.device == "cuda":  # recorded graphs took their memory as they were recorded
+            measured = BACKENDS["eager"].prepare(placed, given) if setting.backend == "cudagraphs" else runs
+            peaks = [peak_on_gpu(run) for run in measured]
         seconds = interleave(runs, rounds, clock)
     except AtofxError as error:
         raise ConfigError(f"{setting}: {error}") from error
@@ -125,10 +127,6 @@ def compare(
         for times, moving, peak, deviation in zip(seconds, traffics, peaks, deviations, strict=True)
     ]
     return Comparison(replace(setting, batch=batch), *sides)
-
-
-def _peaks(runs: Sequence[Run], setting: Setting) -> list[int]:
-    return [peak_on_gpu(run) for run in runs] if setting.device == "cuda" else []
 
 
 def _expected(module: nn.Module, inputs: ExampleInputs, setting: Setting) -> Any:

@@ -117,8 +117,8 @@ def _layers(report: BenchReport, most: int) -> str:
     columns = ("layer", "kind", "dense us", "compact us", "left", "lost us")
     head = f"Where the rest goes, layer by layer in eager mode ({counted(len(ranked) - 1, 'layer')}):"
     note = (
-        f"Lost: compact - {left:.3f} x dense, the time beyond what the FLOPs promise. The clock around every "
-        "layer adds to all."
+        f"Lost: compact - {left:.3f} x dense, the time beyond what the FLOPs promise.\n"
+        "Looking at the clock around every layer adds to the time between layers."
     )
     return f"{head}\n\n{table(columns, rows, left=(0, 1))}\n\n{note}"
 

@@ -34,6 +34,11 @@ class TwoInputs(nn.Module):
         return {"sum": self.left(a) + self.right(b), "a": a.relu()}
 
 
+class IgnoresOne(nn.Module):
+    def forward(self, a, b, c):
+        return a - c
+
+
 def test_a_comparison_knows_its_batch_and_its_results():
     found = compare(net(8), net(4), torch.randn(2, 3, 6, 6), Setting(batch=3), TWICE)
     assert found.setting == Setting(batch=3)
@@ -72,6 +77,13 @@ def test_onnx_runtime_gives_the_same_results(inputs):
         pytest.importorskip(package)
     found = compare(TwoInputs(), TwoInputs(), inputs, Setting("onnxruntime"), ONCE)
     assert max(found.dense.deviation, found.compact.deviation) < 1e-5
+
+
+def test_onnx_runtime_with_an_input_that_nobody_reads():
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    inputs = tuple(torch.randn(2, 3) for _ in range(3))
+    assert compare(IgnoresOne(), IgnoresOne(), inputs, Setting("onnxruntime"), ONCE).dense.deviation < 1e-5
 
 
 def test_onnx_runtime_runs_compact_models():
