@@ -12,18 +12,21 @@ from atofx.ir.analysis import Analysis
 from atofx.ir.blueprint import Blueprint
 from atofx.ir.values import holds
 from atofx.ops import REGISTRY
+from atofx.ops.constants import is_written, memory_of
 from atofx.ops.resize import Resizer
 
 
-def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor]) -> fx.GraphModule:
+def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor], *, double: bool = False) -> fx.GraphModule:
     """The module without the dropped units: own parameters, same qualified names.
 
     Args:
         analysis: the analysed model.
         vectors: bool per prunable group (True = keep).
+        double: everything in float64, also what is computed for biases.
     """
     with torch.no_grad():
         resizer = make_resizer(analysis, vectors)
+        resizer.double = double
         for node in analysis.blueprint.graph.nodes:
             resizer.record(node, _emit(resizer, node))
     _remove_dead_numbers(resizer.graph)
@@ -57,7 +60,18 @@ def _emit(resizer: Resizer, node: fx.Node) -> Any:
         return resizer.call(node, resizer.forward(node.args), resizer.forward(dict(node.kwargs)))
     if record is None or record.resize is None:
         return resizer.copy(node)
-    return record.resize(resizer, node)
+    return _no_alias(resizer, node, record.resize(resizer, node))
+
+
+def _no_alias(resizer: Resizer, node: fx.Node, new: Any) -> Any:
+    """A copy where the dense node makes one, its counterpart may be a view, and the memory is written to."""
+    sources = node.all_input_nodes
+    memory = memory_of(node)
+    if memory is None or not isinstance(new, fx.Node) or memory in map(memory_of, sources):
+        return new
+    if new.target == node.target and all(resizer.new(source) is not new for source in sources):
+        return new
+    return resizer.function(torch.clone, new) if any(map(is_written, (node, *sources))) else new
 
 
 def _emit_attribute(resizer: Resizer, node: fx.Node) -> fx.Node:

@@ -82,9 +82,8 @@ class _Run:
             self.values[node] = None
         else:
             self._call(node)
-        value = self.values[node]
-        if isinstance(value, TensorValue):
-            self.sharing.setdefault(_memory(value), []).append(node)
+        for memory in {_memory(value) for value in tensors_in(self.values[node])}:
+            self.sharing.setdefault(memory, []).append(node)
 
     def _hand_out(self, result: Any, reason: str) -> None:
         """Pin what leaves the graph; a parameter handed out as it is counts as used."""
@@ -172,18 +171,39 @@ class _Run:
         if isinstance(new, TensorValue) and new.shape == old.shape:
             self.values[mutated] = new
         for other in self.sharing.get(_memory(old), ()):
-            value = self.values[other]
-            if other in (node, mutated) or not any(_comes_after(user, node) for user in other.users):
-                continue
-            if value.shape == old.shape and value.meta.stride() == old.meta.stride():
-                self.values[other] = self.values[mutated]
-            else:
-                self.ctx.pin_value((value, old, new), "is changed in place through a view of the same memory")
+            if other not in (node, mutated) and any(_comes_after(user, node) for user in other.users):
+                self.values[other] = self._changed(self.values[other], old, self.values[mutated])
+
+    def _changed(self, value: Any, old: TensorValue, new: TensorValue) -> Any:
+        """A (nested) value after the tensor ``old`` became ``new`` in place; pinned where they overlap in part."""
+        if isinstance(value, (tuple, list)):
+            return type(value)(self._changed(v, old, new) for v in value)
+        if not isinstance(value, TensorValue) or not _overlap(value.meta, old.meta):
+            return value
+        if _layout(value.meta) == _layout(old.meta):
+            return new
+        self.ctx.pin_value((value, old, new), "is changed in place through a view of the same memory")
+        return value
 
 
 def _memory(value: TensorValue) -> int:
     """Which memory a tensor lies in; views share it."""
     return int(value.meta.untyped_storage()._cdata)
+
+
+def _layout(meta: torch.Tensor) -> tuple[Any, ...]:
+    return meta.shape, meta.stride(), meta.storage_offset()
+
+
+def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors have elements in common."""
+    if a.untyped_storage()._cdata != b.untyped_storage()._cdata:
+        return False
+    if a.element_size() != b.element_size() or _layout(a) == _layout(b):
+        return True
+    mine = torch.zeros(a.untyped_storage().nbytes() // a.element_size(), dtype=torch.bool)
+    mine.as_strided(*_layout(a)).fill_(True)
+    return bool(mine.as_strided(*_layout(b)).any())
 
 
 def _comes_after(user: fx.Node, node: fx.Node) -> bool:

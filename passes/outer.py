@@ -102,7 +102,8 @@ def _replace_forward(region: nn.Module, traced: TracedRegions, module: fx.GraphM
             node.target = _own_name(region, traced, call.region, str(node.target), module)
     forward = type(fx.GraphModule(region, graph)).forward
     region.__class__ = _subclass(region, (), {"forward": forward})
-    _guard(region, call.region, region_inputs(traced.model, call))
+    calls = [c for c in traced.plan.calls if c.region == call.region]
+    _guard(region, call.region, [region_inputs(traced.model, c) for c in calls])
 
 
 def _own_name(region: nn.Module, traced: TracedRegions, path: str, name: str, module: fx.GraphModule) -> str:
@@ -129,29 +130,32 @@ def _subclass(module: nn.Module, before: tuple[type, ...], members: dict[str, An
 
 
 class _Guard:
-    """A forward pre-hook: nesting and literals among a region's inputs must be those it was traced with."""
+    """A forward pre-hook: nesting and literals among a region's inputs must be those of a call it was traced with."""
 
-    def __init__(self, path: str, forms: dict[str, Any]) -> None:
+    def __init__(self, path: str, calls: list[dict[str, Any]]) -> None:
         self.path = path
-        self.forms = forms
+        self.calls = calls
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves((args, kwargs))):
             return
         bound = inspect.signature(module.forward).bind(*args, **kwargs)
-        for name, expected in self.forms.items():
-            actual = form(bound.arguments.get(name), sizes=False)
-            if actual != expected:
-                raise TraceError(
-                    f"the region {self.path!r} was traced with {name} = {_text(expected)} and is now called with "
-                    f"{_text(actual)}; trace the model with example inputs that lead to such a call"
-                )
+        actual = {name: form(bound.arguments.get(name), sizes=False) for name in self.calls[0]}
+        if actual in self.calls:
+            return
+        unknown = (n for n, found in actual.items() if all(found != forms[n] for forms in self.calls))
+        name = next(unknown, next(iter(actual)))
+        known = " or ".join(dict.fromkeys(_text(forms[name]) for forms in self.calls))
+        raise TraceError(
+            f"the region {self.path!r} was traced with {name} = {known} and is now called with {_text(actual[name])}; "
+            "trace the model with example inputs that lead to such a call"
+        )
 
 
-def _guard(region: nn.Module, path: str, named: dict[str, Any]) -> None:
+def _guard(region: nn.Module, path: str, calls: list[dict[str, Any]]) -> None:
     """Watch over the inputs of a region, if they are more than plain tensors."""
-    forms = {name: form(value, sizes=False) for name, value in named.items()}
-    if any(kind != "tensor" for kind, *_ in forms.values()):
+    forms = [{name: form(value, sizes=False) for name, value in named.items()} for named in calls]
+    if any(kind != "tensor" for one in forms for kind, *_ in one.values()):
         region.register_forward_pre_hook(_Guard(path, forms), with_kwargs=True)
 
 

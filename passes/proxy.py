@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
@@ -54,6 +55,21 @@ class ValueProxy(fx.Proxy):
 
     def __float__(self) -> float:
         return float(number_of(self))
+
+
+def _augmented(name: str) -> Callable[[ValueProxy, Any], Any]:
+    """``x += y`` changes a tensor, which may have other names and views; a number is replaced."""
+
+    def assign(self: ValueProxy, other: Any) -> Any:
+        in_place = isinstance(concrete(self), torch.Tensor)
+        function = getattr(operator, f"__i{name}__" if in_place else f"__{name}__")
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return assign
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor"):
+    setattr(ValueProxy, f"__i{_name}__", _augmented(_name))
 
 
 class AttributeProxy(ValueProxy):

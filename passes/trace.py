@@ -22,6 +22,7 @@ from atofx.passes.inputs import ExampleInputs, bind_inputs
 from atofx.passes.place import format_stack
 from atofx.passes.replay import ExportTracer
 from atofx.passes.restore import attributes_restored
+from atofx.passes.simplify import name_deviations
 from atofx.passes.tracer import Tracer
 
 Frontend = Literal["auto", "symbolic", "export"]
@@ -152,6 +153,7 @@ def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, c
     try:
         with attributes_restored(model):
             graph = tracer.trace(model)
+            name_deviations(graph, tracer.leaves)
     except TraceError:
         raise
     except Exception as error:  # the user's own forward may raise anything

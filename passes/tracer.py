@@ -37,7 +37,7 @@ class Tracer(fx.Tracer):
         self._twins: dict[int, nn.Module] = {}
         self._opaque: set[Any] = set()
         self._names: dict[int, str] = {}
-        self._leaves: dict[str, nn.Module] = {}
+        self.leaves: dict[str, nn.Module] = {}
         self.constants: dict[str, torch.Tensor] = {}
         self.inside_evaluation = False
 
@@ -60,7 +60,7 @@ class Tracer(fx.Tracer):
         found: dict[str, Any] = {}
         for node in graph.nodes:
             if node.op == "call_module":
-                found[str(node.target)] = self._leaves[str(node.target)]
+                found[str(node.target)] = self.leaves[str(node.target)]
             elif node.op == "get_attr":
                 name = str(node.target)
                 found[name] = self.constants[name] if name in self.constants else stored(self.root, name)
@@ -112,7 +112,7 @@ class Tracer(fx.Tracer):
     def path_of_module(self, mod: nn.Module) -> str:
         """The qualified name of a module, remembered with it."""
         path = super().path_of_module(mod)
-        self._leaves.setdefault(path, mod)
+        self.leaves.setdefault(path, mod)
         return path
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -195,8 +195,8 @@ class Tracer(fx.Tracer):
                 return composite(*args, **kwargs)
             if inspect.isfunction(target) and REGISTRY.function(target) is None and not self._is_opaque(target):
                 return self._inside_or_leaf(target, lambda: self._open(target, args, kwargs, rest, more))
-        if kind == "call_module" and target not in self._leaves:
-            self._leaves[target] = self.root.get_submodule(target)
+        if kind == "call_module" and target not in self.leaves:
+            self.leaves[target] = self.root.get_submodule(target)
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **more)
         proxy.node.meta["val"] = self._evaluate(proxy.node)
         return proxy
@@ -269,7 +269,7 @@ class Tracer(fx.Tracer):
             return None
         args = fx.node.map_arg(node.args, lambda n: n.meta["val"])
         kwargs = fx.node.map_arg(dict(node.kwargs), lambda n: n.meta["val"])
-        original = self._leaves[str(node.target)] if node.op == "call_module" else None
+        original = self.leaves[str(node.target)] if node.op == "call_module" else None
         short_cut = _shape(node, original, args) if not kwargs else None
         if short_cut is not None:
             return short_cut

@@ -76,7 +76,7 @@ def verify(
     small = compact(analysis, vectors)
     gated = insert_gates(analysis)
     gated.set_mask(vectors)
-    others = (double_copy(small), double_copy(gated))
+    others = (double_copy(compact(analysis, vectors, double=True)), double_copy(gated))
     expected = double_copy(zeroed(analysis, vectors))
     arguments = traced.arguments()
     error = max(difference(other, expected, arguments) for other in others)

@@ -232,6 +232,9 @@ class _ByHand(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.kind == "rms":
             x = x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-2)
+        elif self.kind == "written_out":
+            centred = x - x.mean(1, keepdim=True)
+            x = centred / torch.sqrt(centred.pow(2).mean(1, keepdim=True) + 1e-2)
         elif self.kind == "layer":
             var, mean = torch.var_mean(x, dim=1, keepdim=True, unbiased=False)
             x = (x - mean) / torch.sqrt(var + 1e-2)
@@ -242,7 +245,7 @@ class _ByHand(nn.Module):
 
 
 def _norm_by_hand(random: Random, x: Tensor) -> Made:
-    kind = random.choice(("rms", "layer", "response"))
+    kind = random.choice(("rms", "layer", "written_out", "response"))
     return Made(f"{kind}_by_hand", lambda m, v: m(v), _ByHand(x.shape[1], kind))
 
 

@@ -192,6 +192,16 @@ class CastsInside(nn.Module):
         return self.out(self.wide(x.float() * scale).relu())
 
 
+def test_verify_is_exact_where_a_bias_takes_up_a_constant() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Sigmoid(), nn.Linear(8, 2))
+    program = atofx.trace(model, torch.randn(5, 4))
+    mask = program.random_mask()
+    assert not mask["0"].all()
+    assert program.verify(mask).ok
+    assert program.compact(mask)(torch.randn(5, 4)).dtype == torch.float32
+
+
 def test_verify_widens_casts_in_the_gated_module_too() -> None:
     torch.manual_seed(0)
     program = atofx.trace(CastsInside(), torch.randn(5, 4))

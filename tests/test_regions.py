@@ -302,6 +302,36 @@ def test_a_call_of_another_kind_is_refused() -> None:
         small(-image())
 
 
+class Literals(nn.Module):
+    """A block that is called with two numbers, behind a constant that they change."""
+
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = block(3, 8), nn.Conv2d(8, 3, 1)
+
+        def forward(self, x: Tensor, factor: float) -> Tensor:
+            return self.last(torch.sigmoid(self.first(x)) * factor)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = self.Part()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.part(self.part(x, 1.0), 3.0)
+        return y if float(y.abs().sum()) > 0 else x
+
+
+def test_numbers_of_every_call_are_taken() -> None:
+    subject = trace(Literals().double(), image())
+    assert isinstance(subject.program.traced, TracedRegions)
+    assert subject.program.traced.plan.regions == ("part",)
+    agree(subject, subject.program.random_mask())
+    small = subject.program.compact(subject.program.random_mask())
+    with pytest.raises(TraceError, match=r"was traced with factor = 1\.0 or 3\.0 and is now called with 2\.0"):
+        small.part(image(), 2.0)
+
+
 def test_longer_lists_are_refused() -> None:
     program = atofx.trace(Lists().double(), images())
     small = program.compact(program.random_mask())

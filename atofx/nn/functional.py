@@ -112,6 +112,19 @@ def var_mean(
     return summed / (kept / share - correction), share * mean
 
 
+def mean_square_deviation(input: Tensor, dim: list[int], *, keepdim: bool = False, share: float = 1.0) -> Tensor:
+    """The mean of squared differences from the mean over ``dim``, ``share`` of whose elements were kept.
+
+    Of whole tensors it is computed as models write it out, to the last bit.
+    """
+    if has_torch_function((input,)):
+        result: Tensor = _leaf(mean_square_deviation, input, dim, keepdim=keepdim, share=share)
+        return result
+    if share == 1:
+        return (input - input.mean(dim, keepdim=True)).square().mean(dim, keepdim=keepdim)
+    return var_mean(input, tuple(dim), correction=0, keepdim=keepdim, share=share)[0]
+
+
 def std_mean(
     input: Tensor,
     dim: int | tuple[int, ...] | None = None,

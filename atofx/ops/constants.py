@@ -39,7 +39,7 @@ def _evaluate(node: fx.Node) -> Any:
         return None
     if not isinstance(value, (torch.Tensor, tuple, list)):
         return value  # sizes and numbers, as they are at the example input
-    if isinstance(value, torch.Tensor) and _changes(node):
+    if isinstance(value, torch.Tensor) and is_written(node):
         return None
     if node.op == "get_attr":
         tensor = node.meta.get("atofx.tensor")
@@ -65,22 +65,26 @@ def _evaluate(node: fx.Node) -> Any:
         return None
 
 
-def _changes(node: fx.Node) -> bool:
+def is_written(node: fx.Node) -> bool:
     """Whether the memory of a tensor is written to, through it or through any view of the same memory."""
-    memory = _memory(node)
+    memory = memory_of(node)
     root = node
-    while (source := next((n for n in root.all_input_nodes if _memory(n) == memory), None)) is not None:
+    while (source := next((n for n in root.all_input_nodes if memory_of(n) == memory), None)) is not None:
         root = source
     todo = [root]
     while todo:
         view = todo.pop()
         if any(mutated_argument(user, None) is view for user in view.users):
             return True
-        todo += [user for user in view.users if _memory(user) == memory]
+        same = [user for user in view.users if memory_of(user) == memory]
+        if any(user.op == "call_module" for user in same):  # it may work in place
+            return True
+        todo += same
     return False
 
 
-def _memory(node: fx.Node) -> int | None:
+def memory_of(node: fx.Node) -> int | None:
+    """Which memory a node's tensor lies in at the example, None for other nodes; views share it."""
     value = node.meta.get("val")
     return int(value.untyped_storage()._cdata) if isinstance(value, torch.Tensor) else None
 

@@ -280,7 +280,7 @@ REGISTRY.add(
     modules=[nn.Linear],
     bind=lambda ctx, m, input: ((input, ctx.module_leaf("weight"), ctx.module_leaf("bias")), {}),
     configure=configure_linear,
-    tensors=("weight",),
+    tensors=("weight", "bias"),
 )
 _BILINEAR = OpRecord("bilinear", bilinear)
 REGISTRY.add(_BILINEAR, functions=[F.bilinear, torch.bilinear])
@@ -289,7 +289,7 @@ REGISTRY.add(
     modules=[nn.Bilinear],
     bind=lambda ctx, m, a, b: ((a, b, ctx.module_leaf("weight"), ctx.module_leaf("bias")), {}),
     configure=configure_bilinear,
-    tensors=("weight",),
+    tensors=("weight", "bias"),
 )
 _MATMUL = OpRecord("matmul", matmul)
 _matmul_names = ["matmul", "bmm", "mm", "mv", "dot"]

@@ -260,4 +260,4 @@ for _spatial, _transposed, _module, _functions in _KINDS:
         None if _transposed else conv_shape,
     )
     REGISTRY.add(_record, functions=_functions)
-    REGISTRY.add(_record, modules=[_module], bind=_bind, configure=configure_conv, tensors=("weight",))
+    REGISTRY.add(_record, modules=[_module], bind=_bind, configure=configure_conv, tensors=("weight", "bias"))

@@ -18,7 +18,8 @@ from atofx.ops.resize import Resizer
 def filled(ctx: LineageContext, *args: Any, **kwargs: Any) -> TensorValue:
     """zeros, ones, full, empty, rand, new_zeros, …: any size can be cut."""
     name = target_name(ctx.node)
-    fill = kwargs.get("fill_value", args[-1] if name.endswith("full") else None)
+    given = ctx.node.args
+    fill = ctx.node.kwargs.get("fill_value", given[-1] if given and name.endswith("full") else None)
     zero = name.endswith("zeros") or (name.endswith("full") and isinstance(fill, (int, float)) and fill == 0)
     return ctx.constant(ctx.out, 0.0 if zero else ANYTHING)
 

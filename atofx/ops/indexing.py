@@ -41,8 +41,8 @@ def _picked(layer: Layer, shape: tuple[int, ...], index: Any) -> Layer:
     return run_on_ids(layer, layer.ids.shape, lambda t: t[narrow])
 
 
-def setitem(ctx: LineageContext, x: TensorValue, index: Any, value: Any) -> None:
-    """``x[index] = value``: the written region takes part like an operand."""
+def setitem(ctx: LineageContext, x: TensorValue, index: Any, value: Any) -> TensorValue:
+    """``x[index] = value``: the written region takes part like an operand. Returns what ``x`` is from now on."""
     real = _real_index(ctx, x, index, ctx.node.args[1])
     for mask in tensors_in(index):
         _meet_mask(ctx, x, mask)
@@ -65,10 +65,11 @@ def setitem(ctx: LineageContext, x: TensorValue, index: Any, value: Any) -> None
                 ctx.pin(part, "is overwritten by values whose coordinates are always kept")
         zero = bool(value.layers) and not any(bool(v.nonzero.any()) for v in value.layers)
     else:
-        zero = isinstance(value, (int, float)) and value == 0
+        zero = isinstance(ctx.node.args[2], (int, float)) and value == 0
     if not zero:
         for layer in x.layers:
             ctx.require_zero(layer, layer.ids)
+    return TensorValue(x.meta, tuple(layer.only_zeros() for layer in x.layers), x.moved_leaf)
 
 
 def _meet_mask(ctx: LineageContext, x: TensorValue, index: TensorValue) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from atofx.ir.values import NONE, Layer, TensorValue, agreed
+from atofx.ir.values import ANYTHING, NONE, Layer, TensorValue, agreed
 from atofx.ops.arguments import argument, source_node
 from atofx.ops.context import LineageContext
 from atofx.ops.registry import REGISTRY, BoundCall, OpRecord
@@ -21,7 +21,8 @@ def pad(
     ctx: LineageContext, x: TensorValue, pad: Sequence[int], mode: str = "constant", value: float | None = None
 ) -> TensorValue:
     """F.pad: along a channel dimension zeros become new ids that join whatever they meet."""
-    fill = value or 0.0
+    computed = isinstance(argument(ctx.node, 3, "value"), fx.Node)  # with the size of an image, for example
+    fill = ANYTHING if computed else value or 0.0
     layers = []
     for layer in x.layers:
         for position in range(len(pad) // 2):
@@ -102,7 +103,7 @@ def resize_pad(resizer: Resizer, node: fx.Node) -> Any:
     if mode != "constant":
         while len(new_amounts) > 2 and new_amounts[-2:] == [0, 0]:
             new_amounts = new_amounts[:-2]
-    return resizer.function(F.pad, result, tuple(new_amounts), mode, value)
+    return resizer.function(F.pad, result, tuple(new_amounts), mode, resizer.number(value))
 
 
 def _call(resizer: Resizer, node: fx.Node) -> tuple[Sequence[Any], str, float | None]:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from atofx.ir.values import ANYTHING, Layer, TensorValue, unlabelled
-from atofx.ops.arguments import target_name
+from atofx.ops.arguments import argument, target_name
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.evaluate import meta_call
 from atofx.ops.meeting import meet, zero_if
 from atofx.ops.registry import REGISTRY, BoundCall, OpRecord, same_layout, same_shape
 
 #: Values an operand that is not zero is probed with.
-_PROBES = torch.tensor([-3.7, -1.0, -0.31, 0.23, 1.0, 2.9], dtype=torch.float64)
+_PROBES = torch.tensor([-3.7, -1.0, -0.31, 0.0, 0.23, 1.0, 2.9], dtype=torch.float64)
+#: Zeros of both signs, for the first, second and third operand.
+_ZEROS = torch.tensor(
+    [[-0.0 if place >> bit & 1 else 0.0 for place in range(len(_PROBES))] for bit in range(3)]
+).double()
+#: What is added to a number computed in the graph: an image may have another size than the example's.
+_OTHER_SIZES = (0, 1000, -1000)
+#: Constants that differ by no more than this, relative or absolute, in two precisions are one.
+_ROUNDING = 1e-5
 
 
 def pointwise(ctx: LineageContext, *args: Any, **kwargs: Any) -> Any:
@@ -44,39 +52,61 @@ def _at_rest(
     """The value of the node's function where some operands are these constants and the others may be anything.
 
     Other constants than zero are believed only where all operands are constant: probes may miss what a maximum with a
-    large number, or a comparison, does.
+    large number, or a comparison, does. Nor are they where a number computed in the graph takes part, or where one more
+    rounding makes another constant of it.
     """
     if all(r is None for r in rests):
         return ANYTHING
-    probes = _PROBES
-    stand_ins: dict[int, Tensor] = {}
+    sized = any(isinstance(n.meta.get("val"), (int, float)) for n in ctx.node.all_input_nodes)
+    found: list[float] = []
+    for other_size in _OTHER_SIZES if sized else _OTHER_SIZES[:1]:
+        for precision in (torch.float64, torch.float32) if any(rests) else (torch.float64,):
+            result = _evaluated(ctx, args, kwargs, _stand_ins(operands, rests, precision), other_size)
+            if not isinstance(result, Tensor) or result.is_complex():
+                return ANYTHING
+            found += result.tolist()
+    values = [value for value in found if not math.isnan(value)]  # then the dense model gives no number either
+    if not any(map(math.isfinite, values)):
+        return math.inf
+    if set(values) == {0}:
+        return 0.0
+    alike = max(values) - min(values) <= _ROUNDING * max(1.0, *map(abs, values))
+    return float(values[0]) if None not in rests and alike and not sized else ANYTHING
+
+
+def _stand_ins(
+    operands: Sequence[TensorValue], rests: tuple[float | None, ...], precision: torch.dtype
+) -> dict[int, Tensor]:
+    """By operand: its constant, zeros of both signs, or probes."""
+    found: dict[int, Tensor] = {}
     for i, (operand, rest) in enumerate(zip(operands, rests, strict=True)):
         dtype = operand.meta.dtype
         if rest is not None:
-            values = torch.full_like(probes, rest)
+            values = torch.full_like(_PROBES, rest) if rest else _ZEROS[i % len(_ZEROS)].clone()
         else:
-            values = torch.arange(len(probes)) % 2 == 0 if dtype == torch.bool else probes.roll(i)
-        stand_ins[id(operand)] = values if dtype.is_floating_point else values.to(dtype)
+            values = torch.arange(len(_PROBES)) % 2 == 0 if dtype == torch.bool else _PROBES.roll(i)
+        found[id(operand)] = values.to(precision if dtype.is_floating_point else dtype)
+    return found
 
-    def swap(a: Any) -> Any:
-        if isinstance(a, TensorValue):
-            return stand_ins[id(a)]
-        if isinstance(a, (tuple, list)):
-            return type(a)(swap(v) for v in a)
-        return a
 
+def _evaluated(ctx: LineageContext, args: Any, kwargs: Any, stand_ins: Mapping[int, Tensor], other_size: int) -> Any:
+    """The node's function of the stand-ins, None where it refuses; numbers computed in the graph are shifted."""
+
+    def swap(value: Any, given: Any) -> Any:
+        if isinstance(value, TensorValue):
+            return stand_ins[id(value)]
+        if isinstance(value, (tuple, list)):
+            inner = given if isinstance(given, (tuple, list)) else (None,) * len(value)
+            return type(value)(swap(v, g) for v, g in zip(value, inner, strict=True))
+        shifted = isinstance(given, fx.Node) and isinstance(value, (int, float))
+        return value + other_size if shifted and not isinstance(value, bool) else value
+
+    given, named = ctx.node.args, ctx.node.kwargs
+    positional = tuple(swap(v, given[i] if i < len(given) else None) for i, v in enumerate(args))
     try:
-        result = meta_call(ctx.node, swap(tuple(args)), {k: swap(v) for k, v in kwargs.items()}, ctx.module)
+        return meta_call(ctx.node, positional, {k: swap(v, named.get(k)) for k, v in kwargs.items()}, ctx.module)
     except (RuntimeError, TypeError, ValueError, NotImplementedError):
-        return ANYTHING
-    if not isinstance(result, Tensor) or result.is_complex():
-        return ANYTHING
-    distinct = set(result.tolist())
-    if not any(map(math.isfinite, distinct)):
-        return math.inf
-    if distinct == {0}:
-        return 0.0
-    return float(distinct.pop()) if None not in rests and len(distinct) == 1 else ANYTHING
+        return None
 
 
 def per_channel_unary(ctx: LineageContext, module: nn.Module, x: TensorValue) -> BoundCall:
@@ -120,13 +150,32 @@ def glu(ctx: LineageContext, x: TensorValue, dim: int = -1) -> TensorValue:
 
 
 def dropout(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
-    """Dropout and stochastic depth scale every element or set it to zero."""
-    return TensorValue(ctx.out, x.layers)
+    """Dropout and stochastic depth scale every element or set it to zero, modules only while training."""
+    position = _TRAINING.get(target_name(ctx.node), 2)
+    active = ctx.module is None and argument(ctx.node, position, "training", ctx.node.kwargs.get("train", True))
+    return TensorValue(ctx.out, tuple(layer.only_zeros() if active else layer for layer in x.layers))
+
+
+_TRAINING = {"stochastic_depth": 3, "drop_block2d": 5, "drop_block3d": 5}  # where the call says so, if not third
 
 
 def same(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
-    """contiguous, clone, to, detach: the same elements."""
-    return TensorValue(ctx.out, x.layers, x.moved_leaf)
+    """contiguous, clone, to, detach: the same elements, cut to whole numbers or truth values by some dtypes."""
+    dtype = ctx.out.dtype
+    whole = not (dtype.is_floating_point or dtype.is_complex)
+    return TensorValue(ctx.out, tuple(_cut_to(y, dtype) if whole else y for y in x.layers), x.moved_leaf)
+
+
+def _cut_to(layer: Layer, dtype: torch.dtype) -> Layer:
+    """The layer with its values at rest as a dtype of whole numbers has them."""
+    if layer.clean:
+        return layer
+    return layer.with_rest(torch.where(layer.rest.isnan(), ANYTHING, layer.rest.nan_to_num().to(dtype).double()))
+
+
+def fake_quantize(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
+    """Rounded to one of a few values, zero to zero."""
+    return TensorValue(ctx.out, tuple(layer.only_zeros() for layer in x.layers))
 
 
 def identity_module(ctx: LineageContext, x: Any, *args: Any, **kwargs: Any) -> Any:
@@ -134,15 +183,11 @@ def identity_module(ctx: LineageContext, x: Any, *args: Any, **kwargs: Any) -> A
     return x
 
 
-def type_as(ctx: LineageContext, x: TensorValue, other: TensorValue) -> TensorValue:
-    """type_as: the same elements."""
-    return TensorValue(ctx.out, x.layers, x.moved_leaf)
-
-
 def filled_like(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
     """zeros_like, ones_like, full_like, …: the same shape, a constant everywhere."""
     name = target_name(ctx.node)
-    zero = name == "zeros_like" or (name == "full_like" and args[:1] == (0,))
+    fill = argument(ctx.node, 1, "fill_value") if name == "full_like" else 0 if name == "zeros_like" else None
+    zero = isinstance(fill, (int, float)) and fill == 0
     return TensorValue(ctx.out, tuple(layer.with_rest(0.0 if zero else ANYTHING) for layer in x.layers))
 
 
@@ -214,13 +259,13 @@ REGISTRY.add(
 )  # fmt: skip
 REGISTRY.add(
     OpRecord("same elements", same),
-    functions=[torch.clone, torch.detach, torch.real, torch._assert, torch.fake_quantize_per_tensor_affine],
+    functions=[torch.clone, torch.detach, torch.real, torch._assert],
     methods=[
         "contiguous", "clone", "detach", "detach_", "to", "float", "double", "half", "bfloat16", "cuda", "cpu", "type",
-        "requires_grad_", "int", "long", "bool", "real",
+        "requires_grad_", "int", "long", "bool", "real", "type_as",
     ],
 )  # fmt: skip
-REGISTRY.add(OpRecord("type_as", type_as), methods=["type_as"])
+REGISTRY.add(OpRecord("fake quantization", fake_quantize), functions=[torch.fake_quantize_per_tensor_affine])
 REGISTRY.add(OpRecord("identity", identity_module), modules=[nn.Identity])
 REGISTRY.add(
     OpRecord("filled like", filled_like),

@@ -107,7 +107,7 @@ def unfold(ctx: LineageContext, x: TensorValue, kernel_size: Any, *args: Any, **
     area = _area(kernel_size)
     layers = []
     for layer in x.layers:
-        repeated = _repeated(layer, x.ndim - 3, area)
+        repeated = _repeated(layer.only_zeros(), x.ndim - 3, area)  # it may pad with zeros
         shape = (*repeated.ids.shape[: x.ndim - 2], 1)
         layers.append(Layer(repeated.ids.reshape(shape), repeated.rest.reshape(shape)))
     return ctx.value(ctx.out, layers)
@@ -120,7 +120,7 @@ def fold(
     x = ctx.confine(x, range(x.ndim - 1), "fold moves it along spatial dimensions")
     layers = []
     for layer in x.layers:
-        gathered = _gathered(ctx, layer, x.ndim - 2, _area(kernel_size))
+        gathered = _gathered(ctx, layer.only_zeros(), x.ndim - 2, _area(kernel_size))  # windows may overlap
         shape = (*gathered.ids.shape[: x.ndim - 1], 1, 1)
         layers.append(Layer(gathered.ids.reshape(shape), gathered.rest.reshape(shape)))
     return ctx.value(ctx.out, layers)

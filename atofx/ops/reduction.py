@@ -137,10 +137,16 @@ def along(*, stays: Stays, default: int | None = -1) -> Callable[..., Any]:
 
 
 def normalize(
-    ctx: LineageContext, x: TensorValue, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None
+    ctx: LineageContext,
+    x: TensorValue,
+    p: float = 2.0,
+    dim: int | Sequence[int] = 1,
+    eps: float = 1e-12,
+    out: None = None,
 ) -> TensorValue:
     """F.normalize: divides by a norm, to which zeros add nothing."""
-    return TensorValue(ctx.out, tuple(kept_through(ctx, x, [dim], centred=False)))
+    dims = [dim] if isinstance(dim, int) else dim
+    return TensorValue(ctx.out, tuple(kept_through(ctx, x, dims, centred=False)))
 
 
 def kept_through(ctx: LineageContext, x: TensorValue, dims: Sequence[int], *, centred: bool) -> list[Layer]:
@@ -167,7 +173,7 @@ def kept_through(ctx: LineageContext, x: TensorValue, dims: Sequence[int], *, ce
             layer = layer.with_rest(ANYTHING) if centred else layer
         elif inside:
             ctx.tie(layer, inside)
-        result.append(layer)
+        result.append(layer.only_zeros())
     return result
 
 
@@ -214,6 +220,14 @@ def resize_variance(resizer: Resizer, node: fx.Node) -> Any:
     return both if name.endswith("mean") else resizer.function(operator.getitem, both, 0)
 
 
+def resize_deviation(resizer: Resizer, node: fx.Node) -> fx.Node:
+    """A mean of squared deviations over cut channels counts those that are gone."""
+    source, dim = source_node(node), argument(node, 1, "dim")
+    share = argument(node, len(node.args), "share", 1.0) * resizer.share(source, dim)
+    keepdim = argument(node, len(node.args), "keepdim", False)
+    return resizer.function(cut.mean_square_deviation, resizer.new(source), dim, keepdim=keepdim, share=share)
+
+
 def _variance_arguments(node: fx.Node) -> tuple[Any, Any, Any]:
     """(dim, correction, keepdim) of var(x, unbiased), var(x, dim, unbiased, keepdim) or var(x, dim, *, correction)."""
     rest: list[Any] = list(node.args[1:])
@@ -240,6 +254,8 @@ REGISTRY.add(
     functions=[*(getattr(torch, n) for n in _variances), cut.var_mean, cut.std_mean],
     methods=["var", "std"],
 )
+_DEVIATION = OpRecord("mean square deviation", reduction(additive=True, stays="zero"), resize_deviation)
+REGISTRY.add(_DEVIATION, functions=[cut.mean_square_deviation])
 _EXTREME = OpRecord("extreme", extreme, resize_extreme)
 REGISTRY.add(_EXTREME, functions=[torch.amax, torch.amin], methods=["amax", "amin"])
 _zero = ["prod", "any", "all"]

@@ -27,6 +27,7 @@ class Resizer:
         graph: the graph being built.
         attributes: qualified name -> module, parameter or buffer of the compact module.
         index_names: attributes that are index buffers; they are no part of the state dict.
+        double: whether parameters and buffers become float64.
     """
 
     def __init__(self, source: fx.GraphModule, lineage: Lineage, kept_ids: torch.Tensor) -> None:
@@ -35,6 +36,7 @@ class Resizer:
         self.graph = fx.Graph()
         self.attributes: dict[str, Any] = {}
         self.index_names: list[str] = []
+        self.double = False
         self._flags = torch.cat([kept_ids, torch.ones(1, dtype=torch.bool)])  # index -1 (no channel) reads True
         self._env: dict[fx.Node, Any] = {}
         self._concrete: dict[fx.Node, Any] = {}
@@ -201,6 +203,8 @@ class Resizer:
                 if index is not None:
                     data = data.index_select(dim, index.to(data.device))
             data = data.clone(memory_format=torch.preserve_format)
+            if self.double and data.is_floating_point():
+                data = data.double()
             if isinstance(source, nn.Parameter):
                 data = nn.Parameter(data, requires_grad=source.requires_grad)
             self._tensors[canonical] = data

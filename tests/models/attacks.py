@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -115,3 +117,52 @@ class OwnMask(Sandwich):
         x = x.clone()
         x[x > 0.5] = 0
         return x
+
+
+@family.case(image(), {"conv.weight:0": (8, 8), "one.weight:1": (4, 4), "two.weight:1": (4, 4)})
+class HalfChangedInPlace(nn.Module):
+    """Two views of one size on one memory: what changes the one is not seen through the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.one, self.two = conv(3, 8), conv(4, 3), conv(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).clone()
+        one, two = x[:, :4], x[:, 4:]
+        one.mul_(2)
+        return self.one(one) + self.two(two)
+
+
+class CopyChanged(nn.Module):
+    """What moves channels is a copy: changing it in place, or what it was made of, leaves the other as it is."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], *, source: bool) -> None:
+        super().__init__()
+        self.change = nn.Hardsigmoid(inplace=True)
+        self.function, self.source = function, source
+        self.conv, self.one, self.two = conv(3, 8), conv(8, 4), conv(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        moved = self.function(x)
+        if self.source:
+            x.mul_(-0.5)
+        else:
+            self.change(moved)
+        return self.one(x) + self.two(moved)
+
+
+_COPIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "roll": lambda x: x.roll(8, 1),
+    "index_select": lambda x: x.index_select(1, torch.arange(8)),
+    "shuffle": lambda x: torch.channel_shuffle(x, 2),
+}
+for _name, _function in _COPIES.items():
+    for _source in (False, True):
+        family.add(
+            f"{_name}_and_{'source' if _source else 'copy'}_changed",
+            lambda function=_function, source=_source: CopyChanged(function, source=source),
+            image(),
+            CopyChanged.__doc__ or "",
+        )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from tests.models.case import PINNED, PRUNABLE, Family, conv, image, tokens
 
@@ -48,6 +49,20 @@ for _name, (_reader, _taken) in _READERS.items():
         PRUNABLE if _taken else PINNED,
     )
 
+
+def _changed_by_another_name(x: Tensor) -> Tensor:
+    y = x
+    y += 1
+    return torch.sigmoid(x)
+
+
+def _split_and_changed(x: Tensor) -> Tensor:
+    x = x.clone()
+    one, two = x[:, :4], x[:, 4:]
+    one.add_(3.0)
+    return torch.cat([two.sigmoid(), one], 1)
+
+
 _CONSTANTS: dict[str, Callable[[Tensor], Tensor]] = {
     "cosine": torch.cos,
     "shifted": lambda x: x + 3,
@@ -64,6 +79,11 @@ _CONSTANTS: dict[str, Callable[[Tensor], Tensor]] = {
     "in_place": lambda x: torch.cos(x).add_(1).mul_(2),
     "reflected": lambda x: F.pad(torch.sigmoid(x), (1, 1, 1, 1), mode="reflect"),
     "padded_with_itself": lambda x: F.pad(torch.sigmoid(x), (1, 1, 1, 1), value=0.5),
+    "cut_to_whole_numbers": lambda x: (x + 2.5).long().to(x.dtype),
+    "cut_to_truth_values": lambda x: (x.abs() + 3).bool().type_as(x) * torch.sigmoid(x),
+    "changed_by_another_name": lambda x: _changed_by_another_name(x),
+    "positive_angle": lambda x: torch.atan2(x, x * 0 + 2) + 1,
+    "split_and_changed": lambda x: _split_and_changed(x),
 }
 for _name, _function in _CONSTANTS.items():
     family.add(
@@ -73,11 +93,53 @@ for _name, _function in _CONSTANTS.items():
         "The value at rest is one number, known by running the functions on it.",
         PRUNABLE,
     )
+
+
+def _row_written(x: Tensor, value: float) -> Tensor:
+    x[:, :, 0] = value
+    return x
+
+
+def _large_ones_written(x: Tensor) -> Tensor:
+    x[x > 0.4] = 0
+    return x
+
+
+def _pieces_read_after_a_change(x: Tensor) -> Tensor:
+    x = x.clone()
+    pieces = x.split(4, 1)
+    x.add_(3.0)
+    return torch.cat([pieces[0], pieces[1]], 1)
+
+
+def _view_changed(x: Tensor) -> Tensor:
+    view = x.flatten(2)
+    view += 1
+    return x
+
+
 _CHANGED: dict[str, Callable[[Tensor], Tensor]] = {
     "padded_with_zeros": lambda x: F.pad(torch.sigmoid(x), (1, 1, 1, 1)),
     "summed_over_pixels_of_any_number": lambda x: torch.sigmoid(x).sum((2, 3), keepdim=True),
     "average_that_counts_padding": lambda x: F.avg_pool2d(torch.sigmoid(x), 3, 1, 1),
     "norm_in_space": lambda x: torch.sigmoid(x) / torch.sigmoid(x).norm(dim=(2, 3), keepdim=True),
+    "windows_padded_with_zeros": lambda x: F.unfold(torch.sigmoid(x), 3, padding=1).reshape(x.shape[0], 8, -1, 36),
+    "overlapping_windows": lambda x: F.fold(F.unfold(torch.sigmoid(x), 3), (6, 6), 3),
+    "direction_in_space": lambda x: F.normalize(torch.sigmoid(x), dim=(2, 3)),
+    "times_image_size": lambda x: torch.sigmoid(x) * x.shape[2],
+    "zero_at_one_image_size": lambda x: x - (x.shape[3] - 6),
+    "padded_by_image_size": lambda x: F.pad(x, (1, 1), value=x.shape[2] - 6),
+    "filled_by_image_size": lambda x: x + torch.full_like(x, x.shape[2] - 6) + x.new_full(x.shape, x.shape[2] - 6),
+    "sign_of_zero": lambda x: torch.atan2(-x, x - 1),
+    "sign_copied": lambda x: torch.copysign(x * 0 + 3, -x),
+    "largest_channel": lambda x: (F.relu(x) == F.relu(x).amax(1, keepdim=True)).to(x.dtype),
+    "depends_on_rounding": lambda x: torch.floor((x + 0.29) * 100),
+    "always_dropped": lambda x: F.dropout(torch.sigmoid(x), 1.0, True),
+    "row_written": lambda x: _row_written(torch.sigmoid(x), 0),
+    "row_written_by_image_size": lambda x: _row_written(F.relu(x), x.shape[2] - 6),
+    "large_ones_written": lambda x: _large_ones_written(torch.sigmoid(x)),
+    "pieces_read_after_a_change": lambda x: _pieces_read_after_a_change(x),
+    "view_changed": lambda x: _view_changed(x.clone()),
     "where_of_itself": lambda x: torch.where(torch.rand_like(x) > 2, torch.sigmoid(x), torch.cos(x)),
     "meets_an_image": lambda x: torch.sigmoid(x) + x[:, :1].detach().square().mean(1, keepdim=True),
 }
@@ -209,3 +271,19 @@ class LargeConstantMeetsAnything(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         constant = self.conv1(x) * 0 + 7
         return self.conv2(torch.maximum(constant, 1000 * self.side(x) + torch.linspace(-9, 9, 8).view(-1, 1, 1)))
+
+
+class _Doubled(nn.Module):
+    """A parametrisation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+@family.case(image())
+class ComputedBias(Read):
+    """The reader's bias is computed from another parameter: there is nothing that could take a constant up."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.sigmoid, nn.Conv2d(8, 4, 1))
+        parametrize.register_parametrization(self.conv2, "bias", _Doubled())

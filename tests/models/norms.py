@@ -407,3 +407,75 @@ class WithoutBatch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv2(F.max_pool2d(self.norm(self.conv1(x)), 2))
+
+
+_BY_HAND: dict[str, Callable[[Tensor], Tensor]] = {
+    "pow": lambda x: (x - x.mean(1, keepdim=True)).pow(2).mean(1, keepdim=True),
+    "power": lambda x: ((x - x.mean(dim=1, keepdim=True)) ** 2).mean(dim=1, keepdim=True),
+    "square": lambda x: torch.mean(torch.square(x - torch.mean(x, -3, True)), 1, keepdim=True),
+    "squeezed": lambda x: torch.sub(x, x.mean((1,), keepdim=True)).square().mean(dim=[1]).unsqueeze(1),
+    "over_pixels_too": lambda x: (x - x.mean((1, 2, 3), keepdim=True)).pow(2).mean((-1, 1, 2), keepdim=True),
+}
+for _name, _spread in _BY_HAND.items():
+
+    class LayerNormByHand(Sandwich):
+        """A layer norm over channels as ConvNeXt and SAM write it."""
+
+        def __init__(self, spread: Callable[[Tensor], Tensor], dims: int | tuple[int, ...] = 1) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.ones(8, 1, 1)), nn.Parameter(torch.zeros(8, 1, 1))
+            self.spread, self.dims = spread, dims
+
+        def trap(self, x: Tensor) -> Tensor:
+            centred = x - x.mean(self.dims, keepdim=True)
+            return centred / torch.sqrt(self.spread(x) + 1e-6) * self.weight + self.bias
+
+    family.add(
+        f"layer_norm_by_hand_{_name}",
+        lambda spread=_spread, net=LayerNormByHand, dims=(1, 2, 3) if "pixels" in _name else 1: net(spread, dims),
+        image(),
+        "The mean of squared differences from the mean is a variance.",
+        PRUNABLE,
+    )
+
+
+class _Spoiled(Sandwich):
+    """Almost a variance."""
+
+    def __init__(self, spread: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.spread = spread
+
+    def trap(self, x: Tensor) -> Tensor:
+        return x / torch.sqrt(self.spread(x) + 1)
+
+
+def _changed_between(x: Tensor) -> Tensor:
+    difference = x - x.mean(1, keepdim=True)
+    difference.mul_(3)
+    return (difference * difference).mean(1, keepdim=True)
+
+
+def _source_changed_between(x: Tensor) -> Tensor:
+    x = x * 1
+    centre = x.mean(1, keepdim=True)
+    x[:, :, :1].add_(2)
+    return (x - centre).square().mean(1, keepdim=True)
+
+
+for _name, _spread in {
+    "other_dimensions": lambda x: (x - x.mean((2, 3), keepdim=True)).pow(2).mean(1, keepdim=True),
+    "another_source": lambda x: (x - x.relu().mean(1, keepdim=True)).pow(2).mean(1, keepdim=True),
+    "another_power": lambda x: (x - x.mean(1, keepdim=True)).abs().pow(3).mean(1, keepdim=True),
+    "scaled_difference": lambda x: torch.sub(x, x.mean(1, keepdim=True), alpha=2).pow(2).mean(1, keepdim=True),
+    "turned_around": lambda x: (x.mean(1, keepdim=True) - x).pow(2).mean(1, keepdim=True),
+    "product_of_two": lambda x: ((x - x.mean(1, keepdim=True)) * (x - x.amax(1, keepdim=True))).mean(1, keepdim=True),
+    "changed_in_place": _changed_between,
+    "source_changed_in_place": _source_changed_between,
+}.items():
+    family.add(
+        f"no_variance_{_name}",
+        lambda spread=_spread: _Spoiled(spread),
+        image(),
+        "What looks like a variance and is none must stay what it is.",
+    )
