@@ -10,6 +10,9 @@ from torch.nn import functional
 import atofx
 from atofx import zoo
 from atofx.passes.clean import clean
+from atofx.passes.record import call
+from atofx.passes.verify import largest_error
+from tests.models import CASES
 
 
 def norms(module: nn.Module) -> int:
@@ -21,7 +24,7 @@ def lively(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for m in model.modules():
             if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None:
-                for tensor in (m.running_mean, m.bias, m.weight):
+                for tensor in (m.running_mean, *m.parameters()):
                     tensor.normal_()
                 m.running_var.uniform_(0.5, 2.0)
     return model.double().eval()
@@ -156,3 +159,21 @@ def test_tensors_are_dense_and_stay_channels_last():
     assert result[2].weight.is_contiguous()
     assert not model[2].weight.is_contiguous()
     assert all(torch.equal(a, b) for a, b in zip(result.parameters(), model.parameters(), strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
+def test_every_small_net_with_batch_norms():
+    folded = 0
+    for case in CASES:
+        model = case.build()
+        if "eval" not in case.modes or not norms(model):
+            continue
+        lively(model)
+        inputs = case.inputs(2)
+        program = atofx.trace(model, inputs)
+        for module in (program.module, program.compact(program.random_mask(keep=0.5))):
+            result = clean(module)
+            with torch.no_grad():
+                assert largest_error(call(result, inputs), call(module, inputs)) < 1e-9, case.name
+            folded += norms(module) - norms(result)
+    assert folded > 20
