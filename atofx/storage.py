@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import nn
 
 from atofx.errors import ConfigError, FileError, TraceError
 from atofx.ir.mask import Mask
+from atofx.passes.inputs import ExampleInputs
 from atofx.passes.merge import TracedRegions
 from atofx.passes.plan import Call, Plan
 from atofx.passes.regions import retrace
@@ -57,12 +58,44 @@ def save(program: Program, mask: SoftMask, path: str | os.PathLike[str]) -> None
     os.replace(partial, target)
 
 
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """What a file holds, and the dense model it was cut from.
+
+    Attributes:
+        program: of the dense model that the factory made.
+        mask: what was kept.
+        module: the compact model with the file's weights.
+    """
+
+    program: Program
+    mask: Mask
+    module: nn.Module
+
+
 def load(path: str | os.PathLike[str], model_factory: Callable[[], nn.Module]) -> nn.Module:
     """Read a compact model, of the kind that :meth:`Program.compact` gave.
 
     Args:
         path: a file that :func:`save` wrote.
         model_factory: makes the *dense* model (its weights do not matter).
+
+    Raises:
+        FileError: the file is missing, truncated, of another kind, or of another model.
+        ConfigError: a model was given instead of a function that makes it.
+    """
+    return read(path, model_factory).module
+
+
+def read(
+    path: str | os.PathLike[str], model_factory: Callable[[], nn.Module], inputs: ExampleInputs | None = None
+) -> Saved:
+    """Read a compact model as :func:`load` does, with the program and the mask it comes from.
+
+    Args:
+        path: a file that :func:`save` wrote.
+        model_factory: makes the *dense* model (for the compact one its weights do not matter).
+        inputs: example inputs of the program; None: zeros of the sizes that the file names.
 
     Raises:
         FileError: the file is missing, truncated, of another kind, or of another model.
@@ -82,7 +115,7 @@ def load(path: str | os.PathLike[str], model_factory: Callable[[], nn.Module]) -
     if metadata.get("format") != _FORMAT:
         raise FileError(f"{name!r} is not a compact model of format {_FORMAT!r}; write one with atofx.save")
     mask = Mask.from_json(metadata["mask"])
-    inputs = _rebuild(json.loads(metadata["inputs"]))
+    inputs = _rebuild(json.loads(metadata["inputs"])) if inputs is None else inputs
     model = model_factory().train(json.loads(metadata["training"]))
     program = _program(model, inputs, metadata, name)
     expected = {g.name: g.size for g in program.prunable}
@@ -99,7 +132,7 @@ def load(path: str | os.PathLike[str], model_factory: Callable[[], nn.Module]) -
     with torch.no_grad():
         for key, tensor in own.items():
             tensor.data = tensors[key]
-    return module
+    return Saved(program, mask, module)
 
 
 def _program(model: nn.Module, inputs: Any, metadata: Mapping[str, str], name: str) -> Program:

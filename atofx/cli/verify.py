@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +10,7 @@ import typer
 import atofx
 from atofx.cli import models, options, output
 from atofx.cli.limits import granularity_from
-from atofx.errors import FileError
+from atofx.cli.recorded import recorded
 from atofx.report.text import verify_text
 
 
@@ -38,7 +36,7 @@ def run(
     """
     loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
     if mask is not None and freeze is None and only is None and granularity is None:
-        freeze, only, granularity = _recorded(mask)
+        freeze, only, granularity = recorded(mask)
     program = atofx.trace(
         loaded.module,
         loaded.inputs,
@@ -55,16 +53,3 @@ def run(
     output.emit(data, verify_text(report, title), as_json=as_json)
     if not report.ok:
         raise typer.Exit(1)
-
-
-def _recorded(mask: Path) -> tuple[list[str] | None, list[str] | None, list[str] | None]:
-    """freeze, only and granularity of the run that wrote a mask, as `atofx prune` and `atofx train` leave them."""
-    file = mask.with_name("result.json")
-    if not file.exists():
-        return None, None, None
-    try:
-        result = json.loads(file.read_text(encoding="utf-8"))
-        granularity = [f"{pattern}={choice}" for pattern, choice in result.get("granularity") or ()]
-        return result.get("freeze"), result.get("only"), granularity
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise FileError(f"cannot read {str(file)!r}, the result of the run that wrote the mask: {error}") from error

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import atofx
+from atofx.bench import Rounds, latencies_ms
+from atofx.bench.machine import pinned_threads
 from atofx.errors import ConfigError
 from atofx.train import rng
 from atofx.train.build_method import build_method, check_method, target_of
@@ -21,7 +22,6 @@ from atofx.train.config import TrainConfig
 from atofx.train.data import load_data
 from atofx.train.engine import Engine, training_order
 from atofx.train.evaluation import compare, logits_of, top1
-from atofx.train.latency import latencies_ms
 from atofx.train.models import resolve_model
 from atofx.train.processes import Processes
 from atofx.train.result import RunResult
@@ -38,19 +38,8 @@ def execute(config: TrainConfig) -> RunResult:
     if config.out is not None:
         check(RunFolder(choose(config)), config)
     processes = Processes.present()
-    with rng.isolated(), _threads(config.threads):
+    with rng.isolated(), pinned_threads(config.threads):
         return _Run(config, processes, Console(quiet=not processes.is_main)).execute()
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Compute with ``count`` threads, and give the caller's number back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Run:
@@ -171,7 +160,7 @@ class _Run:
         if self._processes.is_main:
             mask.save(folder.mask)
             atofx.save(program, mask, folder.compact)
-            timed = latencies_ms([program.module, compact], self._noise(config.latency_batch))
+            timed = latencies_ms([program.module, compact], self._noise(config.latency_batch), Rounds())
         else:
             timed = [0.0, 0.0]
         dense_ms, compact_ms = json.loads(self._processes.agree(json.dumps(timed)))

@@ -30,3 +30,18 @@ def broken() -> nn.Module:
 
 
 instance = small()
+
+
+class FixedBatch(nn.Module):
+    """Its code names the batch size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.out = nn.Linear(4, 6), nn.Linear(12, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(torch.relu(self.inner(x)).view(1, 12))
+
+
+def fixed_batch() -> tuple[nn.Module, torch.Tensor]:
+    return FixedBatch(), torch.randn(2, 4)

@@ -1,4 +1,4 @@
-"""Accuracy, the comparison of two models, latency, and the controller's batches."""
+"""Accuracy, the comparison of two models, and the controller's batches."""
 
 import copy
 
@@ -12,7 +12,6 @@ from atofx.train.config import TrainConfig
 from atofx.train.controller_data import ControllerBatches
 from atofx.train.data import load_data
 from atofx.train.evaluation import compare, top1
-from atofx.train.latency import latencies_ms
 from atofx.train.plan import Share, Shuffled
 from atofx.train.processes import Processes
 from tests.train.nets import Small
@@ -69,13 +68,6 @@ def test_output_must_be_class_scores() -> None:
     data = load_data(TrainConfig(), CPU)
     with pytest.raises(ConfigError, match=r"not class scores \(images, classes\) but \(100, 1, 8, 8\)"):
         top1(nn.Identity(), data.test, 100, Processes.present())
-
-
-def test_latency_is_positive_and_ordered() -> None:
-    wide = nn.Sequential(*(nn.Linear(512, 512) for _ in range(8)))
-    narrow = nn.Linear(512, 8)
-    slow, fast = latencies_ms([wide, narrow], torch.zeros(64, 512), seconds=0.1)
-    assert slow > fast > 0
 
 
 def test_controller_batches_resume_where_they_were() -> None:

@@ -1,0 +1,120 @@
+"""How much of the saved FLOPs becomes time: dense against compact models, by back end, batch size and rounding.
+
+    python -m benchmarks.latency [--models resnet56 resnet18 mobilenet_v2] [--backends eager compile onnxruntime]
+        [--batches 1 8] [--round-to 1 16] [--flops 0.5] [--threads 2] [--seconds 5]
+
+Weights are random; the same share of every group is kept (l2). Norms are folded into convolutions in both models.
+Dense and compact passes take turns in one process. Shown are medians with quartiles, ratios pair by pair, and realised
+over ideal: dense time / compact time over dense FLOPs / compact FLOPs (multiply-adds counted once).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+import atofx
+from atofx.bench import Rounds, all_settings
+from atofx.bench.machine import pinned_threads
+from atofx.bench.report import BenchReport, Pair, measure
+from atofx.bench.text import warnings_of
+from atofx.cli import models
+from atofx.passes.clean import clean
+from benchmarks import record
+
+MODELS = ("resnet56", "torchvision:resnet18", "torchvision:mobilenet_v2", "torchvision:convnext_tiny")
+PACKAGES = {"onnxruntime": ("onnxruntime", "onnxscript")}
+
+
+def main() -> None:
+    """Measure, write, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--backends", nargs="+", default=["eager", "compile", "onnxruntime"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--memory-formats", nargs="+", default=["contiguous"])
+    parser.add_argument("--dtypes", nargs="+", default=["float32"])
+    parser.add_argument("--round-to", nargs="+", type=int, default=[1, 16])
+    parser.add_argument("--flops", type=float, default=0.5)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--name", default="latency", help="of the files in benchmarks/results")
+    chosen = parser.parse_args()
+    settings = all_settings(
+        chosen.backends,
+        chosen.batches,
+        chosen.memory_formats,
+        chosen.dtypes,
+        "cuda" if torch.cuda.is_available() else "cpu",
+    )
+    rounds = Rounds(seconds=chosen.seconds)
+    found: list[dict[str, Any]] = []
+    with pinned_threads(chosen.threads):
+        for name in chosen.models:
+            for round_to in chosen.round_to:
+                report = measure(_pair(name, chosen.flops, round_to), settings, rounds, profile_rounds=rounds)
+                found.append({"model": name, "round_to": round_to, **_short(report)})
+                for row in _rows(found[-1:]):
+                    print(*row, sep="  ", flush=True)
+                for warning in warnings_of(report):
+                    print(f"  {warning}", flush=True)
+    packages = [package for backend in chosen.backends for package in PACKAGES.get(backend, ())]
+    table = record.markdown(
+        ("model", "widths", "setting", "batch", "dense ms", "compact ms", "FLOPs left", "times faster", "realised"),
+        _rows(found),
+    )
+    path = record.write(chosen.name, {**record.circumstances(*packages), "measured": found}, table)
+    print(f"\n{table}\n{path}")
+
+
+def _pair(name: str, flops: float, round_to: int) -> Pair:
+    loaded = models.load(name)
+    program = atofx.trace(loaded.module, loaded.inputs)
+    mask = atofx.methods.oneshot(program, flops, "l2", scope="uniform", round_to=round_to)
+    return Pair(
+        clean(program.module),
+        clean(program.compact(mask)),
+        loaded.inputs,
+        (program.flops(), program.flops(mask)),
+        (program.params(), program.params(mask)),
+    )
+
+
+def _short(report: BenchReport) -> dict[str, Any]:
+    """Without the single samples, and with the ten layers that lose most."""
+    data = report.to_dict()
+    for row in data["comparisons"]:
+        for side in ("dense", "compact"):
+            row[side]["passes"] = len(row[side].pop("seconds"))
+    data["layers"] = sorted(data["layers"], key=lambda layer: -layer["lost"])[:10]
+    return data
+
+
+def _rows(found: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    return [
+        (
+            one["model"].removeprefix("torchvision:"),
+            "any" if one["round_to"] == 1 else f"multiples of {one['round_to']}",
+            ", ".join(row["setting"][key] for key in ("backend", "dtype", "memory_format")),
+            str(row["setting"]["batch"]),
+            _spread(row["dense"]["latency"], 1000),
+            _spread(row["compact"]["latency"], 1000),
+            f"{100 * one['compact']['flops'] / one['dense']['flops']:.1f} %",
+            _spread(row["speedup"], 1),
+            f"{row['realised']:.2f}",
+        )
+        for one in found
+        for row in one["comparisons"]
+    ]
+
+
+def _spread(spread: dict[str, float], factor: float) -> str:
+    lower, median, upper = (factor * spread[key] for key in ("lower", "median", "upper"))
+    return f"{median:.2f} ({lower:.2f}-{upper:.2f})"
+
+
+if __name__ == "__main__":
+    main()
