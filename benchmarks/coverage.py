@@ -16,6 +16,7 @@ import fnmatch
 import importlib.metadata
 import json
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def main() -> int:
                 continue
             seconds = SECONDS if tool == tables.OURS else PEER_SECONDS
             row = answer(tool, question, entry, seconds=seconds, gib=GIB)
-            rows[tool, entry.key] = row
+            row = rows[tool, entry.key] = _portable(row)
             with arguments.out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(f"{tool:<14} {entry.key:<45} {_verdict(row)}", flush=True)
@@ -68,7 +69,13 @@ def _verdict(row: Row) -> str:
 def _read(path: Path) -> dict[tuple[str, str], Row]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = path.read_text().splitlines() if path.exists() else []
-    return {(row["tool"], row["model"]): row for row in map(json.loads, lines)}
+    return {(row["tool"], row["model"]): row for row in map(_portable, map(json.loads, lines))}
+
+
+def _portable(row: Row) -> Row:
+    """Without the folder in which packages are installed here."""
+    found: Row = json.loads(json.dumps(row).replace(f"{sysconfig.get_path('purelib')}/", ""))
+    return found
 
 
 def _result(rows: list[Row], tools: dict[str, Any]) -> dict[str, Any]:

@@ -184,9 +184,10 @@ def identity_module(ctx: LineageContext, x: Any, *args: Any, **kwargs: Any) -> A
 
 
 def filled_like(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
-    """zeros_like, ones_like, full_like, …: the same shape, a constant everywhere."""
+    """zeros_like, ones_like, full_like, zero_, fill_, …: the same shape, a constant everywhere."""
     name = target_name(ctx.node)
-    fill = argument(ctx.node, 1, "fill_value") if name == "full_like" else 0 if name == "zeros_like" else None
+    zeros = name in ("zeros_like", "zero_")
+    fill = 0 if zeros else argument(ctx.node, 1, "value" if name == "fill_" else "fill_value")
     zero = isinstance(fill, (int, float)) and fill == 0
     return TensorValue(ctx.out, tuple(layer.with_rest(0.0 if zero else ANYTHING) for layer in x.layers))
 
@@ -270,5 +271,5 @@ REGISTRY.add(OpRecord("identity", identity_module), modules=[nn.Identity])
 REGISTRY.add(
     OpRecord("filled like", filled_like),
     functions=[torch.zeros_like, torch.ones_like, torch.full_like, torch.empty_like, torch.rand_like, torch.randn_like],
-    methods=["zeros_like", "ones_like"],
+    methods=["zeros_like", "ones_like", "zero_", "fill_"],
 )

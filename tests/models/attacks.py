@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -166,3 +167,54 @@ for _name, _function in _COPIES.items():
             image(),
             CopyChanged.__doc__ or "",
         )
+
+
+@family.case(tokens(), {"qkv.weight:0": (24, 2)})
+class KeyBiasZeroed(nn.Module):
+    """A third of a bias is set to zero through a view before it is used, as Swin V2 does with the keys'."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(6, 24), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.qkv.bias.clone()
+        length = bias.numel() // 3
+        bias[length : 2 * length].zero_()
+        qkv = F.linear(x, self.qkv.weight, bias).reshape(x.shape[0], x.shape[1], 3, 2, 4)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        y = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
+        return self.proj((y.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+_PARTLY: dict[str, Callable[[Tensor], Any]] = {
+    "zeroed": lambda y: y[:, 2:5].zero_(),
+    "rows_zeroed": lambda y: y[:, :, :2].zero_(),
+    "filled_with_zero": lambda y: y[:, ::2].fill_(0),
+    "filled": lambda y: y[:, ::2].fill_(3),
+    "scaled": lambda y: y[:, 1:6].mul_(-2),
+    "scaled_by_another": lambda y: y[:, :4].mul_(y[:, 4:].clone()),
+    "added_to": lambda y: y[:, :4].add_(1),
+    "cosine": lambda y: y[:, :, 1:].cos_(),
+}
+for _name, _change in _PARTLY.items():
+
+    class ChangedInPart(Sandwich):
+        """A part of a tensor is changed through a view."""
+
+        def __init__(self, change: Callable[[Tensor], Any]) -> None:
+            super().__init__()
+            self.change = change
+
+        def trap(self, x: Tensor) -> Tensor:
+            x = x * 0.5
+            self.change(x)
+            return x * 2
+
+    family.add(
+        f"partly_{_name}",
+        lambda change=_change, net=ChangedInPart: net(change),
+        image(),
+        "What a view is changed to is what the whole tensor holds there.",
+        PRUNABLE if _name in ("zeroed", "rows_zeroed", "filled_with_zero", "scaled") else None,
+    )
