@@ -7,6 +7,7 @@ from atofx.errors import ConfigError
 def test_names():
     assert methods.__all__ == [
         "ATO",
+        "PUBLISHED",
         "Method",
         "Schedule",
         "Targets",
