@@ -141,17 +141,26 @@ def relative_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> floa
 
 
 def amplification(module: nn.Module, inputs: Any, mode: str) -> float:
-    """How many times a relative disturbance of all parameters grows on its way to the output.
+    """How many times a relative disturbance of all parameters and layers' results grows on its way to the output.
 
-    A net that multiplies rounding errors by more than a million says nothing at a tolerance of 1e-9.
+    A net that multiplies rounding errors by more than a million says nothing at a tolerance of 1e-9. Parameters alone
+    do not tell: a norm over equal values makes rounding errors large that no parameter can cause.
     """
     disturbed = copy.deepcopy(module)
     generator = torch.Generator().manual_seed(0)
     size = 1e-11
+
+    def noisy(value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        return value * (1 + size * (torch.rand(value.shape, generator=generator, dtype=torch.float64) * 2 - 1))
+
     with torch.no_grad():
         for parameter in disturbed.parameters():
-            noise = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) * 2 - 1
-            parameter.mul_(1 + size * noise)
+            parameter.copy_(noisy(parameter))
+    for layer in disturbed.modules():
+        if not any(True for _ in layer.children()):
+            layer.register_forward_hook(lambda _, inputs, result: pytree.tree_map(noisy, result))
     return relative_error(run(disturbed, inputs, mode).values, run(module, inputs, mode).values) / size
 
 
