@@ -376,7 +376,7 @@ def _pad(random: Random, x: Tensor) -> Made | None:
         return Made(f"pad_channels({before}, {after})", lambda m, v: F.pad(v, (0, 0, 0, 0, before, after)))
     if kind == "ones":
         return Made(f"pad_channels_with_ones({before})", lambda m, v: F.pad(v, (0, 0, 0, 0, before, 0), value=1.0))
-    if kind == "space" and x.shape[2] > 1:
+    if kind == "space" and min(x.shape[2:]) > 1:
         return Made("pad_space", lambda m, v: F.pad(v, (1, 0, 0, 1), mode="reflect"))
     if kind == "space_of_ones":
         return Made("pad_space_with_ones", lambda m, v: F.pad(v, (1, 0, 0, 1), value=1.0))
