@@ -54,7 +54,8 @@ def test_disagreement_is_an_error() -> None:
 def test_ties_that_rounding_decides_are_none() -> None:
     data = load_data(TrainConfig(), CPU)
     # The second one says class 1 everywhere, by a difference that is none in float64.
-    compare(Oracle(0.0), Oracle(1e-13), data.test, 100, Processes.present())
+    first, second = compare(Oracle(0.0), Oracle(1e-13), data.test, 100, Processes.present())
+    assert first == second
 
 
 def test_equal_models_agree() -> None:
