@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,32 +24,44 @@ class Layer:
 
     Attributes:
         ids: int64, as many dimensions as the tensor; size 1 along every dimension the id does not vary with.
-        rest: float64, the shape of ``ids``: the element's value where its unit's producers are zero, :data:`ANYTHING`
-            where that is not one number (it is not known, or depends on something else).
+        at_rest: the elements' value where their unit's producers are zero, :data:`ANYTHING` where that is not one
+            number (it is not known, or depends on something else). One number where all have the same, as most
+            layers do, else a float64 tensor of the shape of ``ids``.
     """
 
     ids: torch.Tensor
-    rest: torch.Tensor
+    at_rest: float | torch.Tensor = 0.0
 
-    @cached_property
+    @property
     def dims(self) -> tuple[int, ...]:
         """The dimensions along which the id varies."""
-        return tuple(d for d, size in enumerate(self.ids.shape) if size > 1)
+        return tuple([d for d, size in enumerate(self.ids.shape) if size > 1])
 
-    @cached_property
+    @property
     def clean(self) -> bool:
         """Whether every element is zero where its unit's producers are."""
-        return not bool(self.rest.any())
+        rest = self.at_rest
+        return rest == 0 if isinstance(rest, float) else not bool(rest.any())
+
+    @property
+    def rest(self) -> torch.Tensor:
+        """:attr:`at_rest` as a float64 tensor of the shape of ``ids``."""
+        rest = self.at_rest
+        return torch.tensor(rest, dtype=torch.float64).expand(self.ids.shape) if isinstance(rest, float) else rest
 
     @property
     def nonzero(self) -> torch.Tensor:
         """Bool, the shape of ``ids``: where the element is *not* zero although its unit's producers are."""
         return self.rest != 0
 
+    def moved(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Layer:
+        """The layer with its elements elsewhere: ``move`` is applied to the ids, and to the values at rest."""
+        rest = self.at_rest
+        return Layer(move(self.ids), rest if isinstance(rest, float) else move(rest))
+
     def with_rest(self, value: float | torch.Tensor) -> Layer:
         """The same ids with other values at rest."""
-        rest = torch.as_tensor(value, dtype=torch.float64)
-        return replace(self, rest=rest.expand(self.ids.shape))
+        return Layer(self.ids, value if isinstance(value, float) else value.expand(self.ids.shape))
 
     def only_zeros(self) -> Layer:
         """The same with anything where the value at rest is another number than zero."""

@@ -8,7 +8,7 @@ import torch
 from torch import fx
 from torch.nn import functional as F
 
-from atofx.ir.values import ANYTHING, Layer, TensorValue
+from atofx.ir.values import ANYTHING, TensorValue
 from atofx.ops.arguments import argument_node, source_node
 from atofx.ops.context import LineageContext
 from atofx.ops.contraction import contract, letters_for
@@ -80,10 +80,8 @@ def _repeated_heads(x: TensorValue, heads: int) -> TensorValue:
     times = heads // x.shape[-3]
     layers = []
     for layer in x.layers:
-        ids, rest = layer.ids, layer.rest
-        if ids.shape[-3] > 1:
-            ids, rest = (t.repeat_interleave(times, -3) for t in (ids, rest))
-        layers.append(Layer(ids, rest))
+        varies = layer.ids.shape[-3] > 1
+        layers.append(layer.moved(lambda t: t.repeat_interleave(times, -3)) if varies else layer)
     shape = (*x.shape[:-3], heads, *x.shape[-2:])
     return TensorValue(torch.empty(shape, dtype=x.meta.dtype, device="meta"), tuple(layers), x.moved_leaf)
 

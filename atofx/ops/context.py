@@ -123,14 +123,14 @@ class LineageContext:
 
     def tie(self, layer: Layer, dims: Iterable[int]) -> Layer:
         """Couple all ids that differ only along ``dims``; the result varies along the other dimensions."""
-        ids, rest = layer.ids, layer.rest
+        ids, rest = layer.ids, layer.at_rest
         for dim in dims:
             if ids.shape[dim] == 1:
                 continue
             first = ids.narrow(dim, 0, 1)
             self.unify(ids, first, "is coupled to coordinates that are always kept")
             ids = torch.where((ids < 0).any(dim, keepdim=True), NONE, first)
-            rest = rest.narrow(dim, 0, 1) if layer.clean else _common(rest, dim)
+            rest = rest if isinstance(rest, float) else _common(rest, dim)
         return Layer(ids, rest)
 
     def confine(self, value: TensorValue, dims: Iterable[int], why: str) -> TensorValue:
@@ -254,7 +254,7 @@ class LineageContext:
     def merge(self, a: Layer, b: Layer, why: str) -> Layer:
         """Unify two layers; the ids are those of ``a`` (of ``b`` where it has none), the rest is ``a``'s."""
         ids = self.unify(a.ids, b.ids, why)
-        return Layer(ids, a.rest.expand(ids.shape))
+        return Layer(ids, a.at_rest if isinstance(a.at_rest, float) else a.at_rest.expand(ids.shape))
 
     @property
     def edges(self) -> torch.Tensor:

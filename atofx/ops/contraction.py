@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -16,7 +16,6 @@ from atofx.ir.values import Layer, TensorValue, zero_or_anything
 from atofx.ops.arguments import argument_node
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.folding import fold_constants, takes_up_constants
-from atofx.ops.layers import everywhere
 from atofx.ops.meeting import beside, join, leanest, meet, zero_if
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
@@ -74,7 +73,7 @@ def contract(
                 ctx.mark_produced(part.ids)
         extents.append(layer.ids)
         shape = layer.ids.shape[: len(result)]
-        out_layers.append(Layer(layer.ids.reshape(shape), layer.rest.reshape(shape)))
+        out_layers.append(layer.moved(partial(torch.reshape, shape=shape)))
     ctx.cost(extents, share=cost_share)
     return out_layers
 
@@ -106,14 +105,13 @@ def _spread(layer: Layer, order: Sequence[int | None]) -> Layer:
     """Arrange a layer's dimensions in the common order of letters."""
     dims = [d for d in order if d is not None]
     shape = [1 if d is None else layer.ids.shape[d] for d in order]
-    ids = layer.ids.permute(dims).reshape(shape)
-    return Layer(ids, everywhere(ids, 0.0) if layer.clean else layer.rest.permute(dims).reshape(shape))
+    return layer.moved(lambda t: t.permute(dims).reshape(shape))
 
 
-def _product_at_rest(ids: Tensor, factors: Sequence[Layer]) -> Tensor:
+def _product_at_rest(ids: Tensor, factors: Sequence[Layer]) -> float | Tensor:
     """Zero where a factor is."""
     if any(factor.clean for factor in factors):
-        return everywhere(ids, 0.0)
+        return 0.0
     zero = torch.zeros(ids.shape, dtype=torch.bool)
     for factor in factors:
         zero |= factor.rest == 0
@@ -138,10 +136,11 @@ def _consume(
     if not activations:
         ctx.pin_ids(ids, "parameters are mixed with each other over it")
         return
-    single = activations[0][1].rest.expand(ids.shape) if len(activations) == 1 else None
-    rest = _product_at_rest(ids, [layer for _, layer in activations]) if single is None else single
-    if bool(rest.any()):
-        if single is not None and takes_up_constants(ctx.module):
+    single = len(activations) == 1
+    layer = activations[0][1] if single else Layer(ids, _product_at_rest(ids, [layer for _, layer in activations]))
+    if not layer.clean:
+        rest = layer.rest.expand(ids.shape)
+        if single and takes_up_constants(ctx.module):
             ctx.fold(ids, rest)
             rest = torch.where(rest.isfinite(), 0.0, rest)
         ctx.require_zero(Layer(ids, rest))
@@ -155,12 +154,13 @@ def _consume(
             shape = [layer.ids.shape[d] for d in order]
             natural = [letters.index(c) for c in letters if c in labels[i]]
             permutation = [natural.index(d) for d in order]
-            ids, rest = (
-                t.reshape([layer.ids.shape[d] for d in natural]).permute(permutation).reshape(shape)
-                for t in (layer.ids, layer.rest)
-            )
-            ctx.gate(node, Layer(ids, rest))
+            flat = [layer.ids.shape[d] for d in natural]
+            ctx.gate(node, layer.moved(partial(_arranged, flat=flat, permutation=permutation, shape=shape)))
             break
+
+
+def _arranged(t: Tensor, flat: Sequence[int], permutation: Sequence[int], shape: Sequence[int]) -> Tensor:
+    return t.reshape(flat).permute(permutation).reshape(shape)
 
 
 def add_bias(ctx: LineageContext, meta: Tensor, layers: list[Layer], bias: TensorValue | None, dim: int) -> TensorValue:
@@ -170,7 +170,7 @@ def add_bias(ctx: LineageContext, meta: Tensor, layers: list[Layer], bias: Tenso
         return ctx.value(meta, layers)
     shape = [1] * meta.dim()
     shape[dim] = bias.shape[0] if bias.ndim else 1
-    spread = tuple(Layer(y.ids.reshape(shape), y.rest.reshape(shape)) for y in bias.layers)
+    spread = tuple(y.moved(lambda t: t.reshape(shape)) for y in bias.layers)
     vector = TensorValue(torch.empty(shape, device="meta"), spread, bias.moved_leaf)
     return ctx.value(meta, meet(ctx, [product, vector], tuple(meta.shape), zero_if(all)))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from atofx.ir.values import Layer, TensorValue
+from atofx.ir.values import TensorValue
 from atofx.ops.context import LineageContext
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
@@ -34,7 +36,7 @@ def embedding(
             if weight.moved_leaf:
                 ctx.mark_produced(layer.ids)
             shape = [1] * input.ndim + [layer.ids.shape[1]]
-            layers.append(Layer(layer.ids.reshape(shape), layer.rest.reshape(shape)))
+            layers.append(layer.moved(partial(torch.reshape, shape=shape)))
     return ctx.value(ctx.out, layers)
 
 

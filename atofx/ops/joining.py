@@ -32,7 +32,7 @@ def stack(ctx: LineageContext, tensors: Sequence[TensorValue], dim: int = 0) -> 
     widened = [
         TensorValue(
             t.meta.unsqueeze(dim),
-            tuple(Layer(y.ids.unsqueeze(dim), y.rest.unsqueeze(dim)) for y in t.layers),
+            tuple(y.moved(lambda ids: ids.unsqueeze(dim)) for y in t.layers),
             t.moved_leaf,
         )
         for t in tensors

@@ -12,10 +12,10 @@ from atofx.ir.values import ANYTHING, Layer
 
 def encode(layer: Layer, shape: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """(ids and values at rest in one int64 tensor, expanded to ``shape``; the table of values it points to)."""
-    if layer.clean:
-        return layer.ids.expand(tuple(shape)), _ZERO[None]
+    if isinstance(layer.at_rest, float) and (layer.at_rest == 0 or math.isnan(layer.at_rest)):
+        return layer.ids.expand(tuple(shape)), torch.tensor([layer.at_rest], dtype=torch.float64)
     known = torch.unique(layer.rest[~layer.rest.isnan()])
-    table = torch.cat([known, _ANYTHING[None]])
+    table = torch.cat([known, torch.tensor([ANYTHING], dtype=torch.float64)])
     entry = torch.where(layer.rest.isnan(), known.numel(), torch.searchsorted(known, layer.rest.contiguous()))
     code = torch.where(layer.ids < 0, layer.ids, layer.ids * table.numel() + entry)
     return code.expand(tuple(shape)), table
@@ -25,7 +25,7 @@ def decode(code: torch.Tensor, table: torch.Tensor) -> Layer:
     """Undo :func:`encode` and compress."""
     code = compress(code.long())
     if table.numel() == 1:
-        return Layer(code, everywhere(code, float(table)))
+        return Layer(code, float(table))
     ids = torch.where(code < 0, code, code // table.numel())
     return Layer(ids, torch.where(code < 0, ANYTHING, table[code % table.numel()]))
 
@@ -113,22 +113,11 @@ def align(ids: torch.Tensor, ndim: int) -> torch.Tensor:
 
 def align_layer(layer: Layer, ndim: int) -> Layer:
     """:func:`align` for both tensors of a layer."""
-    return layer if layer.ids.dim() == ndim else Layer(align(layer.ids, ndim), align(layer.rest, ndim))
+    return layer if layer.ids.dim() == ndim else layer.moved(lambda t: align(t, ndim))
 
 
 def fresh_layer(start: int, size: int, dim: int, ndim: int, rest: float = 0.0) -> Layer:
     """Ids ``start .. start + size - 1`` along ``dim``."""
     shape = [1] * ndim
     shape[dim] = size
-    ids = torch.arange(start, start + size).reshape(shape)
-    return Layer(ids, everywhere(ids, rest))
-
-
-def everywhere(ids: torch.Tensor, rest: float) -> torch.Tensor:
-    """The same value at rest for all ids, without memory."""
-    value = _ZERO if rest == 0 else _ANYTHING if math.isnan(rest) else torch.tensor(rest, dtype=torch.float64)
-    return value.expand(ids.shape)
-
-
-_ZERO = torch.tensor(0.0, dtype=torch.float64)
-_ANYTHING = torch.tensor(ANYTHING, dtype=torch.float64)
+    return Layer(torch.arange(start, start + size).reshape(shape), rest)

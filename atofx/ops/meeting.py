@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atofx.ir.values import ANYTHING, Layer, TensorValue
 from atofx.ops.context import LineageContext
-from atofx.ops.layers import align_layer, everywhere
+from atofx.ops.layers import align_layer
 
 #: The operands' values at rest (None: anything) -> the result's: a number, ANYTHING, or infinity for no finite number.
 AtRest = Callable[[tuple[float | None, ...]], float]
@@ -128,14 +128,14 @@ def _has_extent(operand: TensorValue, dim: int, ndim: int) -> bool:
 
 def _at_rest(
     ids: Tensor, parts: Sequence[tuple[int, Layer]], count: int, value: AtRest
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[float | Tensor, Tensor | None]:
     """(values at rest, where they are no finite numbers) per id: ``value`` for every combination that occurs."""
     if all(layer.clean for _, layer in parts):
         members = {i for i, _ in parts}
         result = value(tuple(0.0 if i in members else None for i in range(count)))
         if math.isinf(result):
-            return everywhere(ids, ANYTHING), torch.ones(ids.shape, dtype=torch.bool)
-        return everywhere(ids, result), None
+            return ANYTHING, torch.ones(ids.shape, dtype=torch.bool)
+        return float(result), None
     rests: dict[int, Tensor] = {}
     for i, layer in parts:
         rests[i] = torch.where(rests[i].isnan(), layer.rest, rests[i]) if i in rests else layer.rest

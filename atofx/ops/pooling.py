@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -85,8 +86,8 @@ def _gathered(ctx: LineageContext, layer: Layer, dim: int, area: int) -> Layer:
         return layer
     shape = list(layer.ids.shape)
     shape[dim : dim + 1] = [shape[dim] // area, area]
-    tied = ctx.tie(Layer(layer.ids.reshape(shape), layer.rest.reshape(shape)), [dim + 1])
-    return Layer(tied.ids.squeeze(dim + 1), tied.rest.squeeze(dim + 1))
+    tied = ctx.tie(layer.moved(lambda t: t.reshape(shape)), [dim + 1])
+    return tied.moved(lambda t: t.squeeze(dim + 1))
 
 
 def pixel_unshuffle(ctx: LineageContext, x: TensorValue, downscale_factor: int) -> TensorValue:
@@ -98,7 +99,7 @@ def pixel_unshuffle(ctx: LineageContext, x: TensorValue, downscale_factor: int) 
 def _repeated(layer: Layer, dim: int, area: int) -> Layer:
     if layer.ids.shape[dim] == 1:
         return layer
-    return Layer(layer.ids.repeat_interleave(area, dim), layer.rest.repeat_interleave(area, dim))
+    return layer.moved(lambda t: t.repeat_interleave(area, dim))
 
 
 def unfold(ctx: LineageContext, x: TensorValue, kernel_size: Any, *args: Any, **kwargs: Any) -> TensorValue:
@@ -109,7 +110,7 @@ def unfold(ctx: LineageContext, x: TensorValue, kernel_size: Any, *args: Any, **
     for layer in x.layers:
         repeated = _repeated(layer.only_zeros(), x.ndim - 3, area)  # it may pad with zeros
         shape = (*repeated.ids.shape[: x.ndim - 2], 1)
-        layers.append(Layer(repeated.ids.reshape(shape), repeated.rest.reshape(shape)))
+        layers.append(repeated.moved(partial(torch.reshape, shape=shape)))
     return ctx.value(ctx.out, layers)
 
 
@@ -122,7 +123,7 @@ def fold(
     for layer in x.layers:
         gathered = _gathered(ctx, layer.only_zeros(), x.ndim - 2, _area(kernel_size))  # windows may overlap
         shape = (*gathered.ids.shape[: x.ndim - 1], 1, 1)
-        layers.append(Layer(gathered.ids.reshape(shape), gathered.rest.reshape(shape)))
+        layers.append(gathered.moved(partial(torch.reshape, shape=shape)))
     return ctx.value(ctx.out, layers)
 
 

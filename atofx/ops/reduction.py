@@ -59,10 +59,7 @@ def mix(
 def _drop_dims(layer: Layer, dims: set[int], *, keepdim: bool) -> Layer:
     if keepdim:
         return layer
-    ids, rest = layer.ids, layer.rest
-    for dim in sorted(dims, reverse=True):
-        ids, rest = ids.squeeze(dim), rest.squeeze(dim)
-    return Layer(ids, rest)
+    return layer.moved(lambda t: t.squeeze(tuple(dims)))
 
 
 def reduction(*, additive: bool, stays: Stays) -> Callable[..., Any]:

@@ -47,7 +47,7 @@ def _transposed(x: TensorValue, name: str) -> Any:
     else:
         order[-1], order[-2] = order[-2], order[-1]
     for layer in x.layers:
-        yield type(layer)(layer.ids.permute(order), layer.rest.permute(order))
+        yield layer.moved(lambda t: t.permute(order))
 
 
 _PLAIN = OpRecord("size", plain)
