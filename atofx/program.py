@@ -110,7 +110,7 @@ def trace(
         if frontend != "auto":
             raise
         traced = trace_regions(model, example_inputs, error)
-    attention = read_granularity(granularity, [name for name, _ in model.named_modules()])
+    attention = read_granularity(granularity, (name for name, _ in model.named_modules()))
     return analysed(
         traced, TraceOptions(chosen.freeze, chosen.only, attention.choices, traced.capture.frontend), strict=strict
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 
@@ -28,6 +29,17 @@ def owner(node: fx.Node) -> str:
     """The qualified name of the module whose code made a node, "" for the model itself."""
     stack = node.meta.get("nn_module_stack") or {}
     return str(next(reversed(stack.values()))[0]) if stack else ""
+
+
+def tensors_by_name(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, torch.Tensor]]:
+    """Parameters and buffers by every qualified name they go by, in one walk through the model."""
+    parameters: dict[str, nn.Parameter] = {}
+    buffers: dict[str, torch.Tensor] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        prefix = f"{name}." if name else ""
+        parameters.update({prefix + k: p for k, p in module._parameters.items() if p is not None})
+        buffers.update({prefix + k: b for k, b in module._buffers.items() if b is not None})
+    return parameters, buffers
 
 
 def is_persistent(root: nn.Module, name: str) -> bool:

@@ -10,8 +10,9 @@ import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from atofx.ir.groups import Group, Member
+from atofx.ir.groups import Group, Member, Role
 from atofx.ir.lineage import LeafAxis, Lineage, Pin
+from atofx.ir.values import Run
 from atofx.ops.context import tensors_in
 
 SINGLE_UNIT = "there is only one unit: removing it would leave nothing"
@@ -143,18 +144,24 @@ def _signatures(
     Tensors count, not only axes, so that every dimension of every tensor is made of whole groups: since no group ends
     empty, no tensor does.
     """
-    places = [np.arange(axis.start, axis.start + axis.size) for axis in axes]
+    runs = dict.fromkeys((axis.start, axis.size) for axis in axes)
+    places = []
     done: set[tuple[int, int]] = set()
     for nested in lineage.values.values():
         for value in tensors_in(nested):
             for layer in value.layers:
-                memory = (layer.ids.data_ptr(), layer.ids.numel())  # a view with as many elements holds the same ids
-                if layer.ids.is_contiguous():
+                labels = layer.labels
+                if isinstance(labels, Run):
+                    runs[labels.start, labels.size] = None
+                    continue
+                memory = (labels.data_ptr(), labels.numel())  # a view with as many elements holds the same ids
+                if labels.is_contiguous():
                     if memory in done:
                         continue
                     done.add(memory)
-                ids = layer.ids.reshape(-1).numpy()
+                ids = labels.reshape(-1).numpy()
                 places.append(ids if ids.min() >= 0 else ids[ids >= 0])
+    places += [np.arange(start, start + size) for start, size in runs]
     signature = np.zeros(count, dtype=np.uint64)
     if places:
         numbers = np.random.default_rng(0).integers(1, 2**63, len(places), dtype=np.uint64)
@@ -200,18 +207,19 @@ def _build(
     group_of, unit_of = group_of_component[component], unit_of_component[component]
     members: list[list[Member]] = [[] for _ in range(classes)]
     produced, consumed = lineage.produced.numpy(), lineage.consumed.numpy()
-    for axis in axes:
-        span = slice(axis.start, axis.start + axis.size)
-        in_group = group_of[span]
-        first = int(in_group[0])
-        whole = bool((in_group == first).all())
-        for index in [first] if whole else np.unique(in_group).tolist():
-            if index < 0:
-                continue
-            mine = slice(None) if whole else in_group == index
-            only_cut = bool(consumed[span][mine].any()) and not bool(produced[span][mine].any())
-            unit = torch.from_numpy(np.where(in_group == index, unit_of[span], -1))
-            members[index].append(Member(axis.name, axis.dim, "consumer" if only_cut else "producer", unit))
+    spans = [slice(axis.start, axis.start + axis.size) for axis in axes]
+    lowest, highest = (_by_span(f, group_of, spans) for f in (np.minimum, np.maximum))
+    made, cut = (_by_span(np.logical_or, flags, spans) for flags in (produced, consumed))
+    for i, (axis, span) in enumerate(zip(axes, spans, strict=True)):
+        if lowest[i] == highest[i] >= 0:
+            role: Role = "consumer" if cut[i] and not made[i] else "producer"
+            members[lowest[i]].append(Member(axis.name, axis.dim, role, torch.from_numpy(unit_of[span])))
+        elif highest[i] >= 0:
+            for index in np.unique(group_of[span][group_of[span] >= 0]).tolist():
+                mine = group_of[span] == index
+                role = "consumer" if consumed[span][mine].any() and not produced[span][mine].any() else "producer"
+                unit = torch.from_numpy(np.where(mine, unit_of[span], -1))
+                members[index].append(Member(axis.name, axis.dim, role, unit))
     names = _names(members)
     class_reason: list[str | None] = [None] * classes
     held = alive[pinned[alive]]
@@ -224,6 +232,13 @@ def _build(
             reason = NO_PRODUCER
         groups.append(Group(names[index], int(sizes[index]), reason is None, reason, tuple(members[index])))
     return Grouping(tuple(groups), torch.from_numpy(group_of), torch.from_numpy(unit_of))
+
+
+def _by_span(function: np.ufunc, values: np.ndarray[Any, Any], spans: list[slice]) -> list[Any]:
+    """``function`` reduced over each span of the values."""
+    bounds = [bound for span in spans for bound in (span.start, span.stop)]
+    found: list[Any] = function.reduceat(np.append(values, values[:1]), bounds)[::2].tolist() if bounds else []
+    return found
 
 
 def _names(members: list[list[Member]]) -> list[str]:

@@ -91,7 +91,7 @@ class _Run:
         for value in tensors_in(result):
             if value.moved_leaf:
                 for layer in value.layers:
-                    self.ctx.mark_consumed(layer.ids)
+                    self.ctx.mark_consumed(layer.labels)
 
     def _at_the_border(self, pin: Pin) -> Pin:
         """The pin with a reason that names the input it comes from, if there is more to say about that."""
@@ -136,7 +136,7 @@ class _Run:
         before = len(self.ctx.costs)
         result = record.lineage(self.ctx, *args, **kwargs)
         if len(self.ctx.costs) == before:
-            self.ctx.cost(layer.ids for tensor in tensors_in(result) for layer in tensor.layers)
+            self.ctx.cost(layer.labels for tensor in tensors_in(result) for layer in tensor.layers)
         return result
 
     def _unknown(self, node: fx.Node, module: nn.Module | None, operands: list[TensorValue]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import is_
 from typing import Any
 
 from torch import nn
@@ -22,7 +23,7 @@ def attributes_restored(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for live, attributes, contents in before:
-            if live.keys() != attributes.keys() or any(live[k] is not v for k, v in attributes.items()):
+            if live.keys() != attributes.keys() or not all(map(is_, live.values(), attributes.values())):
                 live.clear()
                 live.update(attributes)
             for container, content in contents:

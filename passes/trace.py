@@ -17,7 +17,7 @@ from torch import fx, nn
 
 from atofx.errors import ConfigError, TraceError
 from atofx.ir.blueprint import Blueprint
-from atofx.passes.base import is_persistent
+from atofx.passes.base import is_persistent, tensors_by_name
 from atofx.passes.inputs import ExampleInputs, bind_inputs
 from atofx.passes.place import format_stack
 from atofx.passes.replay import ExportTracer
@@ -162,9 +162,8 @@ def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, c
         random.setstate(states[0])
         torch.set_rng_state(states[1])
     attributes = tracer.named(graph)
-    tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    buffers = dict(model.named_buffers(remove_duplicate=False))
-    tensors.update(buffers)
+    parameters, buffers = tensors_by_name(model)
+    tensors: dict[str, torch.Tensor] = {**parameters, **buffers}
     borrowed = {n for n in buffers if n in attributes and not is_persistent(model, n)}
     own = tracer.constants.keys() & attributes.keys()
     blueprint = Blueprint(graph, attributes, type(model).__name__, model.training, frozenset(own | borrowed))

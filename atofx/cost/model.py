@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from atofx.ir.analysis import Analysis
+from atofx.ir.values import as_tensor
 
 _BATCH = 2_000_000  # numbers computed at once
 
@@ -160,7 +161,8 @@ def build_cost_model(analysis: Analysis, node_flops: Mapping[str, int]) -> CostM
             continue
         covered.add(factor.node.name)
         numerator, denominator = factor.share
-        flops.append(_term(extents, dense * numerator // denominator, factor.extents))
+        ids = [as_tensor(labels).reshape(-1) for labels in factor.extents]
+        flops.append(_term(extents, dense * numerator // denominator, ids))
     flops.extend((count, ()) for name, count in node_flops.items() if count and name not in covered)
     params = []
     for name, tensor in _parameters(analysis):

@@ -42,9 +42,10 @@ def granularity(option: GranularityOption, modules: Iterable[str]) -> Granularit
         ConfigError: an unknown choice, or a pattern that covers no module.
     """
     choices = {"*": option} if isinstance(option, str) else dict(option)
+    names = [] if set(choices) <= {"*"} else list(modules)
     for pattern, choice in choices.items():
         if choice not in ("heads", "dims"):
             raise ConfigError(f"granularity= knows 'heads' and 'dims', not {choice!r} (for {pattern!r})")
         if pattern != "*":
-            require_match(pattern, modules, "module")
+            require_match(pattern, names, "module")
     return Granularity(tuple((pattern, choice) for pattern, choice in choices.items()))

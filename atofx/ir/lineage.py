@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from atofx.ir.values import Layer
+from atofx.ir.values import Labels, Layer
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class CostFactor:
-    """``share`` (numerator, denominator) of a node's dense FLOPs scales with the kept part of each id vector."""
+    """``share`` (numerator, denominator) of a node's dense FLOPs scales with the kept part of each extent's ids."""
 
     node: fx.Node
-    extents: tuple[torch.Tensor, ...]
+    extents: tuple[Labels, ...]
     share: tuple[int, int] = (1, 1)
 
 

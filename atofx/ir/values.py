@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,43 @@ NONE = -1
 ANYTHING = math.nan
 
 
+@dataclass(frozen=True)
+class Run:
+    """The ids ``start .. start + size - 1`` along one dimension: what most labels are, without a tensor.
+
+    Attributes:
+        start: the first id.
+        size: how many there are.
+        dim: the dimension they lie along.
+        ndim: the number of dimensions.
+    """
+
+    start: int
+    size: int
+    dim: int
+    ndim: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the tensor they stand for."""
+        shape = [1] * self.ndim
+        shape[self.dim] = self.size
+        return tuple(shape)
+
+    def tensor(self) -> torch.Tensor:
+        """The ids as a tensor."""
+        return torch.arange(self.start, self.start + self.size).reshape(self.shape)
+
+
+#: Channel ids by element: int64 with size 1 along every dimension the id does not vary with, or a run.
+Labels = torch.Tensor | Run
+
+
+def as_tensor(labels: Labels) -> torch.Tensor:
+    """Labels as a tensor."""
+    return labels.tensor() if isinstance(labels, Run) else labels
+
+
 @dataclass(frozen=True, eq=False)
 class Layer:
     """One independent labelling of a tensor's elements with channel ids.
@@ -23,19 +60,32 @@ class Layer:
     disappears when the unit of any of its layers does.
 
     Attributes:
-        ids: int64, as many dimensions as the tensor; size 1 along every dimension the id does not vary with.
+        labels: the channel ids, of as many dimensions as the tensor.
         at_rest: the elements' value where their unit's producers are zero, :data:`ANYTHING` where that is not one
             number (it is not known, or depends on something else). One number where all have the same, as most
             layers do, else a float64 tensor of the shape of ``ids``.
     """
 
-    ids: torch.Tensor
+    labels: Labels
     at_rest: float | torch.Tensor = 0.0
+
+    @property
+    def ids(self) -> torch.Tensor:
+        """:attr:`labels` as a tensor."""
+        return as_tensor(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of :attr:`ids`."""
+        return self.labels.shape
 
     @property
     def dims(self) -> tuple[int, ...]:
         """The dimensions along which the id varies."""
-        return tuple([d for d, size in enumerate(self.ids.shape) if size > 1])
+        labels = self.labels
+        if isinstance(labels, Run):
+            return (labels.dim,) if labels.size > 1 else ()
+        return tuple([d for d, size in enumerate(labels.shape) if size > 1])
 
     @property
     def clean(self) -> bool:
@@ -47,7 +97,7 @@ class Layer:
     def rest(self) -> torch.Tensor:
         """:attr:`at_rest` as a float64 tensor of the shape of ``ids``."""
         rest = self.at_rest
-        return torch.tensor(rest, dtype=torch.float64).expand(self.ids.shape) if isinstance(rest, float) else rest
+        return torch.tensor(rest, dtype=torch.float64).expand(self.shape) if isinstance(rest, float) else rest
 
     @property
     def nonzero(self) -> torch.Tensor:
@@ -61,7 +111,17 @@ class Layer:
 
     def with_rest(self, value: float | torch.Tensor) -> Layer:
         """The same ids with other values at rest."""
-        return Layer(self.ids, value if isinstance(value, float) else value.expand(self.ids.shape))
+        return Layer(self.labels, value if isinstance(value, float) else value.expand(self.shape))
+
+    def reshaped(self, shape: Sequence[int]) -> Layer:
+        """The layer with dimensions of size 1 added or taken away: ``shape`` has the others in the same order."""
+        labels = self.labels
+        if isinstance(labels, Run) and labels.size > 1:
+            dim = next(d for d, size in enumerate(shape) if size > 1)
+            moved: Labels = labels if shape == labels.shape else Run(labels.start, labels.size, dim, len(shape))
+        else:
+            moved = as_tensor(labels).reshape(tuple(shape))
+        return Layer(moved, self.at_rest if isinstance(self.at_rest, float) else self.at_rest.reshape(tuple(shape)))
 
     def only_zeros(self) -> Layer:
         """The same with anything where the value at rest is another number than zero."""
@@ -95,7 +155,7 @@ class TensorValue:
     def layer_on(self, dim: int) -> Layer | None:
         """The layer that varies along ``dim``, if any."""
         for layer in self.layers:
-            if layer.ids.shape[dim] > 1:
+            if layer.shape[dim] > 1:
                 return layer
         return None
 

@@ -48,18 +48,18 @@ def attention(
     meta = torch.empty(shape, device="meta")
     layers = []
     for layer in scores:
-        if layer.ids.shape[-1] > 1:
+        if layer.shape[-1] > 1:
             if len(layer.dims) == 1:
                 ctx.pin(layer, "attention's softmax runs over it")
                 continue
-            layer = ctx.tie(layer, [layer.ids.dim() - 1])
+            layer = ctx.tie(layer, [len(layer.shape) - 1])
         layers.append(layer.with_rest(ANYTHING))
     weights = TensorValue(meta, tuple(layers))
     if attn_mask is not None:
         weights = TensorValue(meta, tuple(meet(ctx, [weights, attn_mask], shape, zero_if(lambda zeros: False))))
         softmaxed = []
         for layer in weights.layers:
-            if layer.ids.shape[-1] > 1:
+            if layer.shape[-1] > 1:
                 ctx.pin(layer, "attention's softmax runs over it")
             else:
                 softmaxed.append(layer)
@@ -80,7 +80,7 @@ def _repeated_heads(x: TensorValue, heads: int) -> TensorValue:
     times = heads // x.shape[-3]
     layers = []
     for layer in x.layers:
-        varies = layer.ids.shape[-3] > 1
+        varies = layer.shape[-3] > 1
         layers.append(layer.moved(lambda t: t.repeat_interleave(times, -3)) if varies else layer)
     shape = (*x.shape[:-3], heads, *x.shape[-2:])
     return TensorValue(torch.empty(shape, dtype=x.meta.dtype, device="meta"), tuple(layers), x.moved_leaf)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx, nn
 
 from atofx.ir.granularity import HeadsOrDims
 from atofx.ir.lineage import CostFactor, Fold, GatePoint, LeafAxis, Pin
-from atofx.ir.values import ANYTHING, NONE, Layer, TensorValue, agreed
+from atofx.ir.values import ANYTHING, NONE, Labels, Layer, Run, TensorValue, agreed, as_tensor
 from atofx.ops.layers import align_layer, compress, fresh_layer
 
 
@@ -37,12 +39,13 @@ class LineageContext:
         self.tensor_names = {name: self._canonical.setdefault(id(t), name) for name, t in tensors.items()}
         self.leaves: dict[tuple[str, int], LeafAxis] = {}
         self.num_ids = 0
+        self._pairs: list[tuple[int, int, int]] = []
         self._left: list[torch.Tensor] = []
         self._right: list[torch.Tensor] = []
         self.pins: list[Pin] = []
-        self._produced: list[torch.Tensor] = []
-        self._consumed: list[torch.Tensor] = []
-        self._divisors: list[torch.Tensor] = []
+        self._produced: list[Labels] = []
+        self._consumed: list[Labels] = []
+        self._divisors: list[Labels] = []
         self.gate_points: list[GatePoint] = []
         self.folds: list[Fold] = []
         self._readers: dict[str, set[fx.Node]] = {}
@@ -108,8 +111,16 @@ class LineageContext:
         self._right.append(b[known])
         return torch.where(a >= 0, a, b)
 
-    def unify_all(self, ids: Sequence[torch.Tensor], why: str) -> torch.Tensor:
-        """:meth:`unify` for several tensors of one shape."""
+    def couple(self, labels: Sequence[Labels], why: str) -> Labels:
+        """:meth:`unify` for several labels of one shape."""
+        first = labels[0]
+        runs = [run for run in labels if isinstance(run, Run)]
+        if isinstance(first, Run) and len(runs) == len(labels):
+            self._pairs.extend((first.start, other.start, first.size) for other in runs[1:] if other != first)
+            return first
+        return self._unify_all([as_tensor(one) for one in labels], why)
+
+    def _unify_all(self, ids: Sequence[torch.Tensor], why: str) -> torch.Tensor:
         first, *others = ids
         if len(others) > 1:
             rows = torch.stack([first, *others]).reshape(len(ids), -1)
@@ -123,10 +134,11 @@ class LineageContext:
 
     def tie(self, layer: Layer, dims: Iterable[int]) -> Layer:
         """Couple all ids that differ only along ``dims``; the result varies along the other dimensions."""
+        dims = [d for d in dims if layer.shape[d] > 1]
+        if not dims:
+            return layer
         ids, rest = layer.ids, layer.at_rest
         for dim in dims:
-            if ids.shape[dim] == 1:
-                continue
             first = ids.narrow(dim, 0, 1)
             self.unify(ids, first, "is coupled to coordinates that are always kept")
             ids = torch.where((ids < 0).any(dim, keepdim=True), NONE, first)
@@ -142,7 +154,7 @@ class LineageContext:
             if not inside:
                 self.pin(layer, why)
                 continue
-            best = max(inside, key=lambda d: layer.ids.shape[d])
+            best = max(inside, key=lambda d: layer.shape[d])
             layers.append(self.tie(layer, [d for d in layer.dims if d != best]))
         return self.value(value.meta, layers, moved_leaf=value.moved_leaf)
 
@@ -167,26 +179,23 @@ class LineageContext:
 
     # ---------------------------------------------------------------- roles, gates, cost
 
-    def mark_produced(self, ids: torch.Tensor) -> None:
+    def mark_produced(self, labels: Labels) -> None:
         """These coordinates of leaves make values zero when they are zero."""
-        self._produced.append(ids.reshape(-1))
+        self._produced.append(labels)
 
-    def mark_consumed(self, ids: torch.Tensor) -> None:
+    def mark_consumed(self, labels: Labels) -> None:
         """These coordinates of leaves are only cut."""
-        self._consumed.append(ids.reshape(-1))
+        self._consumed.append(labels)
 
-    def mark_divisor(self, ids: torch.Tensor) -> None:
+    def mark_divisor(self, labels: Labels) -> None:
         """These coordinates of leaves are only cut, and must never be set to zero."""
-        self.mark_consumed(ids)
-        self._divisors.append(ids.reshape(-1))
+        self.mark_consumed(labels)
+        self._divisors.append(labels)
 
     def pin_contradictions(self) -> None:
         """Pin what divides in one place and has to be zero in another."""
         if self._divisors:
-            both = torch.zeros(self.num_ids, dtype=torch.bool)
-            divisors = torch.cat(self._divisors)
-            both[divisors[divisors >= 0]] = True
-            both &= self.flags()[0]
+            both = self._flags(self._divisors) & self._flags(self._produced)
             self.op_name = ""
             self.pin_ids(both.nonzero(), "divides in one place and is added or multiplied in another")
 
@@ -221,9 +230,9 @@ class LineageContext:
         """This node mixes the channels of ``value`` that ``layer`` labels: a gate belongs before it."""
         self.gate_points.append(GatePoint(self.node, value, layer))
 
-    def cost(self, extents: Iterable[torch.Tensor], *, share: tuple[int, int] = (1, 1)) -> None:
-        """``share`` of this node's FLOPs scale with the number of kept ids in each of these vectors."""
-        self.costs.append(CostFactor(self.node, tuple(e.reshape(-1) for e in extents if e.numel() > 1), share))
+    def cost(self, extents: Iterable[Labels], *, share: tuple[int, int] = (1, 1)) -> None:
+        """``share`` of this node's FLOPs scale with the number of kept ids in each of these."""
+        self.costs.append(CostFactor(self.node, tuple(e for e in extents if math.prod(e.shape) > 1), share))
 
     # ---------------------------------------------------------------- values
 
@@ -236,7 +245,7 @@ class LineageContext:
                 reason = "a single channel is used on its own, it cannot be removed from a tensor of one channel"
                 self.pin(layer, reason)
                 continue
-            if int(layer.ids.max()) < 0:
+            if isinstance(layer.labels, torch.Tensor) and int(layer.labels.max()) < 0:
                 continue
             clash = next((k for k in kept if set(k.dims) & set(layer.dims)), None)
             if clash is not None:
@@ -259,20 +268,25 @@ class LineageContext:
     @property
     def edges(self) -> torch.Tensor:
         """All couplings so far, (2, E)."""
-        if not self._left:
-            return torch.empty(2, 0, dtype=torch.long)
-        return torch.stack([torch.cat(self._left), torch.cat(self._right)])
+        left, right, sizes = torch.tensor(self._pairs, dtype=torch.long).reshape(-1, 3).unbind(1)
+        along = torch.arange(int(sizes.sum())) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+        starts = torch.stack([left, right]).repeat_interleave(sizes, 1)
+        rows = [torch.cat([row, *more]) for row, more in zip(starts + along, (self._left, self._right), strict=True)]
+        return torch.stack(rows)
 
     def flags(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(produced, consumed), bool per id."""
-        result = []
-        for marks in (self._produced, self._consumed):
-            flag = torch.zeros(self.num_ids, dtype=torch.bool)
-            if marks:
-                ids = torch.cat(marks)
+        return self._flags(self._produced), self._flags(self._consumed)
+
+    def _flags(self, marks: Sequence[Labels]) -> torch.Tensor:
+        flag = np.zeros(self.num_ids, dtype=bool)
+        for labels in marks:
+            if isinstance(labels, Run):
+                flag[labels.start : labels.start + labels.size] = True
+            else:
+                ids = labels.reshape(-1).numpy()
                 flag[ids[ids >= 0]] = True
-            result.append(flag)
-        return result[0], result[1]
+        return torch.from_numpy(flag)
 
 
 def _common(rest: torch.Tensor, dim: int) -> torch.Tensor:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from atofx.ir.values import Layer, TensorValue, zero_or_anything
+from atofx.ir.values import Labels, Layer, Run, TensorValue, as_tensor, zero_or_anything
 from atofx.ops.arguments import argument_node
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.folding import fold_constants, takes_up_constants
@@ -53,27 +53,26 @@ def contract(
         members = {i for i, _ in parts}
         others = [(t, text) for i, (t, text) in enumerate(zip(operands, labels, strict=True)) if i not in members]
         layer = Layer(ids, _product_at_rest(ids, [part for _, part in parts]))
-        fixed = [d for d in layer.dims if any(_has_extent(t, text, letters[d]) for t, text in others)]
+        fixed = [d for d in layer.dims if any(_has_extent(t, text, letters[d]) for t, text in others)] if others else []
         rest = beside(ctx, layer, fixed, "is multiplied with a tensor whose coordinates are always kept")
         if rest is None:
             for i, part in parts:
                 if operands[i].moved_leaf and any(letters[d] in result for d in layer.dims):
-                    ctx.mark_produced(part.ids)
+                    ctx.mark_produced(part.labels)
             continue
         layer = leanest(ctx, rest, [part for _, part in parts])
         summed = [d for d in layer.dims if letters[d] not in result]
         if summed and len(summed) == len(layer.dims):
-            extents.append(layer.ids)
+            extents.append(layer.labels)
             parts = [(i, ctx.tie(part, [d for d in part.dims if d not in layer.dims])) for i, part in parts]
-            _consume(ctx, layer.ids, parts, operands, nodes, labels, letters)
+            _consume(ctx, layer.labels, parts, operands, nodes, labels, letters)
             continue
         layer = ctx.tie(layer, summed)
         for i, part in parts:
             if operands[i].moved_leaf:
-                ctx.mark_produced(part.ids)
-        extents.append(layer.ids)
-        shape = layer.ids.shape[: len(result)]
-        out_layers.append(layer.moved(partial(torch.reshape, shape=shape)))
+                ctx.mark_produced(part.labels)
+        extents.append(layer.labels)
+        out_layers.append(layer.reshaped(layer.shape[: len(result)]))
     ctx.cost(extents, share=cost_share)
     return out_layers
 
@@ -103,12 +102,15 @@ def _common_order(labels: tuple[str, ...], result: str) -> tuple[tuple[str, ...]
 
 def _spread(layer: Layer, order: Sequence[int | None]) -> Layer:
     """Arrange a layer's dimensions in the common order of letters."""
+    labels = layer.labels
+    if isinstance(labels, Run) and isinstance(layer.at_rest, float):
+        return Layer(Run(labels.start, labels.size, order.index(labels.dim), len(order)), layer.at_rest)
     dims = [d for d in order if d is not None]
-    shape = [1 if d is None else layer.ids.shape[d] for d in order]
+    shape = [1 if d is None else layer.shape[d] for d in order]
     return layer.moved(lambda t: t.permute(dims).reshape(shape))
 
 
-def _product_at_rest(ids: Tensor, factors: Sequence[Layer]) -> float | Tensor:
+def _product_at_rest(ids: Labels, factors: Sequence[Layer]) -> float | Tensor:
     """Zero where a factor is."""
     if any(factor.clean for factor in factors):
         return 0.0
@@ -120,7 +122,7 @@ def _product_at_rest(ids: Tensor, factors: Sequence[Layer]) -> float | Tensor:
 
 def _consume(
     ctx: LineageContext,
-    ids: Tensor,
+    ids: Labels,
     parts: Sequence[tuple[int, Layer]],
     operands: Sequence[TensorValue],
     nodes: Sequence[fx.Node | None],
@@ -134,33 +136,35 @@ def _consume(
     """
     activations = [(i, layer) for i, layer in parts if not operands[i].moved_leaf]
     if not activations:
-        ctx.pin_ids(ids, "parameters are mixed with each other over it")
+        ctx.pin_ids(as_tensor(ids), "parameters are mixed with each other over it")
         return
     single = len(activations) == 1
     layer = activations[0][1] if single else Layer(ids, _product_at_rest(ids, [layer for _, layer in activations]))
     if not layer.clean:
         rest = layer.rest.expand(ids.shape)
         if single and takes_up_constants(ctx.module):
-            ctx.fold(ids, rest)
+            ctx.fold(as_tensor(ids), rest)
             rest = torch.where(rest.isfinite(), 0.0, rest)
         ctx.require_zero(Layer(ids, rest))
     for i, layer in parts:
         if operands[i].moved_leaf:
-            ctx.mark_consumed(layer.ids)
+            ctx.mark_consumed(layer.labels)
     for i, layer in activations:
         node = nodes[i]
         if node is not None:
-            order = [letters.index(c) for c in labels[i]]
-            shape = [layer.ids.shape[d] for d in order]
-            natural = [letters.index(c) for c in letters if c in labels[i]]
-            permutation = [natural.index(d) for d in order]
-            flat = [layer.ids.shape[d] for d in natural]
-            ctx.gate(node, layer.moved(partial(_arranged, flat=flat, permutation=permutation, shape=shape)))
+            ctx.gate(node, _gathered(layer, [letters.index(c) for c in labels[i]]))
             break
 
 
-def _arranged(t: Tensor, flat: Sequence[int], permutation: Sequence[int], shape: Sequence[int]) -> Tensor:
-    return t.reshape(flat).permute(permutation).reshape(shape)
+def _gathered(layer: Layer, order: Sequence[int]) -> Layer:
+    """The dimensions of an operand, in its own order, out of the common order of letters."""
+    labels = layer.labels
+    if isinstance(labels, Run) and isinstance(layer.at_rest, float):
+        return Layer(Run(labels.start, labels.size, order.index(labels.dim), len(order)), layer.at_rest)
+    natural = sorted(order)
+    flat, shape = ([layer.shape[d] for d in dims] for dims in (natural, order))
+    permutation = [natural.index(d) for d in order]
+    return layer.moved(lambda t: t.reshape(flat).permute(permutation).reshape(shape))
 
 
 def add_bias(ctx: LineageContext, meta: Tensor, layers: list[Layer], bias: TensorValue | None, dim: int) -> TensorValue:
@@ -170,7 +174,7 @@ def add_bias(ctx: LineageContext, meta: Tensor, layers: list[Layer], bias: Tenso
         return ctx.value(meta, layers)
     shape = [1] * meta.dim()
     shape[dim] = bias.shape[0] if bias.ndim else 1
-    spread = tuple(y.moved(lambda t: t.reshape(shape)) for y in bias.layers)
+    spread = tuple(y.reshaped(shape) for y in bias.layers)
     vector = TensorValue(torch.empty(shape, device="meta"), spread, bias.moved_leaf)
     return ctx.value(meta, meet(ctx, [product, vector], tuple(meta.shape), zero_if(all)))
 

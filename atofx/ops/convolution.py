@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from atofx.ir.values import Layer, TensorValue, zero_or_anything
+from atofx.ir.values import ANYTHING, NONE, Labels, Layer, TensorValue, as_tensor, zero_or_anything
 from atofx.ops.arguments import argument, argument_node, source_node
 from atofx.ops.context import LineageContext
 from atofx.ops.contraction import add_bias, contract
@@ -70,6 +71,9 @@ def _flat_spatial(meta: Tensor, channel: int) -> Tensor:
     return torch.empty([size if d <= channel else 1 for d, size in enumerate(meta.shape)], device="meta")
 
 
+_TOGETHER = "a grouped convolution reads it together with channels that are always kept"
+
+
 def _grouped(
     ctx: LineageContext, x: TensorValue, w: TensorValue, channel: int, groups: int, *, transposed: bool
 ) -> list[Layer]:
@@ -78,31 +82,60 @@ def _grouped(
     out_width = w.shape[1] if transposed else w.shape[0] // groups
     x_layer = x.layer_on(channel)
     w_in, w_out = (0, 1) if transposed else (1, 0)
-    fan_in, fan_out = w.layer_on(w_in), w.layer_on(w_out)
-    for layer in (fan_in, fan_out):
-        if layer is not None and len(layer.dims) > 1:
-            ctx.pin(layer, "a weight computed in the graph couples both of its channel axes")
+    fan_in, fan_out = _along(ctx, w, w_in), _along(ctx, w, w_out)
     batch_layers = [y for y in x.layers if y is not x_layer]
-    ids_in = torch.full((groups, width), -1) if x_layer is None else x_layer.ids.reshape(groups, width)
+    shape = [1] * x.ndim
+    shape[channel] = groups * out_width
     if groups >= width:
-        unit = _whole_groups(ctx, ids_in, fan_in, fan_out, groups, transposed=transposed)
+        rows = fan_in if transposed else fan_out
+        rest = 0.0 if rows is not None and rows.clean else ANYTHING
+        if width == 1 and x_layer is not None and rows is not None and math.prod(rows.shape) == groups:
+            unit = _one_by_one(ctx, x_layer, rows, groups)
+            _keep_inside(ctx, fan_in, fan_out, transposed=transposed)
+        else:
+            ids = _grouped_ids(x_layer, groups, width)
+            unit = _whole_groups(ctx, ids, fan_in, fan_out, groups, transposed=transposed)
         if transposed or fan_out is None:
-            ids_out = unit[:, None].expand(groups, out_width).reshape(-1)
+            out = Layer(as_tensor(unit)[:, None].expand(groups, out_width).reshape(-1), rest)
             ctx.cost([unit])
         else:
-            ids_out = fan_out.ids.reshape(-1)
-            ctx.cost([fan_out.ids])
-        rows = fan_in if transposed else fan_out
-        zero = torch.full(ids_out.shape, rows is not None and rows.clean)
+            out = Layer(fan_out.labels, rest)
+            ctx.cost([fan_out.labels])
     else:
+        ids = _grouped_ids(x_layer, groups, width)
         ids_out = _index_in_group(
-            ctx, x_layer, ids_in, fan_in, fan_out, groups, width, out_width, w, transposed=transposed
+            ctx, x_layer, ids, fan_in, fan_out, groups, width, out_width, w, transposed=transposed
         )
-        ctx.cost([axis.ids for axis in (fan_in, fan_out) if axis is not None])
-        zero = (ids_out >= 0) & (fan_out is None or fan_out.clean)
-    shape = [1] * x.ndim
-    shape[channel] = ids_out.numel()
-    return [*batch_layers, Layer(ids_out.reshape(shape), zero_or_anything(zero).reshape(shape))]
+        ctx.cost([axis.labels for axis in (fan_in, fan_out) if axis is not None])
+        out = Layer(ids_out, zero_or_anything((ids_out >= 0) & (fan_out is None or fan_out.clean)))
+    return [*batch_layers, out.reshaped(shape)]
+
+
+def _along(ctx: LineageContext, w: TensorValue, dim: int) -> Layer | None:
+    """The weight's layer along one of its channel axes."""
+    layer = w.layer_on(dim)
+    if layer is None or len(layer.dims) == 1:
+        return layer
+    ctx.pin(layer, "a weight computed in the graph couples both of its channel axes")
+    return ctx.tie(layer, [d for d in layer.dims if d != dim])
+
+
+def _grouped_ids(layer: Layer | None, groups: int, width: int) -> Tensor:
+    """(groups, width) ids of the input's channels."""
+    return torch.full((groups, width), NONE) if layer is None else layer.ids.reshape(groups, width)
+
+
+def _one_by_one(ctx: LineageContext, x: Layer, rows: Layer, groups: int) -> Labels:
+    """Every group has one channel and one row: couple them, (groups,) ids."""
+    labels = [layer.reshaped((groups,)).labels for layer in (x, rows)]
+    ctx.mark_produced(rows.labels)
+    return ctx.couple(labels, _TOGETHER)
+
+
+def _keep_inside(ctx: LineageContext, fan_in: Layer | None, fan_out: Layer | None, *, transposed: bool) -> None:
+    inner = fan_out if transposed else fan_in
+    if inner is not None:
+        ctx.pin(inner, "whole groups of a grouped convolution are removed, the channels inside one stay")
 
 
 def _whole_groups(
@@ -115,18 +148,15 @@ def _whole_groups(
     transposed: bool,
 ) -> Tensor:
     """Tie every group's inputs and outputs into one unit, (groups,) ids; the weight's per-group axis stays whole."""
-    why = "a grouped convolution reads it together with channels that are always kept"
     unit = ids_in[:, 0]
-    ctx.unify(ids_in, unit[:, None], why)
+    ctx.unify(ids_in, unit[:, None], _TOGETHER)
     rows = fan_in if transposed else fan_out
     if rows is not None:
         row_ids = rows.ids.reshape(groups, -1)
-        ctx.unify(row_ids, unit[:, None], why)
+        ctx.unify(row_ids, unit[:, None], _TOGETHER)
         ctx.mark_produced(row_ids)
         unit = torch.where(unit >= 0, unit, row_ids[:, 0])
-    inner = fan_out if transposed else fan_in
-    if inner is not None:
-        ctx.pin(inner, "whole groups of a grouped convolution are removed, the channels inside one stay")
+    _keep_inside(ctx, fan_in, fan_out, transposed=transposed)
     return unit
 
 
@@ -160,7 +190,7 @@ def _index_in_group(
             ctx.gate(source, x_layer)
     if fan_out is None:
         return torch.full((groups * out_width,), -1)
-    ctx.mark_produced(fan_out.ids)
+    ctx.mark_produced(fan_out.labels)
     if transposed:
         return fan_out.ids.reshape(1, out_width).expand(groups, out_width).reshape(-1)
     rows = fan_out.ids.reshape(groups, out_width)

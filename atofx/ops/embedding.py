@@ -34,8 +34,8 @@ def embedding(
             ctx.pin(layer, "an embedding with max_norm is renormalised over it")
         else:
             if weight.moved_leaf:
-                ctx.mark_produced(layer.ids)
-            shape = [1] * input.ndim + [layer.ids.shape[1]]
+                ctx.mark_produced(layer.labels)
+            shape = [1] * input.ndim + [layer.shape[1]]
             layers.append(layer.moved(partial(torch.reshape, shape=shape)))
     return ctx.value(ctx.out, layers)
 

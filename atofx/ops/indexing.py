@@ -35,10 +35,10 @@ def _picked(layer: Layer, shape: tuple[int, ...], index: Any) -> Layer:
     if not all(entry is None or isinstance(entry, (int, slice)) for entry in entries):
         return run_on_ids(layer, shape, lambda t: t[index])
     narrow = tuple(
-        entry if d is None or layer.ids.shape[d] > 1 else 0 if isinstance(entry, int) else slice(None)
+        entry if d is None or layer.shape[d] > 1 else 0 if isinstance(entry, int) else slice(None)
         for entry, d in zip(entries, dims, strict=True)
     )
-    return run_on_ids(layer, layer.ids.shape, lambda t: t[narrow])
+    return run_on_ids(layer, layer.shape, lambda t: t[narrow])
 
 
 def setitem(ctx: LineageContext, x: TensorValue, index: Any, value: Any) -> TensorValue:
@@ -129,7 +129,7 @@ IN_RUNS = "is sliced after channels and pixels were flattened together, so the s
 
 def _in_runs(layer: Layer, dim: int) -> bool:
     """Whether neighbours along ``dim`` belong to one channel: then positions depend on how many pixels there are."""
-    return layer.ids.shape[dim] > 1 and bool((layer.ids.diff(dim=dim) == 0).any())
+    return layer.shape[dim] > 1 and bool((layer.ids.diff(dim=dim) == 0).any())
 
 
 def narrow(ctx: LineageContext, x: TensorValue, dim: int, *args: Any, **kwargs: Any) -> TensorValue:

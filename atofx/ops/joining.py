@@ -70,11 +70,11 @@ def _concatenate(ctx: LineageContext, slot: Sequence[Layer | None], tensors: Seq
         shape[d] = tensors[0].shape[d]
     reference: Tensor | None = None
     for layer in present:
-        if not others or layer.ids.shape[dim] > 1:
+        if not others or layer.shape[dim] > 1:
             continue
         why = "is concatenated with coordinates that are always kept"
         reference = layer.ids if reference is None else ctx.unify(reference, layer.ids, why)
-    if others and all(layer.ids.shape[dim] == 1 for layer in present):
+    if others and all(layer.shape[dim] == 1 for layer in present):
         if len(present) < len(slot):
             for layer in present:
                 ctx.pin(layer, "is concatenated with a tensor whose coordinates along that dimension are always kept")

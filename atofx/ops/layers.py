@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from atofx.ir.values import ANYTHING, Layer
+from atofx.ir.values import ANYTHING, Layer, Run
 
 
 def encode(layer: Layer, shape: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,7 +65,7 @@ def reshape_layer(layer: Layer, source: Sequence[int], target: Sequence[int]) ->
     out_shape: list[int] = []
     narrow = code
     for dims_in, dims_out in matching_blocks(source, target):
-        varies = any(layer.ids.shape[d] > 1 for d in dims_in)
+        varies = any(layer.shape[d] > 1 for d in dims_in)
         if varies:
             kept_source.extend(dims_in)
             out_shape.extend(target[d] for d in dims_out)
@@ -113,11 +113,10 @@ def align(ids: torch.Tensor, ndim: int) -> torch.Tensor:
 
 def align_layer(layer: Layer, ndim: int) -> Layer:
     """:func:`align` for both tensors of a layer."""
-    return layer if layer.ids.dim() == ndim else layer.moved(lambda t: align(t, ndim))
+    missing = ndim - len(layer.shape)
+    return layer.reshaped((1,) * missing + tuple(layer.shape)) if missing else layer
 
 
 def fresh_layer(start: int, size: int, dim: int, ndim: int, rest: float = 0.0) -> Layer:
     """Ids ``start .. start + size - 1`` along ``dim``."""
-    shape = [1] * ndim
-    shape[dim] = size
-    return Layer(torch.arange(start, start + size).reshape(shape), rest)
+    return Layer(Run(start, size, dim % ndim, ndim), rest)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from atofx.ir.values import ANYTHING, Layer, TensorValue
+from atofx.ir.values import ANYTHING, Labels, Layer, TensorValue, as_tensor
 from atofx.ops.context import LineageContext
 from atofx.ops.layers import align_layer
 
@@ -50,15 +50,15 @@ def meet(
         else:
             mark = ctx.mark_produced
         for _, leaf in leaves:
-            mark(leaf.ids)
+            mark(leaf.labels)
         if infinite is not None:
             ctx.pin_ids(
-                ids.expand(infinite.shape)[infinite],
+                as_tensor(ids).expand(infinite.shape)[infinite],
                 "the result is not a finite number where its channel is removed (for example zero divided by zero); "
                 "add a small constant to the divisor",
             )
         layer = Layer(ids, rest)
-        fixed = [d for d in layer.dims if any(_has_extent(other, d, ndim) for other in others)]
+        fixed = [d for d in layer.dims if any(_has_extent(other, d, ndim) for other in others)] if others else []
         tied = beside(ctx, layer, fixed, "meets a tensor whose coordinates are always kept")
         if tied is not None:
             result.append(leanest(ctx, tied, [part for _, part in parts]))
@@ -67,7 +67,7 @@ def meet(
 
 def join(
     ctx: LineageContext, layers: Sequence[tuple[int, Layer]], why: str
-) -> list[tuple[Tensor, list[tuple[int, Layer]]]]:
+) -> list[tuple[Labels, list[tuple[int, Layer]]]]:
     """Couple what varies along a common dimension.
 
     Args:
@@ -78,16 +78,17 @@ def join(
     Returns:
         The ids of each bundle, and the layers in it.
     """
-    shapes = {layer.ids.shape for _, layer in layers}
+    shapes = {layer.shape for _, layer in layers}
     if len(shapes) == 1 and max(next(iter(shapes)), default=1) > 1:
-        return [(ctx.unify_all([layer.ids for _, layer in layers], why), list(layers))]
-    bundles: list[tuple[Tensor, list[tuple[int, Layer]]]] = []
+        return [(ctx.couple([layer.labels for _, layer in layers], why), list(layers))]
+    bundles: list[tuple[Labels, list[tuple[int, Layer]]]] = []
     for i, layer in layers:
-        ids, parts = layer.ids, [(i, layer)]
+        ids, parts = layer.labels, [(i, layer)]
         met = [b for b in bundles if share_dim(b[0], ids)]
         bundles = [b for b in bundles if not share_dim(b[0], ids)]
         for other in met:
-            ids = ctx.unify(other[0], ids, why)
+            same = other[0].shape == ids.shape
+            ids = ctx.couple([other[0], ids], why) if same else ctx.unify(as_tensor(other[0]), as_tensor(ids), why)
             parts = other[1] + parts
         bundles.append((ids, parts))
     return bundles
@@ -116,8 +117,8 @@ def beside(ctx: LineageContext, layer: Layer, fixed: Sequence[int], why: str) ->
     return ctx.tie(layer, fixed)
 
 
-def share_dim(a: Tensor, b: Tensor) -> bool:
-    """Whether two id tensors vary along a common dimension."""
+def share_dim(a: Labels, b: Labels) -> bool:
+    """Whether two labels vary along a common dimension."""
     return any(x > 1 and y > 1 for x, y in zip(a.shape, b.shape, strict=True))
 
 
@@ -127,7 +128,7 @@ def _has_extent(operand: TensorValue, dim: int, ndim: int) -> bool:
 
 
 def _at_rest(
-    ids: Tensor, parts: Sequence[tuple[int, Layer]], count: int, value: AtRest
+    ids: Labels, parts: Sequence[tuple[int, Layer]], count: int, value: AtRest
 ) -> tuple[float | Tensor, Tensor | None]:
     """(values at rest, where they are no finite numbers) per id: ``value`` for every combination that occurs."""
     if all(layer.clean for _, layer in parts):

@@ -111,13 +111,13 @@ def _per_channel(
     affine = weight is not None
     for vector in statistics:
         for layer in vector.layers:
-            ctx.mark_consumed(layer.ids)
+            ctx.mark_consumed(layer.labels)
     quiet = [
         TensorValue(o.meta, o.layers, moved_leaf=o.moved_leaf and not (role == "var" or (role == "mean" and affine)))
         for role, o in zip(roles, operands, strict=True)
     ]
     layers = meet(ctx, quiet, x.shape, zero_if(is_zero))
-    ctx.cost([layer.ids for layer in layers])
+    ctx.cost([layer.labels for layer in layers])
     return ctx.value(ctx.out, layers)
 
 
@@ -136,7 +136,7 @@ def group_norm(
     width = x.shape[1] // num_groups
     whole = whole_groups_go(num_groups, width)
     for layer in x.layers:
-        if layer.ids.shape[1] > 1:
+        if layer.shape[1] > 1:
             grouped = layer.ids.reshape(num_groups, width)
             first = grouped[:, :1] if whole else grouped[:1]
             ctx.unify(grouped, first, "is normalised together with channels that are always kept")
@@ -206,7 +206,7 @@ def _affine(ctx: LineageContext, x: TensorValue, weight: TensorValue | None, bia
         return zero.get("bias", True) and (zero["x"] or zero.get("weight", False))
 
     layers = meet(ctx, list(roles.values()), x.shape, zero_if(is_zero))
-    ctx.cost([layer.ids for layer in layers])
+    ctx.cost([layer.labels for layer in layers])
     return ctx.value(ctx.out, layers)
 
 

@@ -38,12 +38,12 @@ def pad(
 
 
 def _pad_dim(ctx: LineageContext, layer: Layer, dim: int, amount: tuple[int, int], mode: str, fill: float) -> Layer:
-    if layer.ids.shape[dim] == 1:
+    if layer.shape[dim] == 1:
         if mode == "constant" and max(amount) > 0:
             same = isinstance(layer.at_rest, float) and layer.at_rest == fill
             return layer if same else layer.with_rest(agreed(layer.rest, torch.tensor(fill, dtype=torch.float64)))
         return layer
-    source = torch.arange(layer.ids.shape[dim], dtype=torch.float64).reshape(1, 1, -1)
+    source = torch.arange(layer.shape[dim], dtype=torch.float64).reshape(1, 1, -1)
     if mode == "constant":
         picked = F.pad(source, amount, value=-1.0)
     else:

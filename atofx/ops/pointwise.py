@@ -130,7 +130,7 @@ def along_dim(vector: TensorValue, dim: int, ndim: int) -> TensorValue:
     """View a one-dimensional value along ``dim`` of an ``ndim``-dimensional tensor."""
     shape = [1] * ndim
     shape[dim] = vector.shape[0]
-    layers = tuple(y.moved(lambda t: t.reshape(shape)) for y in vector.layers)
+    layers = tuple(y.reshaped(shape) for y in vector.layers)
     return TensorValue(vector.meta.reshape(shape), layers, vector.moved_leaf)
 
 
@@ -142,7 +142,7 @@ def glu(ctx: LineageContext, x: TensorValue, dim: int = -1) -> TensorValue:
     for start in (0, half):
         layers = []
         for layer in x.layers:
-            varies = layer.ids.shape[axis] > 1
+            varies = layer.shape[axis] > 1
             layers.append(layer.moved(partial(torch.narrow, dim=axis, start=start, length=half)) if varies else layer)
         parts.append(ctx.value(x.meta.narrow(axis, start, half), layers))
     return ctx.value(ctx.out, meet(ctx, parts, tuple(ctx.out.shape), zero_if(lambda zeros: zeros[0])))

@@ -35,7 +35,7 @@ def pool(spatial: int | None, *, maximum: bool = False, constants: bool = False)
             x = _without_least(ctx, x, count, args, kwargs)
         x = ctx.confine(x, range(x.ndim - count), f"{ctx.op_name} mixes it along spatial dimensions")
         layers = [layer if constants else layer.only_zeros() for layer in x.layers]
-        ctx.cost([layer.ids for layer in layers])
+        ctx.cost([layer.labels for layer in layers])
         return same_layers(ctx, ctx.out, layers)
 
     return lineage
@@ -82,9 +82,9 @@ def pixel_shuffle(ctx: LineageContext, x: TensorValue, upscale_factor: int) -> T
 
 
 def _gathered(ctx: LineageContext, layer: Layer, dim: int, area: int) -> Layer:
-    if layer.ids.shape[dim] == 1:
+    if layer.shape[dim] == 1:
         return layer
-    shape = list(layer.ids.shape)
+    shape = list(layer.shape)
     shape[dim : dim + 1] = [shape[dim] // area, area]
     tied = ctx.tie(layer.moved(lambda t: t.reshape(shape)), [dim + 1])
     return tied.moved(lambda t: t.squeeze(dim + 1))
@@ -97,7 +97,7 @@ def pixel_unshuffle(ctx: LineageContext, x: TensorValue, downscale_factor: int) 
 
 
 def _repeated(layer: Layer, dim: int, area: int) -> Layer:
-    if layer.ids.shape[dim] == 1:
+    if layer.shape[dim] == 1:
         return layer
     return layer.moved(lambda t: t.repeat_interleave(area, dim))
 
@@ -109,7 +109,7 @@ def unfold(ctx: LineageContext, x: TensorValue, kernel_size: Any, *args: Any, **
     layers = []
     for layer in x.layers:
         repeated = _repeated(layer.only_zeros(), x.ndim - 3, area)  # it may pad with zeros
-        shape = (*repeated.ids.shape[: x.ndim - 2], 1)
+        shape = (*repeated.shape[: x.ndim - 2], 1)
         layers.append(repeated.moved(partial(torch.reshape, shape=shape)))
     return ctx.value(ctx.out, layers)
 
@@ -122,7 +122,7 @@ def fold(
     layers = []
     for layer in x.layers:
         gathered = _gathered(ctx, layer.only_zeros(), x.ndim - 2, _area(kernel_size))  # windows may overlap
-        shape = (*gathered.ids.shape[: x.ndim - 1], 1, 1)
+        shape = (*gathered.shape[: x.ndim - 1], 1, 1)
         layers.append(gathered.moved(partial(torch.reshape, shape=shape)))
     return ctx.value(ctx.out, layers)
 

@@ -26,7 +26,7 @@ def recurrent(ctx: LineageContext, input: TensorValue, *state: Any, **kwargs: An
         assert axes is not None
         for labelled in axes.layers:
             if name in first and labelled.dims == (1,):
-                ctx.mark_consumed(labelled.ids)
+                ctx.mark_consumed(labelled.labels)
                 if layer is None:
                     ctx.pin(labelled, "reads channels that are always kept")
                 else:
@@ -35,7 +35,7 @@ def recurrent(ctx: LineageContext, input: TensorValue, *state: Any, **kwargs: An
                 ctx.pin(labelled, "belongs to the state of a recurrent layer, which is kept whole")
 
     width, state_width = x.shape[-1], module.hidden_size
-    ctx.cost([] if layer is None else [layer.ids], share=(width, width + state_width))
+    ctx.cost([] if layer is None else [layer.labels], share=(width, width + state_width))
     ctx.cost([], share=(state_width, width + state_width))
     if layer is not None:
         ctx.require_zero(layer)

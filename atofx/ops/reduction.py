@@ -52,7 +52,7 @@ def mix(
         else:
             ctx.pin(layer, reason)
         if x.moved_leaf:
-            ctx.mark_produced(layer.ids)
+            ctx.mark_produced(layer.labels)
     return result
 
 
@@ -160,7 +160,7 @@ def kept_through(ctx: LineageContext, x: TensorValue, dims: Sequence[int], *, ce
     result = []
     for layer in x.layers:
         if x.moved_leaf:
-            ctx.mark_produced(layer.ids)
+            ctx.mark_produced(layer.labels)
         inside = [d for d in layer.dims if d in mixed]
         if inside and len(inside) == len(layer.dims):
             ctx.require_zero(layer)

@@ -99,7 +99,7 @@ class ModuleRecord:
     op: OpRecord
     bind: BindFunction
     configure: ConfigureFunction | None = None
-    tensors: tuple[str, ...] = ()
+    tensors: frozenset[str] = frozenset()
 
 
 class Registry:
@@ -127,7 +127,7 @@ class Registry:
         for method in methods:
             self._methods[method] = record
         for module in modules:
-            self._modules[module] = ModuleRecord(record, bind or _plain_bind, configure, tensors)
+            self._modules[module] = ModuleRecord(record, bind or _plain_bind, configure, frozenset(tensors))
         return record
 
     def function(self, function: Any) -> OpRecord | None:
@@ -151,13 +151,11 @@ class Registry:
         """The record of a module's type, or of the base whose ``forward`` it inherits unchanged."""
         for base in type(module).__mro__:
             record = self._modules.get(base)
-            if record is None or not issubclass(base, nn.Module):
+            if record is None:
                 continue
             if "forward" in vars(module) or (type(module) is not base and _overrides(type(module), base)):
                 return None
-            if any(name not in module._parameters for name in record.tensors):
-                return None
-            return record
+            return record if module._parameters.keys() >= record.tensors else None
         return None
 
     def of(self, node: fx.Node, module: nn.Module | None) -> OpRecord | None:
