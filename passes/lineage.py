@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -40,12 +41,12 @@ def trace_lineage(traced: Traced, granularity: Granularity = WHOLE_HEADS, *, str
 class _Run:
     def __init__(self, traced: Traced, granularity: Granularity, strict: bool) -> None:
         self.traced = traced
-        self.granularity = granularity
         self.strict = strict
         self.ctx = LineageContext(traced.tensors)
         self.values: dict[fx.Node, Any] = {}
         self.sharing: dict[int, list[fx.Node]] = {}
         self._nodes = {node.name: node for node in traced.graph.nodes}
+        self._granularity_of = cache(granularity.of)
 
     def finish(self) -> Lineage:
         ctx = self.ctx
@@ -69,7 +70,7 @@ class _Run:
     def interpret(self, node: fx.Node) -> None:
         ctx = self.ctx
         ctx.node, ctx.out, ctx.module, ctx.op_name = node, node.meta.get("val"), None, node.op
-        ctx.granularity = self.granularity.of(owner(node))
+        ctx.granularity = self._granularity_of(owner(node))
         if node.op == "placeholder":
             self.values[node] = unlabelled(ctx.out)
         elif node.op == "get_attr":

@@ -27,7 +27,8 @@ def attributes_restored(model: nn.Module) -> Iterator[None]:
                 live.clear()
                 live.update(attributes)
             for container, content in contents:
-                _refill(container, content)
+                if container or content is not None:  # most were empty, and are
+                    _refill(container, content)
 
 
 _KINDS = frozenset({dict, OrderedDict, list, set})  # hooks are kept in ordered dicts

@@ -182,6 +182,11 @@ class Tracer(fx.Tracer):
 
     def create_arg(self, a: Any) -> Any:
         """Tensors made while tracing, from no input, are constants of the graph."""
+        kind = type(a)
+        if kind in _PLAIN or (kind in (tuple, dict) and not a):
+            return a
+        if kind is ValueProxy:
+            return a.node
         if isinstance(a, torch.Tensor):
             name = self._names.get(id(a))
             if name is None:  # a tensor made while tracing, from no input: a constant of the graph
@@ -314,6 +319,7 @@ class Tracer(fx.Tracer):
         return self._twins[id(module)]
 
 
+_PLAIN = frozenset({int, float, bool, str, type(None)})
 _FACTORIES = ("zeros", "ones", "full", "empty", "rand", "randn", "arange", "linspace", "eye")
 _FROM_VALUES = ("tensor", "as_tensor")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,28 +15,27 @@ NONE = -1
 ANYTHING = math.nan
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """The ids ``start .. start + size - 1`` along one dimension: what most labels are, without a tensor.
 
     Attributes:
         start: the first id.
-        size: how many there are.
         dim: the dimension they lie along.
-        ndim: the number of dimensions.
+        shape: of the tensor they stand for: 1 along every other dimension.
     """
 
     start: int
-    size: int
     dim: int
-    ndim: int
+    shape: tuple[int, ...]
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the tensor they stand for."""
-        shape = [1] * self.ndim
-        shape[self.dim] = self.size
-        return tuple(shape)
+    def size(self) -> int:
+        """How many ids there are."""
+        return self.shape[self.dim]
+
+    def along(self, dim: int, ndim: int) -> Run:
+        """The same ids along another dimension."""
+        return Run(self.start, dim, (1,) * dim + (self.shape[self.dim],) + (1,) * (ndim - dim - 1))
 
     def tensor(self) -> torch.Tensor:
         """The ids as a tensor."""
@@ -118,7 +117,7 @@ class Layer:
         labels = self.labels
         if isinstance(labels, Run) and labels.size > 1:
             dim = next(d for d, size in enumerate(shape) if size > 1)
-            moved: Labels = labels if shape == labels.shape else Run(labels.start, labels.size, dim, len(shape))
+            moved: Labels = Run(labels.start, dim, tuple(shape))
         else:
             moved = as_tensor(labels).reshape(tuple(shape))
         return Layer(moved, self.at_rest if isinstance(self.at_rest, float) else self.at_rest.reshape(tuple(shape)))

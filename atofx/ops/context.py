@@ -26,6 +26,7 @@ class LineageContext:
         padded_with_least: by the node of a padding with minus infinity: the padded value, and what it was before. A
             maximum over windows that each hold an element of that does not see the padding.
         granularity: which units attention is pruned in here.
+        known_rests: values at rest found before, by function, operands' values at rest and dtypes.
     """
 
     def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -34,6 +35,7 @@ class LineageContext:
         self.out: Any = None
         self.op_name = ""
         self.granularity: HeadsOrDims = "heads"
+        self.known_rests: dict[Any, float] = {}
         self._tensors = tensors
         self._canonical: dict[int, str] = {}
         self.tensor_names = {name: self._canonical.setdefault(id(t), name) for name, t in tensors.items()}

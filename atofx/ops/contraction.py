@@ -104,7 +104,7 @@ def _spread(layer: Layer, order: Sequence[int | None]) -> Layer:
     """Arrange a layer's dimensions in the common order of letters."""
     labels = layer.labels
     if isinstance(labels, Run) and isinstance(layer.at_rest, float):
-        return Layer(Run(labels.start, labels.size, order.index(labels.dim), len(order)), layer.at_rest)
+        return Layer(labels.along(order.index(labels.dim), len(order)), layer.at_rest)
     dims = [d for d in order if d is not None]
     shape = [1 if d is None else layer.shape[d] for d in order]
     return layer.moved(lambda t: t.permute(dims).reshape(shape))
@@ -160,7 +160,7 @@ def _gathered(layer: Layer, order: Sequence[int]) -> Layer:
     """The dimensions of an operand, in its own order, out of the common order of letters."""
     labels = layer.labels
     if isinstance(labels, Run) and isinstance(layer.at_rest, float):
-        return Layer(Run(labels.start, labels.size, order.index(labels.dim), len(order)), layer.at_rest)
+        return Layer(labels.along(order.index(labels.dim), len(order)), layer.at_rest)
     natural = sorted(order)
     flat, shape = ([layer.shape[d] for d in dims] for dims in (natural, order))
     permutation = [natural.index(d) for d in order]

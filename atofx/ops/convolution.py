@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -55,20 +56,17 @@ def _channel_axes(weight: TensorValue) -> TensorValue:
 
 
 def _dense(ctx: LineageContext, x: TensorValue, w: TensorValue, channel: int, *, transposed: bool) -> list[Layer]:
-    spatial = "pqrstu"[: x.ndim - 1 - channel]
-    kernel = "klmnop"[: w.ndim - 2].upper()
-    batch = "N" * channel
-    in_labels = batch + "C" + spatial
-    out_labels = batch + "O" + spatial
-    weight_labels = ("CO" if transposed else "OC") + kernel
-    pooled = TensorValue(_flat_spatial(x.meta, channel), x.layers)
+    operands, result = _letters(x.ndim - 1 - channel, w.ndim - 2, channel, transposed=transposed)
     nodes = [argument_node(ctx.node, 0, "input"), argument_node(ctx.node, 1, "weight")]
-    return contract(ctx, [pooled, w], nodes, [in_labels, weight_labels], out_labels)
+    return contract(ctx, [x, w], nodes, operands, result)
 
 
-def _flat_spatial(meta: Tensor, channel: int) -> Tensor:
-    """The input's shape with spatial sizes 1: layers never vary along them."""
-    return torch.empty([size if d <= channel else 1 for d, size in enumerate(meta.shape)], device="meta")
+@lru_cache(maxsize=64)
+def _letters(spatial: int, kernel: int, batch: int, *, transposed: bool) -> tuple[tuple[str, str], str]:
+    """The letters of input and weight, and of the result."""
+    before, after = "N" * batch, "pqrstu"[:spatial]
+    weight = ("CO" if transposed else "OC") + "KLMNOP"[:kernel]
+    return (f"{before}C{after}", weight), f"{before}O{after}"
 
 
 _TOGETHER = "a grouped convolution reads it together with channels that are always kept"

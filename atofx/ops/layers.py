@@ -119,4 +119,6 @@ def align_layer(layer: Layer, ndim: int) -> Layer:
 
 def fresh_layer(start: int, size: int, dim: int, ndim: int, rest: float = 0.0) -> Layer:
     """Ids ``start .. start + size - 1`` along ``dim``."""
-    return Layer(Run(start, size, dim % ndim, ndim), rest)
+    shape = [1] * ndim
+    shape[dim] = size
+    return Layer(Run(start, dim % ndim, tuple(shape)), rest)

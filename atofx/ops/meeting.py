@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from atofx.ir.values import ANYTHING, Labels, Layer, TensorValue, as_tensor
+from atofx.ir.values import ANYTHING, Labels, Layer, Run, TensorValue, as_tensor
 from atofx.ops.context import LineageContext
 from atofx.ops.layers import align_layer
 
@@ -84,8 +84,11 @@ def join(
     bundles: list[tuple[Labels, list[tuple[int, Layer]]]] = []
     for i, layer in layers:
         ids, parts = layer.labels, [(i, layer)]
-        met = [b for b in bundles if share_dim(b[0], ids)]
-        bundles = [b for b in bundles if not share_dim(b[0], ids)]
+        apart: list[tuple[Labels, list[tuple[int, Layer]]]] = []
+        met: list[tuple[Labels, list[tuple[int, Layer]]]] = []
+        for bundle in bundles:
+            (met if share_dim(bundle[0], ids) else apart).append(bundle)
+        bundles = apart
         for other in met:
             same = other[0].shape == ids.shape
             ids = ctx.couple([other[0], ids], why) if same else ctx.unify(as_tensor(other[0]), as_tensor(ids), why)
@@ -100,6 +103,8 @@ def leanest(ctx: LineageContext, layer: Layer, parts: Sequence[Layer]) -> Layer:
     A part that lacks a dimension (one table for all heads) couples what differs only along that one; said at once, what
     comes next need not choose between heads and their dimensions.
     """
+    if all(part.dims == layer.dims for part in parts):
+        return layer
     common = set.intersection(*(set(part.dims) for part in parts))
     return ctx.tie(layer, [d for d in layer.dims if d not in common]) if common else layer
 
@@ -114,11 +119,13 @@ def beside(ctx: LineageContext, layer: Layer, fixed: Sequence[int], why: str) ->
     if fixed and len(fixed) == len(layer.dims):
         ctx.pin(layer, why)
         return None
-    return ctx.tie(layer, fixed)
+    return ctx.tie(layer, fixed) if fixed else layer
 
 
 def share_dim(a: Labels, b: Labels) -> bool:
     """Whether two labels vary along a common dimension."""
+    if isinstance(a, Run) and isinstance(b, Run):
+        return a.dim == b.dim and a.size > 1 and b.size > 1
     return any(x > 1 and y > 1 for x, y in zip(a.shape, b.shape, strict=True))
 
 

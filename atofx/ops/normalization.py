@@ -112,10 +112,8 @@ def _per_channel(
     for vector in statistics:
         for layer in vector.layers:
             ctx.mark_consumed(layer.labels)
-    quiet = [
-        TensorValue(o.meta, o.layers, moved_leaf=o.moved_leaf and not (role == "var" or (role == "mean" and affine)))
-        for role, o in zip(roles, operands, strict=True)
-    ]
+    unread = ("mean", "var") if affine else ("var",)
+    quiet = [TensorValue(o.meta, o.layers) if role in unread else o for role, o in zip(roles, operands, strict=True)]
     layers = meet(ctx, quiet, x.shape, zero_if(is_zero))
     ctx.cost([layer.labels for layer in layers])
     return ctx.value(ctx.out, layers)

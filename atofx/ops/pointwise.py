@@ -58,6 +58,22 @@ def _at_rest(
     """
     if all(r is None for r in rests):
         return ANYTHING
+    of_tensors_only = ctx.node.op == "call_function" and not kwargs and len(operands) == len(args)
+    if of_tensors_only:
+        key = (ctx.node.target, rests, tuple(operand.meta.dtype for operand in operands))
+        if key not in ctx.known_rests:
+            ctx.known_rests[key] = _value_at_rest(ctx, args, kwargs, operands, rests)
+        return ctx.known_rests[key]
+    return _value_at_rest(ctx, args, kwargs, operands, rests)
+
+
+def _value_at_rest(
+    ctx: LineageContext,
+    args: Any,
+    kwargs: Any,
+    operands: Sequence[TensorValue],
+    rests: tuple[float | None, ...],
+) -> float:
     sized = any(isinstance(n.meta.get("val"), (int, float)) for n in ctx.node.all_input_nodes)
     found: list[float] = []
     for other_size in _OTHER_SIZES if sized else _OTHER_SIZES[:1]:

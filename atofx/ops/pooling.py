@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atofx.ir.values import Layer, TensorValue
@@ -134,6 +134,20 @@ def _area(kernel_size: Any) -> int:
     return int(height * width)
 
 
+def adaptive_shape(module: nn.Module, x: Tensor) -> Tensor | None:
+    """The result of adaptive pooling to sizes that the module names."""
+    spatial = _SPATIAL.get(type(module), 0)
+    if not spatial or x.dim() <= spatial or not x.is_contiguous():
+        return None
+    wanted: tuple[int | None, ...] = _per_axis(module.output_size, spatial)
+    given = x.shape[-spatial:]
+    shape = [n if size is None else size for n, size in zip(given, wanted, strict=True)]
+    return torch.empty((*x.shape[:-spatial], *shape), dtype=x.dtype, device="meta")
+
+
+#: Modules whose shape is known without running them; those that give indices on demand are run.
+_SPATIAL: dict[type[nn.Module], int] = {nn.AdaptiveAvgPool1d: 1, nn.AdaptiveAvgPool2d: 2, nn.AdaptiveAvgPool3d: 3}
+
 _KINDS = (
     ("max_pool", "MaxPool", True, True),
     ("avg_pool", "AvgPool", False, False),  # may count its padding
@@ -146,7 +160,7 @@ for _spatial in (1, 2, 3):
         _spellings = [getattr(space, f"{_name}{_spatial}d", None) for space in (F, torch)]
         _spellings.append(getattr(F, f"{_name}{_spatial}d_with_indices", None))
         REGISTRY.add(
-            OpRecord("pooling", pool(_spatial, maximum=_maximum, constants=_constants)),
+            OpRecord("pooling", pool(_spatial, maximum=_maximum, constants=_constants), shape=adaptive_shape),
             functions=[f for f in _spellings if f is not None],
             modules=[getattr(nn, f"{_module}{_spatial}d")] if hasattr(nn, f"{_module}{_spatial}d") else [],
         )
