@@ -42,11 +42,11 @@ class _Run:
     def __init__(self, traced: Traced, granularity: Granularity, strict: bool) -> None:
         self.traced = traced
         self.strict = strict
-        self.ctx = LineageContext(traced.tensors)
+        of_module = cache(granularity.of)
+        self.ctx = LineageContext(traced.tensors, lambda node: of_module(owner(node)))
         self.values: dict[fx.Node, Any] = {}
         self.sharing: dict[int, list[fx.Node]] = {}
         self._nodes = {node.name: node for node in traced.graph.nodes}
-        self._granularity_of = cache(granularity.of)
 
     def finish(self) -> Lineage:
         ctx = self.ctx
@@ -70,7 +70,6 @@ class _Run:
     def interpret(self, node: fx.Node) -> None:
         ctx = self.ctx
         ctx.node, ctx.out, ctx.module, ctx.op_name = node, node.meta.get("val"), None, node.op
-        ctx.granularity = self._granularity_of(owner(node))
         if node.op == "placeholder":
             self.values[node] = unlabelled(ctx.out)
         elif node.op == "get_attr":

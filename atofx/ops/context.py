@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,18 +25,17 @@ class LineageContext:
         out: the node's result on the meta device (a tensor, or nested containers of tensors).
         padded_with_least: by the node of a padding with minus infinity: the padded value, and what it was before. A
             maximum over windows that each hold an element of that does not see the padding.
-        granularity: which units attention is pruned in here.
         known_rests: values at rest found before, by function, operands' values at rest and dtypes.
     """
 
-    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+    def __init__(self, tensors: dict[str, torch.Tensor], granularity_at: Callable[[fx.Node], HeadsOrDims]) -> None:
         self.node: fx.Node
         self.module: nn.Module | None = None
         self.out: Any = None
         self.op_name = ""
-        self.granularity: HeadsOrDims = "heads"
         self.known_rests: dict[Any, float] = {}
         self._tensors = tensors
+        self._granularity_at = granularity_at
         self._canonical: dict[int, str] = {}
         self.tensor_names = {name: self._canonical.setdefault(id(t), name) for name, t in tensors.items()}
         self.leaves: dict[tuple[str, int], LeafAxis] = {}
@@ -53,6 +52,11 @@ class LineageContext:
         self._readers: dict[str, set[fx.Node]] = {}
         self.costs: list[CostFactor] = []
         self.padded_with_least: dict[fx.Node, tuple[TensorValue, TensorValue]] = {}
+
+    @property
+    def granularity(self) -> HeadsOrDims:
+        """Which units attention is pruned in at the present node."""
+        return self._granularity_at(self.node)
 
     # ---------------------------------------------------------------- ids
 
@@ -299,12 +303,19 @@ def _common(rest: torch.Tensor, dim: int) -> torch.Tensor:
 
 def tensors_in(value: Any) -> list[TensorValue]:
     """All tensor values in nested containers."""
+    found: list[TensorValue] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: list[TensorValue]) -> None:
     if isinstance(value, TensorValue):
-        return [value]
-    if isinstance(value, dict):
-        return [t for v in value.values() for t in tensors_in(v)]
-    if isinstance(value, (tuple, list)):
-        return [t for v in value for t in tensors_in(v)]
-    if isinstance(value, slice):
-        return tensors_in((value.start, value.stop, value.step))
-    return []
+        found.append(value)
+    elif isinstance(value, (tuple, list)):
+        for v in value:
+            _collect(v, found)
+    elif isinstance(value, dict):
+        for v in value.values():
+            _collect(v, found)
+    elif isinstance(value, slice):
+        _collect((value.start, value.stop, value.step), found)

@@ -58,13 +58,31 @@ def _at_rest(
     """
     if all(r is None for r in rests):
         return ANYTHING
-    of_tensors_only = ctx.node.op == "call_function" and not kwargs and len(operands) == len(args)
-    if of_tensors_only:
-        key = (ctx.node.target, rests, tuple(operand.meta.dtype for operand in operands))
-        if key not in ctx.known_rests:
-            ctx.known_rests[key] = _value_at_rest(ctx, args, kwargs, operands, rests)
-        return ctx.known_rests[key]
-    return _value_at_rest(ctx, args, kwargs, operands, rests)
+    function = _function_of_tensors(ctx) if not kwargs and len(operands) == len(args) else None
+    if function is None:
+        return _value_at_rest(ctx, args, kwargs, operands, rests)
+    key = (function, rests, tuple(operand.meta.dtype for operand in operands))
+    if key not in ctx.known_rests:
+        ctx.known_rests[key] = _value_at_rest(ctx, args, kwargs, operands, rests)
+    return ctx.known_rests[key]
+
+
+def _function_of_tensors(ctx: LineageContext) -> Any:
+    """What the node calls, equal for nodes that compute the same of equal tensors; None where that is hard to say."""
+    if ctx.node.op == "call_function":
+        return ctx.node.target
+    if ctx.module is None:
+        return None
+    settings = []
+    for name, value in vars(ctx.module).items():
+        if isinstance(value, _SETTINGS):
+            settings.append((name, value))
+        elif value or not isinstance(value, (dict, set)):  # parameters, children, hooks, or something else
+            return None
+    return type(ctx.module), tuple(settings)
+
+
+_SETTINGS = (int, float, bool, str, type(None))
 
 
 def _value_at_rest(
