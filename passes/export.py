@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
 from atofx.errors import TraceError
@@ -94,7 +95,7 @@ def _doubled(tensor: torch.Tensor) -> torch.Tensor:
 def _batch_is_free(exported: ExportedProgram) -> bool:
     inputs = set(exported.graph_signature.user_inputs)
     values = [n.meta.get("val") for n in exported.graph.nodes if n.op == "placeholder" and n.name in inputs]
-    return all(isinstance(v.shape[0], torch.SymInt) for v in values if isinstance(v, torch.Tensor))
+    return not any(is_concrete_int(v.shape[0]) for v in values if isinstance(v, torch.Tensor))
 
 
 def _calls(exported: ExportedProgram) -> list[str]:

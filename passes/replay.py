@@ -13,9 +13,11 @@ import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
 from atofx.errors import TraceError
+from atofx.nn.sizes import expect_sizes
 from atofx.ops import REGISTRY
 from atofx.ops.aten import mode_argument
 from atofx.passes.base import owner, stored
@@ -142,7 +144,7 @@ class _Replay:
         for node, spec in zip(placeholders, self.exported.graph_signature.input_specs, strict=True):
             if spec.kind is InputKind.USER_INPUT:
                 value = next(rest)
-                self.env[node] = spec.arg.value if isinstance(spec.arg, ConstantArgument) else value
+                self.env[node] = spec.arg.value if isinstance(spec.arg, ConstantArgument) else self._sized(node, value)
                 if self.device is None and isinstance(node.meta.get("val"), torch.Tensor):
                     self.device = (node.meta["val"].device, value)
             elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
@@ -153,6 +155,14 @@ class _Replay:
                 self.constants[node] = self.exported.constants[spec.target]
             else:
                 raise TraceError(f"the exported graph takes {spec.kind.name.lower()} {spec.target}, which is no tensor")
+
+    def _sized(self, node: fx.Node, value: Any) -> Any:
+        """An input, refused later with other sizes than those that torch.export took for constants."""
+        example = node.meta.get("val")
+        sizes = [int(n) if is_concrete_int(n) else None for n in getattr(example, "shape", ())]
+        if sizes.count(None) == len(sizes):
+            return value
+        return self.tracer.create_proxy("call_function", expect_sizes, (value, tuple(sizes)), {})
 
     def _call(self, node: fx.Node) -> Any:
         if node.op == "get_attr":  # the body of a block such as `with torch.no_grad():`

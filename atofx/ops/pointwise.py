@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from atofx.ir.values import ANYTHING, Layer, TensorValue, unlabelled
+from atofx.nn.sizes import expect_sizes
 from atofx.ops.arguments import argument, target_name
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.evaluate import meta_call
@@ -293,7 +294,7 @@ REGISTRY.add(
 )  # fmt: skip
 REGISTRY.add(
     OpRecord("same elements", same),
-    functions=[torch.clone, torch.detach, torch.real, torch._assert],
+    functions=[torch.clone, torch.detach, torch.real, torch._assert, expect_sizes],
     methods=[
         "contiguous", "clone", "detach", "detach_", "to", "float", "double", "half", "bfloat16", "cuda", "cpu", "type",
         "requires_grad_", "int", "long", "bool", "real", "type_as",

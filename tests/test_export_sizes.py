@@ -1,0 +1,64 @@
+"""Later inputs of exported graphs: other sizes where the model allows them, one clear error where they are numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import atofx
+from tests.models.case import conv
+
+
+class PaddedBySize(nn.Module):
+    """The height of the image is the number it is padded with: torch.export makes a constant of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = conv(3, 8), conv(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(F.pad(self.conv1(x).relu(), (1, 1), value=x.shape[2] - 6)).mean((2, 3))
+
+
+class ScaledByBatch(nn.Module):
+    """The size of the batch is a number too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = conv(3, 8), conv(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(F.pad(self.conv1(x).relu(), (1, 1), value=x.shape[0] - 6)).mean((2, 3))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_size_that_became_a_number_is_refused(batch: int) -> None:
+    model = PaddedBySize().eval()
+    small = atofx.trace(model, torch.randn(batch, 3, 8, 8), frontend="export")
+    compact = small.compact(small.full_mask())
+    wider = torch.randn(5, 3, 8, 16)
+    torch.testing.assert_close(compact(wider), model(wider))
+    with pytest.raises(ValueError, match=r"shape \(any, 3, 8, any\), not \(5, 3, 16, 16\).*example of the new size"):
+        compact(torch.randn(5, 3, 16, 16))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_batch_that_became_a_number_is_refused(batch: int) -> None:
+    model = ScaledByBatch().eval()
+    example = torch.randn(batch, 3, 8, 8)
+    program = atofx.trace(model, example, frontend="export")
+    compact = program.compact(program.full_mask())
+    torch.testing.assert_close(compact(example), model(example))
+    with pytest.raises(ValueError, match=rf"shape \({batch}, 3, "):
+        compact(torch.randn(3, 3, 8, 8))
+
+
+def test_the_number_of_channels_is_checked_before_the_first_layer() -> None:
+    program = atofx.trace(nn.Sequential(conv(3, 4), conv(4, 2)), torch.randn(2, 3, 8, 8), frontend="export")
+    mask = program.random_mask(0.5)
+    assert program.verify(mask).ok
+    assert program.compact(mask)(torch.randn(1, 3, 12, 9)).shape[0] == 1
+    with pytest.raises(ValueError, match="recorded by torch"):
+        program.compact(mask)(torch.randn(1, 4, 8, 8))
