@@ -1,6 +1,7 @@
 """How long from a model to the full list of its groups, on one core, beside Torch-Pruning in the same run.
 
     python -m benchmarks.trace_speed [--rounds 7] [--models resnet50 densenet121]
+    python -m benchmarks.trace_speed --every    # all classifiers of torchvision: results/trace_speed_every.{json,md}
 
 `atofx.trace` gives groups, roles, reasons and costs; Torch-Pruning is asked for the same work: its dependency graph and
 the list of all its groups. Both get a fresh model of the same seed and the same image each round, in turn, so that a
@@ -16,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +27,9 @@ from torch import nn
 
 import atofx
 from benchmarks import record
+from benchmarks._coverage import models
+from benchmarks._coverage.models import Entry
+from benchmarks._coverage.process import answer
 
 WANTED_SECONDS = {"resnet50": 0.4, "densenet121": 0.7, "efficientnet_b0": 0.4}
 WANTED_RATIO = {
@@ -49,11 +54,8 @@ def theirs(model: nn.Module, image: torch.Tensor) -> int:
     return len(list(graph.get_all_groups()))
 
 
-def measure(name: str, rounds: int) -> dict[str, Any]:
+def in_turn(first: nn.Module, image: torch.Tensor, rounds: int) -> dict[str, Any]:
     """Time both on one model, in turn."""
-    torch.manual_seed(0)
-    first = torchvision.models.get_model(name, weights=None).eval()
-    image = torch.randn(IMAGE)
     work: dict[str, Callable[[nn.Module, torch.Tensor], int]] = {"atofx": ours, "torch_pruning": theirs}
     seconds: dict[str, list[float]] = {tool: [] for tool in work}
     groups: dict[str, int] = {}
@@ -66,27 +68,78 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
             if turn:  # the first round loads code and fills caches
                 seconds[tool].append(time.perf_counter() - began)
     median = {tool: statistics.median(values) for tool, values in seconds.items()}
-    ratio = median["atofx"] / median["torch_pruning"]
-    limit = WANTED_SECONDS.get(name)
     return {
-        "model": name,
         "seconds": {tool: round(value, 4) for tool, value in median.items()},
         "fastest": {tool: round(min(values), 4) for tool, values in seconds.items()},
         "slowest": {tool: round(max(values), 4) for tool, values in seconds.items()},
         "groups": groups,
-        "ratio": round(ratio, 3),
-        "wanted_seconds": limit,
-        "wanted_ratio": WANTED_RATIO[name],
-        "met": ratio <= WANTED_RATIO[name] and (limit is None or median["atofx"] <= limit),
+        "ratio": round(median["atofx"] / median["torch_pruning"], 3),
     }
+
+
+def measure(name: str, rounds: int) -> dict[str, Any]:
+    """One of the models with a time to meet."""
+    torch.manual_seed(0)
+    found = in_turn(torchvision.models.get_model(name, weights=None).eval(), torch.randn(IMAGE), rounds)
+    limit, wanted = WANTED_SECONDS.get(name), WANTED_RATIO[name]
+    met = found["ratio"] <= wanted and (limit is None or found["seconds"]["atofx"] <= limit)
+    return {"model": name, **found, "wanted_seconds": limit, "wanted_ratio": wanted, "met": met}
+
+
+def ask(entry: Entry, report: Callable[..., None], rounds: int) -> None:
+    """Any classifier, on an image of its own size."""
+    model = models.build(entry).eval()
+    image = models.inputs(entry, models.sizes(entry).native, 1, torch.float32)[0]
+    report(**in_turn(model, image, rounds))
+
+
+def every(rounds: int) -> None:
+    """All classifiers of torchvision, each in a process of its own; those that one of the two refuses are listed."""
+    rows = []
+    for entry in models.entries("torchvision"):
+        if entry.task == "classification":
+            rows.append(answer("both", partial(ask, rounds=rounds), entry, seconds=300, gib=16))
+            print(entry.name, rows[-1].get("ratio"), rows[-1]["failure"] or "", flush=True)
+    handled = sorted((row for row in rows if row["failure"] is None), key=lambda row: -row["ratio"])
+    ratios = [row["ratio"] for row in handled]
+    summary = {
+        "models": len(rows),
+        "handled_by_both": len(handled),
+        "median_ratio": round(statistics.median(ratios), 3),
+        "at_most_torch_pruning": sum(ratio <= 1 for ratio in ratios),
+    }
+    cells = [
+        (row["model"], *(f"{row['seconds'][tool]:.3f}" for tool in ("atofx", "torch_pruning")), f"{row['ratio']:.2f}")
+        for row in handled
+    ]
+    refused = "".join(f"- {row['model']}: {row['failure']}\n" for row in rows if row["failure"])
+    table = (
+        "# From a model to the list of its groups, every classifier of torchvision, one core\n\n"
+        f"Medians of {rounds} rounds, in turn, one image of the model's own size. Handled by both: {len(handled)} of "
+        f"{len(rows)}; median ratio {summary['median_ratio']:.2f}; at most Torch-Pruning's time on "
+        f"{summary['at_most_torch_pruning']}.\n\n"
+        + record.markdown(("model", "atofx s", "Torch-Pruning s", "ratio"), cells)
+        + (f"\nNot handled by both:\n\n{refused}" if refused else "")
+    )
+    result = {
+        **record.circumstances("torchvision", "torch-pruning"),
+        "rounds": rounds,
+        "summary": summary,
+        "rows": rows,
+    }
+    print(record.write("trace_speed_every", result, table))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--every", action="store_true", help="all classifiers of torchvision instead")
     parser.add_argument("--models", nargs="+", choices=MODELS, help="some models; writes no file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.every:
+        every(arguments.rounds)
+        return 0
     results = []
     for name in arguments.models or MODELS:
         results.append(measure(name, arguments.rounds))

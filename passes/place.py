@@ -13,22 +13,27 @@ import torch
 
 import atofx.ops
 
-_PACKAGES = (torch.__file__, atofx.ops.__file__, __file__)
-_NOT_THE_USERS = tuple(str(Path(file or "").resolve().parent) + os.sep for file in _PACKAGES)
+_ATOFX = Path(atofx.ops.__file__ or "").resolve().parents[1]
+_FOLDERS = (Path(torch.__file__ or "").resolve().parent, _ATOFX, Path(__file__).resolve().parent)
+_NOT_THE_USERS = tuple(f"{folder}{os.sep}" for folder in _FOLDERS)
+_MODELS = f"{_ATOFX / 'zoo'}{os.sep}"  # plain PyTorch like a user's own
 _TRACE, _ROOT = str(Path(__file__).resolve().with_name("trace.py")), "_captured"
 _ENTRY = re.compile(r'^\s*File "(.+)", line (\d+)', re.MULTILINE)
-_PROGRAM = str(Path(atofx.ops.__file__ or "").resolve().parents[1] / "program.py")
 
 
 def is_ours(filename: str) -> bool:
     """Whether a file belongs to torch or to atofx."""
     path = str(Path(filename).resolve())
-    return path.startswith(_NOT_THE_USERS) or path == _PROGRAM or filename.startswith("<")
+    return filename.startswith("<") or (path.startswith(_NOT_THE_USERS) and not path.startswith(_MODELS))
 
 
 def place() -> str:
-    """`` (file:line: code)`` of the innermost frame of the user's code on the present stack."""
-    return format_stack(traceback.extract_stack())
+    """`` (file:line: code)`` of the innermost frame of the model's code on the present stack."""
+    stack = traceback.extract_stack()
+    roots = [
+        i for i, frame in enumerate(stack) if frame.name == _ROOT and str(Path(frame.filename).resolve()) == _TRACE
+    ]
+    return format_stack(traceback.StackSummary.from_list(stack[roots[-1] + 1 :] if roots else stack))
 
 
 def format_stack(stack: traceback.StackSummary) -> str:

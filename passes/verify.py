@@ -104,7 +104,7 @@ def difference(module: nn.Module, expected: nn.Module, inputs: ExampleInputs) ->
 def largest_error(a: Any, b: Any) -> float:
     """Largest absolute difference over all tensors in two nested results, relative to the largest value of ``b``.
 
-    That value counts as at least 1e-12.
+    That value counts as at least 1e-12. Numbers that are none in both are equal, infinite if there are no others.
 
     Raises:
         ValueError: the results differ in structure or shape.
@@ -117,6 +117,8 @@ def largest_error(a: Any, b: Any) -> float:
             return 0.0
         if not a.dtype.is_floating_point and not a.dtype.is_complex:
             return 0.0 if torch.equal(a, b) else float("inf")
+        if bool(b.isnan().all()):  # equal to nothing, and no evidence of anything
+            return float("inf")
         same = (a == b) | (a.isnan() & b.isnan())
         difference = torch.where(same, torch.zeros_like(a), a - b).abs().max()
         scale = b[b.isfinite()].abs().max() if bool(b.isfinite().any()) else torch.ones(())

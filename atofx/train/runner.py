@@ -97,8 +97,15 @@ class _Run:
         if config.channels_last:
             model.to(memory_format=torch.channels_last)
         training = model.training
-        with torch.no_grad():
-            logits = logits_of(model.eval()(self._noise(1)))
+        images = self._noise(1)
+        try:
+            with torch.no_grad():
+                logits = logits_of(model.eval()(images))
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:  # the model is the user's
+            raise ConfigError(
+                f"{config.model} does not run on the images of {data.name}, {tuple(images.shape)}: {error}; take "
+                "another model, let its factory take in_channels, or give another image_size"
+            ) from error
         model.train(training)
         if logits.shape[1] != len(data.classes):
             raise ConfigError(

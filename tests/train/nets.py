@@ -35,5 +35,9 @@ def three_classes() -> nn.Module:
     return Small(num_classes=3)
 
 
+def three_channels(num_classes: int = 10) -> nn.Module:
+    return Small(num_classes, in_channels=3)
+
+
 def not_a_module(num_classes: int) -> int:
     return num_classes

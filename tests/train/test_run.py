@@ -188,6 +188,10 @@ def test_imagenet_recipe_on_a_handful_of_images(tmp_path: Path) -> None:
             {"model": "tests.train.nets:three_classes"},
             "scores 3 classes, digits has 10; let the factory take num_classes",
         ),
+        (
+            {"model": "tests.train.nets:three_channels"},
+            r"does not run on the images of digits, \(1, 1, 8, 8\).*let its factory take in_channels",
+        ),
         ({"ato": {"groups": ["nothing*"]}}, "no prunable group matches 'nothing"),
     ],
 )
