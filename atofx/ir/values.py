@@ -116,8 +116,7 @@ class Layer:
         """The layer with dimensions of size 1 added or taken away: ``shape`` has the others in the same order."""
         labels = self.labels
         if isinstance(labels, Run) and labels.size > 1:
-            dim = next(d for d, size in enumerate(shape) if size > 1)
-            moved: Labels = Run(labels.start, dim, tuple(shape))
+            moved: Labels = Run(labels.start, list(shape).index(labels.size), tuple(shape))
         else:
             moved = as_tensor(labels).reshape(tuple(shape))
         return Layer(moved, self.at_rest if isinstance(self.at_rest, float) else self.at_rest.reshape(tuple(shape)))
