@@ -58,7 +58,8 @@ def _channel_axes(weight: TensorValue) -> TensorValue:
 def _dense(ctx: LineageContext, x: TensorValue, w: TensorValue, channel: int, *, transposed: bool) -> list[Layer]:
     operands, result = _letters(x.ndim - 1 - channel, w.ndim - 2, channel, transposed=transposed)
     nodes = [argument_node(ctx.node, 0, "input"), argument_node(ctx.node, 1, "weight")]
-    return contract(ctx, [x, w], nodes, operands, result)
+    activation = TensorValue(x.meta, x.layers)  # a constant or a parameter that is convolved is one too
+    return contract(ctx, [activation, w], nodes, operands, result)
 
 
 @lru_cache(maxsize=64)

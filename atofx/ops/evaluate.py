@@ -29,7 +29,9 @@ def meta_twin(module: nn.Module) -> nn.Module:
     lists = [v for v in vars(module).values() if isinstance(v, (list, tuple)) and v]
     own_lists = any(isinstance(v[0], torch.Tensor) for v in lists)
     if module._modules or own_lists:
-        memo = {id(t): as_meta(t) for t in [*module.parameters(), *module.buffers()]}
+        memo: dict[int, Any] = {id(t): as_meta(t) for t in [*module.parameters(), *module.buffers()]}
+        modes = [vars(m)["training"] for m in module.modules()]  # while tracing that is a proxy, which cannot be copied
+        memo.update((id(mode), False) for mode in modes if not isinstance(mode, bool))
         return copy.deepcopy(module, memo).eval()
     twin = copy.copy(module)
     vars(twin)["_parameters"] = {k: p if p is None else as_meta(p) for k, p in module._parameters.items()}

@@ -31,6 +31,19 @@ class TransposedAfterConcat(nn.Module):
         return self.conv2(self.up(torch.cat([self.conv1(x), self.side(x)], 1)))
 
 
+@family.case(image(), {"picture:1": (8, 8), "over.weight:1": (8, 8), "over.weight:0": (6, 6), "conv2.weight:1": (6, 6)})
+class LearnedPicture(nn.Module):
+    """A parameter is convolved: its channels are produced by itself, and only cut in the weight that reads them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.picture = nn.Parameter(torch.randn(1, 8, 6, 6))
+        self.over, self.conv1, self.conv2 = conv(8, 6), conv(3, 6), conv(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2((self.over(self.picture) + self.conv1(x)).relu())
+
+
 @family.case(image(), {"conv1.weight:0": 8, "up.weight:0": 8, "conv2.weight:1": 12})
 class TransposedGrouped(Sandwich):
     """A transposed convolution in groups: output channel j belongs to group j // 3, not to column j."""
