@@ -98,7 +98,7 @@ def every(rounds: int) -> None:
     rows = []
     for entry in models.entries("torchvision"):
         if entry.task == "classification":
-            rows.append(answer("both", partial(ask, rounds=rounds), entry, seconds=100, gib=16))
+            rows.append(answer("both", partial(ask, rounds=rounds), entry, seconds=60, gib=16))
             print(entry.name, rows[-1].get("ratio"), rows[-1]["failure"] or "", flush=True)
     handled = sorted((row for row in rows if row["failure"] is None), key=lambda row: -row["ratio"])
     ratios = [row["ratio"] for row in handled]
