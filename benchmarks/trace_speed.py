@@ -90,7 +90,7 @@ def ask(entry: Entry, report: Callable[..., None], rounds: int) -> None:
     """Any classifier, on an image of its own size."""
     model = models.build(entry).eval()
     image = models.inputs(entry, models.sizes(entry).native, 1, torch.float32)[0]
-    report(**in_turn(model, image, rounds))
+    report(times=in_turn(model, image, rounds))
 
 
 def every(rounds: int) -> None:
@@ -99,9 +99,9 @@ def every(rounds: int) -> None:
     for entry in models.entries("torchvision"):
         if entry.task == "classification":
             rows.append(answer("both", partial(ask, rounds=rounds), entry, seconds=60, gib=16))
-            print(entry.name, rows[-1].get("ratio"), rows[-1]["failure"] or "", flush=True)
-    handled = sorted((row for row in rows if row["failure"] is None), key=lambda row: -row["ratio"])
-    ratios = [row["ratio"] for row in handled]
+            print(entry.name, rows[-1].get("times", {}).get("ratio"), rows[-1]["failure"] or "", flush=True)
+    handled = sorted((row for row in rows if row["failure"] is None), key=lambda row: -row["times"]["ratio"])
+    ratios = [row["times"]["ratio"] for row in handled]
     summary = {
         "models": len(rows),
         "handled_by_both": len(handled),
@@ -109,7 +109,11 @@ def every(rounds: int) -> None:
         "at_most_torch_pruning": sum(ratio <= 1 for ratio in ratios),
     }
     cells = [
-        (row["model"], *(f"{row['seconds'][tool]:.3f}" for tool in ("atofx", "torch_pruning")), f"{row['ratio']:.2f}")
+        (
+            row["model"],
+            *(f"{row['times']['seconds'][tool]:.3f}" for tool in ("atofx", "torch_pruning")),
+            f"{row['times']['ratio']:.2f}",
+        )
         for row in handled
     ]
     refused = "".join(f"- {row['model']}: {row['failure']}\n" for row in rows if row["failure"])
