@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import re
 import sys
@@ -29,11 +30,8 @@ def is_ours(filename: str) -> bool:
 
 def place() -> str:
     """`` (file:line: code)`` of the innermost frame of the model's code on the present stack."""
-    stack = traceback.extract_stack()
-    roots = [
-        i for i, frame in enumerate(stack) if frame.name == _ROOT and str(Path(frame.filename).resolve()) == _TRACE
-    ]
-    return format_stack(traceback.StackSummary.from_list(stack[roots[-1] + 1 :] if roots else stack))
+    found = Whereabouts().now()
+    return "" if found is None else f" ({found[0]}:{found[1]}: {linecache.getline(*found).strip()})"
 
 
 def format_stack(stack: traceback.StackSummary) -> str:

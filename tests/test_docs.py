@@ -55,7 +55,7 @@ def test_there_is_something_to_check():
 
 @pytest.mark.parametrize(("code", "output"), examples(), ids=lambda block: f"{block.page}-{block.language}")
 def test_example_prints_what_the_page_says(code, output, tmp_path):
-    script = tmp_path / "example.py"  # a file: torch.library reads its own source
+    script = tmp_path / "example.py"  # a file: custom operations read their own source
     script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code.text}", encoding="utf-8")
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -12,30 +12,20 @@ from tests.models.case import conv
 
 
 class PaddedBySize(nn.Module):
-    """The height of the image is the number it is padded with: torch.export makes a constant of it."""
+    """A size of the input is the number it is padded with: torch.export makes a constant of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
+        self.dim = dim
         self.conv1, self.conv2 = conv(3, 8), conv(8, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(F.pad(self.conv1(x).relu(), (1, 1), value=x.shape[2] - 6)).mean((2, 3))
-
-
-class ScaledByBatch(nn.Module):
-    """The size of the batch is a number too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = conv(3, 8), conv(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(F.pad(self.conv1(x).relu(), (1, 1), value=x.shape[0] - 6)).mean((2, 3))
+        return self.conv2(F.pad(self.conv1(x).relu(), (1, 1), value=x.shape[self.dim] - 6)).mean((2, 3))
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_size_that_became_a_number_is_refused(batch: int) -> None:
-    model = PaddedBySize().eval()
+    model = PaddedBySize(2).eval()
     small = atofx.trace(model, torch.randn(batch, 3, 8, 8), frontend="export")
     compact = small.compact(small.full_mask())
     wider = torch.randn(5, 3, 8, 16)
@@ -46,7 +36,7 @@ def test_a_size_that_became_a_number_is_refused(batch: int) -> None:
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_batch_that_became_a_number_is_refused(batch: int) -> None:
-    model = ScaledByBatch().eval()
+    model = PaddedBySize(0).eval()
     example = torch.randn(batch, 3, 8, 8)
     program = atofx.trace(model, example, frontend="export")
     compact = program.compact(program.full_mask())

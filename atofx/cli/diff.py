@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from atofx.cli import options, output
+from atofx.cli.prune import MASK
 from atofx.ir.mask import Mask
 from atofx.report.difference import difference_text, differences
 
-_MASK = "mask.json"
 _HELP = "A mask in JSON, or the folder of a run that holds one."
 
 
@@ -30,4 +30,4 @@ def run(
 
 
 def _file(path: Path) -> Path:
-    return path / _MASK if path.is_dir() else path
+    return path / MASK if path.is_dir() else path

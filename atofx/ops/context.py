@@ -25,7 +25,6 @@ class LineageContext:
         out: the node's result on the meta device (a tensor, or nested containers of tensors).
         padded_with_least: by the node of a padding with minus infinity: the padded value, and what it was before. A
             maximum over windows that each hold an element of that does not see the padding.
-        known_rests: values at rest found before, by function, operands' values at rest and dtypes.
     """
 
     def __init__(self, tensors: dict[str, torch.Tensor], granularity_at: Callable[[fx.Node], HeadsOrDims]) -> None:
@@ -33,7 +32,7 @@ class LineageContext:
         self.module: nn.Module | None = None
         self.out: Any = None
         self.op_name = ""
-        self.known_rests: dict[Any, float] = {}
+        self._remembered: dict[Any, dict[Any, float]] = {}
         self._tensors = tensors
         self._granularity_at = granularity_at
         self._canonical: dict[int, str] = {}
@@ -226,6 +225,17 @@ class LineageContext:
                 "the value is not zero where its channel is removed (for example a sigmoid, or an added constant), "
                 "yet the operation mixes it with other channels; use an activation with f(0) = 0 before it",
             )
+
+    def remembered(self, function: Any, find: Callable[[Any], float]) -> Callable[[Any], float]:
+        """``find``, asked once in a run for each argument; nodes that compute the same name the same ``function``."""
+        known = self._remembered.setdefault(function, {})
+
+        def look_up(rests: Any) -> float:
+            if rests not in known:
+                known[rests] = find(rests)
+            return known[rests]
+
+        return look_up
 
     def fold(self, ids: torch.Tensor, rest: torch.Tensor) -> None:
         """The called module's bias takes up these constants of its input channels, where they are finite numbers."""

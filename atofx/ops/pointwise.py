@@ -40,8 +40,32 @@ def pointwise(ctx: LineageContext, *args: Any, **kwargs: Any) -> Any:
     if not isinstance(ctx.out, Tensor):
         ctx.pin_value((args, kwargs), "reaches an element-wise operation with several results")
         return unlabelled(ctx.out)
-    layers = meet(ctx, operands, tuple(ctx.out.shape), lambda rests: _at_rest(ctx, args, kwargs, operands, rests))
-    return ctx.value(ctx.out, layers)
+
+    def at_rest(rests: tuple[float | None, ...]) -> float:
+        return _at_rest(ctx, args, kwargs, operands, rests)
+
+    key = _function_of_tensors(ctx, operands) if not kwargs and len(operands) == len(args) else None
+    value = at_rest if key is None else ctx.remembered(key, at_rest)
+    return ctx.value(ctx.out, meet(ctx, operands, tuple(ctx.out.shape), value))
+
+
+def _function_of_tensors(ctx: LineageContext, operands: Sequence[TensorValue]) -> Any:
+    """What the node calls and on which dtypes, equal where the same is computed; None where that is hard to say."""
+    kinds = tuple((operands.index(operand), operand.meta.dtype) for operand in operands)  # f(x, x) is not f(x, y)
+    if ctx.node.op == "call_function":
+        return ctx.node.target, kinds
+    if ctx.module is None:
+        return None
+    settings = []
+    for name, value in vars(ctx.module).items():
+        if isinstance(value, _SETTINGS):
+            settings.append((name, value))
+        elif value or not isinstance(value, (dict, set)):  # parameters, children, hooks, or something else
+            return None
+    return type(ctx.module), tuple(settings), kinds
+
+
+_SETTINGS = (int, float, bool, str, type(None))
 
 
 def _at_rest(
@@ -59,40 +83,6 @@ def _at_rest(
     """
     if all(r is None for r in rests):
         return ANYTHING
-    function = _function_of_tensors(ctx) if not kwargs and len(operands) == len(args) else None
-    if function is None:
-        return _value_at_rest(ctx, args, kwargs, operands, rests)
-    key = (function, rests, tuple(operand.meta.dtype for operand in operands))
-    if key not in ctx.known_rests:
-        ctx.known_rests[key] = _value_at_rest(ctx, args, kwargs, operands, rests)
-    return ctx.known_rests[key]
-
-
-def _function_of_tensors(ctx: LineageContext) -> Any:
-    """What the node calls, equal for nodes that compute the same of equal tensors; None where that is hard to say."""
-    if ctx.node.op == "call_function":
-        return ctx.node.target
-    if ctx.module is None:
-        return None
-    settings = []
-    for name, value in vars(ctx.module).items():
-        if isinstance(value, _SETTINGS):
-            settings.append((name, value))
-        elif value or not isinstance(value, (dict, set)):  # parameters, children, hooks, or something else
-            return None
-    return type(ctx.module), tuple(settings)
-
-
-_SETTINGS = (int, float, bool, str, type(None))
-
-
-def _value_at_rest(
-    ctx: LineageContext,
-    args: Any,
-    kwargs: Any,
-    operands: Sequence[TensorValue],
-    rests: tuple[float | None, ...],
-) -> float:
     sized = any(isinstance(n.meta.get("val"), (int, float)) for n in ctx.node.all_input_nodes)
     found: list[float] = []
     for other_size in _OTHER_SIZES if sized else _OTHER_SIZES[:1]:
