@@ -14,7 +14,7 @@ from atofx.errors import TraceError
 from atofx.ir.blueprint import Blueprint
 from atofx.ops import REGISTRY
 from atofx.ops.evaluate import to_meta
-from atofx.passes.base import is_persistent
+from atofx.passes.base import is_persistent, tensors_by_name
 from atofx.passes.inputs import ExampleInputs, bind_inputs
 from atofx.passes.plan import Call, Plan
 from atofx.passes.trace import Capture, Traced, trace
@@ -122,8 +122,8 @@ def merge(model: nn.Module, inputs: ExampleInputs, plan: Plan, parts: Sequence[T
         TraceError: the plan is another model's.
     """
     graph = fx.Graph()
-    tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    tensors.update(model.named_buffers(remove_duplicate=False))
+    parameters, buffers = tensors_by_name(model)
+    tensors: dict[str, torch.Tensor] = {**parameters, **buffers}
     wanted, used = set(plan.outside), {id(t) for part in parts for _, t in part.blueprint.tensors()}
     if not {n for n, t in tensors.items() if id(t) not in used} <= wanted <= set(tensors):
         raise TraceError(f"{type(model).__name__} has other parameters than the model these regions were found in")

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from atofx.errors import TraceError
 from atofx.ops.evaluate import to_meta
 from atofx.passes.alike import compact_alike, computes_the_same, same_graph
+from atofx.passes.base import tensors_by_name
 from atofx.passes.inputs import ExampleInputs
 from atofx.passes.merge import (
     TracedRegions,
@@ -59,7 +60,8 @@ def trace_regions(model: nn.Module, inputs: ExampleInputs, error: TraceError) ->
             parts.append(known[key])
     outside = dict.fromkeys(unused_by(model, parts), NOT_REACHED)
     outside.update((name, USED_OUTSIDE) for name in run.outside)
-    order = [*dict(model.named_parameters(remove_duplicate=False)), *dict(model.named_buffers(remove_duplicate=False))]
+    parameters, buffers = tensors_by_name(model)
+    order = [*parameters, *buffers]
     plan = Plan(str(error), tuple(calls), {name: outside[name] for name in order if name in outside})
     return merge(model, inputs, plan, parts)
 

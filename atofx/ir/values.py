@@ -66,7 +66,7 @@ class Layer:
     """
 
     labels: Labels
-    at_rest: float | torch.Tensor = 0.0
+    at_rest: float | torch.Tensor
 
     @property
     def ids(self) -> torch.Tensor:

@@ -15,6 +15,9 @@ from atofx.ops.layers import align_layer
 #: The operands' values at rest (None: anything) -> the result's: a number, ANYTHING, or infinity for no finite number.
 AtRest = Callable[[tuple[float | None, ...]], float]
 
+#: Ids that vary along a common dimension, and the (operand, layer) pairs that have them.
+Bundle = tuple[Labels, list[tuple[int, Layer]]]
+
 
 def zero_if(predicate: Callable[[tuple[bool, ...]], bool]) -> AtRest:
     """Zero where the predicate on which operands are zero holds, else anything."""
@@ -65,9 +68,7 @@ def meet(
     return result
 
 
-def join(
-    ctx: LineageContext, layers: Sequence[tuple[int, Layer]], why: str
-) -> list[tuple[Labels, list[tuple[int, Layer]]]]:
+def join(ctx: LineageContext, layers: Sequence[tuple[int, Layer]], why: str) -> list[Bundle]:
     """Couple what varies along a common dimension.
 
     Args:
@@ -81,11 +82,11 @@ def join(
     shapes = {layer.shape for _, layer in layers}
     if len(shapes) == 1 and max(next(iter(shapes)), default=1) > 1:
         return [(ctx.couple([layer.labels for _, layer in layers], why), list(layers))]
-    bundles: list[tuple[Labels, list[tuple[int, Layer]]]] = []
+    bundles: list[Bundle] = []
     for i, layer in layers:
         ids, parts = layer.labels, [(i, layer)]
-        apart: list[tuple[Labels, list[tuple[int, Layer]]]] = []
-        met: list[tuple[Labels, list[tuple[int, Layer]]]] = []
+        apart: list[Bundle] = []
+        met: list[Bundle] = []
         for bundle in bundles:
             (met if share_dim(bundle[0], ids) else apart).append(bundle)
         bundles = apart
