@@ -23,6 +23,10 @@ class TargetError(AtofxError):
     """A FLOPs target cannot be reached; the message says what the least is."""
 
 
+class InputSizeError(AtofxError, ValueError):
+    """A module got an input of a size for which it does not compute what the model computes."""
+
+
 class VerifyError(AtofxError):
     """Two models that must agree do not."""
 

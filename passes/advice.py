@@ -59,7 +59,7 @@ ADVICE = (
     ("computed in the graph couples", "store the weight as a parameter instead of computing it"),
     ("kernel dimensions", "nothing: a kernel keeps its size"),
     ("flattened together with a longer axis", "nothing for this axis: the longer one is prunable"),
-    ("channels and pixels were flattened", "slice before flattening"),
+    ("channels and pixels were flattened", "do that before flattening"),
     ("along its spatial dimensions", _SPATIAL),
     ("along spatial dimensions", _SPATIAL),
     ("takes windows along", _SPATIAL),

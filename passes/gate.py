@@ -12,6 +12,7 @@ from torch import fx, nn
 from atofx.gates import ChannelGate, GateBank
 from atofx.ir.analysis import Analysis
 from atofx.ir.lineage import GatePoint
+from atofx.ir.values import Layer
 from atofx.passes.base import attribute
 
 
@@ -92,4 +93,15 @@ def _make_gate(analysis: Analysis, bank: GateBank, point: GatePoint) -> ChannelG
     if not units:
         return None
     rest = point.layer.rest.reshape(-1)
-    return ChannelGate(bank, dims[0] - ids.dim(), units, torch.where(rest.isfinite() & known, rest, 0.0))
+    rest = torch.where(rest.isfinite() & known, rest, 0.0)
+    return ChannelGate(bank, dims[0] - ids.dim(), units, rest, _run_length(point.layer, dims[0], rest))
+
+
+def _run_length(layer: Layer, dim: int, rest: torch.Tensor) -> int | None:
+    """Coordinates of a channel along ``dim``, None where they do not lie together or channels have different ones."""
+    length = layer.occurrences(dim)
+    if length is None:
+        return None
+    runs, rests = layer.ids.reshape(-1, length), rest.reshape(-1, length)
+    together = bool((runs == runs[:, :1]).all()) and bool((rests == rests[:, :1]).all())
+    return length if together else None

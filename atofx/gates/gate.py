@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from atofx.errors import MaskError
+from atofx.errors import InputSizeError, MaskError
 
 
 class GateBank(nn.Module):
@@ -50,17 +49,21 @@ class ChannelGate(nn.Module):
         bank: where the masks are.
         dim: the dimension, counted from the end (negative), so that the batch size is free.
         units: group name -> (positions along the dimension, unit of each position).
-        rest: the constants, one per position at the example input. Where every channel takes a run of equal length
-            (channels flattened together with pixels), the run may be longer or shorter later.
+        rest: the constants, one per position at the example input.
+        run: positions of a channel, which lie side by side. Where it is above 1 (channels flattened together with
+            pixels), it may be another later. None: channels are placed otherwise, so the number of positions is fixed.
     """
 
     rest: Tensor | None
 
-    def __init__(self, bank: GateBank, dim: int, units: Mapping[str, tuple[Tensor, Tensor]], rest: Tensor) -> None:
+    def __init__(
+        self, bank: GateBank, dim: int, units: Mapping[str, tuple[Tensor, Tensor]], rest: Tensor, run: int | None
+    ) -> None:
         super().__init__()
         self._bank = (bank,)  # in a tuple, so that it is registered once, not once a gate
-        run = _run_length(units, rest)
         self.dim = dim
+        self.grows = run is not None
+        run = run or 1
         self.length = rest.numel() // run
         self.register_buffer("rest", rest[::run].clone() if bool(rest.any()) else None, persistent=False)
         units = {name: (position[::run] // run, unit[::run]) for name, (position, unit) in units.items()}
@@ -70,7 +73,11 @@ class ChannelGate(nn.Module):
             self.register_buffer(f"unit_{i}", units[name][1], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` times its mask, and the constants for the rest; ``x`` itself where all its groups are open."""
+        """``x`` times its mask, and the constants for the rest; ``x`` itself where all its groups are open.
+
+        Raises:
+            InputSizeError: positions are those of another image size, and cannot be told for this one.
+        """
         vectors = self._bank[0].vectors
         present = [(i, vectors[name]) for i, name in enumerate(self.groups) if name in vectors]
         if not present:
@@ -85,6 +92,12 @@ class ChannelGate(nn.Module):
     def _spread(self, values: Tensor, x: Tensor) -> Tensor:
         """One value a channel along the gate's dimension of ``x``."""
         size = x.shape[self.dim]
+        if size % self.length or (size != self.length and not self.grows):
+            raise InputSizeError(
+                f"the gate for {', '.join(self.groups)} stands before a tensor of {self.length} channels along dim "
+                f"{self.dim}, not {size}: channels are placed there between pixels, of another number now. Trace the "
+                "model with an example of the new size"
+            )
         if size != self.length:  # channels flattened together with pixels: as many pixels as this input has
             values = values.repeat_interleave(size // self.length)
         return values.reshape((-1,) + (1,) * (-self.dim - 1))
@@ -92,14 +105,3 @@ class ChannelGate(nn.Module):
     def extra_repr(self) -> str:
         """Dimension and groups, for printing."""
         return f"dim={self.dim}, groups={list(self.groups)}"
-
-
-def _run_length(units: Mapping[str, tuple[Tensor, Tensor]], rest: Tensor) -> int:
-    """The length of the runs in which every channel appears along the dimension."""
-    owner = torch.full(rest.shape, -1, dtype=torch.long)
-    for i, (position, unit) in enumerate(units.values()):
-        owner[position] = unit * len(units) + i
-    if not bool((owner >= 0).all()):
-        return 1
-    boundaries = ((owner.diff() != 0) | (rest.diff() != 0)).nonzero().flatten() + 1
-    return math.gcd(rest.numel(), *boundaries.tolist()) if boundaries.numel() else 1

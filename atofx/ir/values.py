@@ -86,6 +86,27 @@ class Layer:
             return (labels.dim,) if labels.size > 1 else ()
         return tuple([d for d, size in enumerate(labels.shape) if size > 1])
 
+    def has_neighbours_alike(self, dim: int) -> bool:
+        """Whether neighbours along ``dim`` belong to one channel, as where channels and pixels are flattened."""
+        labels = self.labels
+        if isinstance(labels, Run) or labels.shape[dim] == 1:
+            return False
+        return bool((labels.diff(dim=dim) == 0).any())
+
+    def occurrences(self, dim: int) -> int | None:
+        """How often every channel occurs along ``dim``, None where that differs or some places belong to none.
+
+        Where it is not 1, the length of the dimension may depend on the size of the image.
+        """
+        labels = self.labels
+        if isinstance(labels, Run):
+            return 1
+        ids = labels.reshape(-1)
+        if ids.numel() != labels.shape[dim] or int(ids.min()) < 0:
+            return None
+        counts = torch.unique(ids, return_counts=True)[1]
+        return int(counts[0]) if bool((counts == counts[0]).all()) else None
+
     @property
     def clean(self) -> bool:
         """Whether every element is zero where its unit's producers are."""

@@ -5,6 +5,7 @@ from atofx.ops import (
     contraction,
     convolution,
     embedding,
+    expected_sizes,
     factories,
     indexing,
     joining,
@@ -23,7 +24,8 @@ from atofx.ops.registry import REGISTRY, OpRecord, register_op
 
 FAMILIES = (
     scalars, movement, indexing, joining, padding, pointwise, reduction, contraction, attention, convolution,
-    normalization, pooling, embedding, recurrent, factories, layer_spellings,
+    normalization, pooling, embedding, recurrent, factories, expected_sizes,
+    layer_spellings,
 )  # fmt: skip
 
 __all__ = ["COMPOSITES", "FAMILIES", "REGISTRY", "OpRecord", "register_op"]

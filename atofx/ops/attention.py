@@ -89,10 +89,11 @@ def _repeated_heads(x: TensorValue, heads: int) -> TensorValue:
 def resize_attention(resizer: Resizer, node: fx.Node) -> Any:
     """The default scale is 1/sqrt of the *original* head dimension."""
     query = source_node(node, "query")
+    if resizer.keep(query)[-1] is None or node.kwargs.get("scale") is not None:
+        return resizer.copy(node)
+    resizer.fix(query, [-1])
     new = resizer.copy(node)
-    if resizer.keep(query)[-1] is not None and node.kwargs.get("scale") is None:
-        size = resizer.lineage.values[query].shape[-1]
-        new.kwargs = {**new.kwargs, "scale": size**-0.5}
+    new.kwargs = {**new.kwargs, "scale": resizer.lineage.values[query].shape[-1] ** -0.5}
     return new
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from atofx.ir.values import ANYTHING, TensorValue
+from atofx.nn.sizes import expect_sizes
 from atofx.ops.arguments import target_name
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.movement import emit_sizes
@@ -50,8 +51,14 @@ def resize_filled(resizer: Resizer, node: fx.Node) -> Any:
 
 
 def resize_sequence(resizer: Resizer, node: fx.Node) -> Any:
-    """Cut the finished tensor."""
-    return resizer.select(node, resizer.copy(node), resizer.keep(node))
+    """Cut the finished tensor; one whose length is computed may be longer for a larger image."""
+    whole, keep = resizer.copy(node), resizer.keep(node)
+    if node.all_input_nodes and resizer.is_resized(node):
+        sizes = [
+            None if kept is None else size for kept, size in zip(keep, resizer.lineage.values[node].shape, strict=True)
+        ]
+        whole = resizer.function(expect_sizes, whole, tuple(sizes))
+    return resizer.select(node, whole, keep)
 
 
 _filled = ["zeros", "ones", "full", "empty", "rand", "randn"]

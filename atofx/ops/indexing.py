@@ -16,6 +16,7 @@ from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.layers import align, run_on_ids
 from atofx.ops.meeting import meet, zero_if
 from atofx.ops.movement import movement
+from atofx.ops.positions import countable
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -25,7 +26,8 @@ def getitem(ctx: LineageContext, x: Any, index: Any) -> Any:
     if not isinstance(x, TensorValue):
         return x[index]
     real = _real_index(ctx, x, index, ctx.node.args[1])
-    layers = [_picked(layer, x.shape, real) for layer in _usable(ctx, x, index)]
+    usable = countable(ctx, _usable(ctx, x, index), _places(index, x.ndim), "sliced", "slice")
+    layers = [_picked(layer, x.shape, real) for layer in usable.layers]
     return ctx.value(ctx.out, layers, moved_leaf=x.moved_leaf)
 
 
@@ -44,6 +46,7 @@ def _picked(layer: Layer, shape: tuple[int, ...], index: Any) -> Layer:
 def setitem(ctx: LineageContext, x: TensorValue, index: Any, value: Any) -> TensorValue:
     """``x[index] = value``: the written region takes part like an operand. Returns what ``x`` is from now on."""
     real = _real_index(ctx, x, index, ctx.node.args[1])
+    x = countable(ctx, x, _places(index, x.ndim), "written to", "place")
     for mask in tensors_in(index):
         _meet_mask(ctx, x, mask)
     region = torch.empty(x.shape, device="meta")[real]
@@ -98,8 +101,15 @@ def _real_index(ctx: LineageContext, x: TensorValue, index: Any, argument: Any) 
     return index
 
 
-def _usable(ctx: LineageContext, x: TensorValue, index: Any) -> list[Any]:
-    """The layers an index moves; those that vary along a dimension indexed by data are pinned."""
+def _places(index: Any, ndim: int) -> list[int]:
+    """The dimensions of which an index takes a part."""
+    entries, dims = expand_index(index, ndim)
+    partial = [not isinstance(entry, slice) or entry != slice(None) for entry in entries]
+    return [d for d, part in zip(dims, partial, strict=True) if d is not None and part]
+
+
+def _usable(ctx: LineageContext, x: TensorValue, index: Any) -> TensorValue:
+    """The value with the layers an index moves; those that vary along a dimension indexed by data are pinned."""
     entries, dims = expand_index(index, x.ndim)
     by_tensor = [isinstance(entry, (TensorValue, list)) for entry in entries]
     tensor_dims = [d for d, tensor in zip(dims, by_tensor, strict=True) if tensor and d is not None]
@@ -113,32 +123,18 @@ def _usable(ctx: LineageContext, x: TensorValue, index: Any) -> list[Any]:
             ctx.pin(layer, "is indexed by a tensor of several dimensions")
         elif hit and len(tensor_dims) > 1:
             ctx.pin(layer, "is indexed by several tensors")
-        elif any(_in_runs(layer, d) for e, d in zip(entries, dims, strict=True) if d is not None and e != slice(None)):
-            ctx.pin(layer, IN_RUNS)
         else:
             usable.append(layer)
     for tensor in tensors_in(index):
         for layer in tensor.layers:
             if not tensor.moved_leaf:
                 ctx.pin(layer, "is used as an index")
-    return usable
-
-
-IN_RUNS = "is sliced after channels and pixels were flattened together, so the slice depends on the image size"
-
-
-def _in_runs(layer: Layer, dim: int) -> bool:
-    """Whether neighbours along ``dim`` belong to one channel: then positions depend on how many pixels there are."""
-    return layer.shape[dim] > 1 and bool((layer.ids.diff(dim=dim) == 0).any())
+    return TensorValue(x.meta, tuple(usable), x.moved_leaf)
 
 
 def narrow(ctx: LineageContext, x: TensorValue, dim: int, *args: Any, **kwargs: Any) -> TensorValue:
     """Narrow and select: a slice along one dimension."""
-    runs = [y for y in x.layers if _in_runs(y, dim % x.ndim)]
-    for layer in runs:
-        ctx.pin(layer, IN_RUNS)
-    rest = TensorValue(x.meta, tuple(y for y in x.layers if not any(y is r for r in runs)), x.moved_leaf)
-    return movement(ctx, rest, dim, *args, **kwargs)
+    return movement(ctx, countable(ctx, x, [dim % x.ndim], "sliced", "slice"), dim, *args, **kwargs)
 
 
 def _index_nodes(argument: Any) -> list[fx.Node]:
@@ -222,6 +218,7 @@ def renumber(resizer: Resizer, source: fx.Node, index: Any) -> tuple[list[Any], 
     entries, dims = expand_index(concrete, value.ndim)
     arguments = _expand_arguments(index, len(entries))
     keep_in = resizer.keep(source)
+    resizer.fix(source, _places(concrete, value.ndim))
     result: list[Any] = []
     selections: list[tuple[int, Tensor]] = []
     for entry, given, dim in zip(entries, arguments, dims, strict=True):
@@ -287,6 +284,7 @@ def _resize_along(pick: Callable[[Resizer, fx.Node], Tensor | int]) -> Callable[
         kept = resizer.keep(source)[dim]
         if kept is None:
             return resizer.copy(node)
+        resizer.fix(source, [dim])
         picked = pick(resizer, node)
         position = torch.full((value.shape[dim],), -1, dtype=torch.long)
         position[kept] = torch.arange(kept.numel())
@@ -323,10 +321,7 @@ def index_select(ctx: LineageContext, x: TensorValue, dim: int, index: TensorVal
     constant = constant_value(argument(ctx.node, 2, "index"))
     axis = dim % x.ndim
     layers = []
-    for layer in x.layers:
-        if _in_runs(layer, axis):
-            ctx.pin(layer, IN_RUNS)
-            continue
+    for layer in countable(ctx, x, [axis], "sliced", "slice").layers:
         if axis in layer.dims and constant is None:
             ctx.pin(layer, "is indexed by a tensor that depends on the data")
             continue

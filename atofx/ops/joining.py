@@ -13,6 +13,7 @@ from atofx.ops.arguments import argument, source_node, target_name
 from atofx.ops.context import LineageContext
 from atofx.ops.layers import run_on_ids
 from atofx.ops.meeting import leanest
+from atofx.ops.positions import countable
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -99,6 +100,7 @@ def _concatenate(ctx: LineageContext, slot: Sequence[Layer | None], tensors: Seq
 def split(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> tuple[TensorValue, ...]:
     """split, chunk, tensor_split, …: pieces are slices along one dimension."""
     dim = _split_dim(ctx.node, x.ndim)
+    x = countable(ctx, x, [dim], "split", "split")
     pieces = []
     start = 0
     for meta in ctx.out:
@@ -112,6 +114,7 @@ def split(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> tup
 
 def unbind(ctx: LineageContext, x: TensorValue, dim: int = 0) -> tuple[TensorValue, ...]:
     """unbind: one slice per coordinate."""
+    x = countable(ctx, x, [dim % x.ndim], "split", "split")
     return tuple(
         ctx.value(
             meta,
@@ -149,6 +152,7 @@ def resize_split(resizer: Resizer, node: fx.Node) -> Any:
     dim = _split_dim(node, value.ndim)
     if resizer.keep(source)[dim] is None:
         return resizer.copy(node)
+    resizer.fix(source, [dim])
     sizes = [resizer.shape_of(piece)[dim] for piece in resizer.lineage.values[node]]
     return resizer.function(torch.split, resizer.new(source), sizes, dim)
 

@@ -14,6 +14,7 @@ from atofx.ops.arguments import argument, source_node, target_name
 from atofx.ops.context import LineageContext
 from atofx.ops.evaluate import meta_call
 from atofx.ops.layers import reshape_layer, run_on_ids
+from atofx.ops.positions import countable
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -157,7 +158,8 @@ def roll(ctx: LineageContext, x: TensorValue, shifts: Any, dims: Any = None) -> 
     if dims in (None, (), []) and x.ndim > 1:
         ctx.pin_value(x, "is rolled over all dimensions at once")
         return TensorValue(ctx.out)
-    return movement(ctx, x, shifts, dims)
+    rolled = [d % x.ndim for d in _as_tuple(dims or 0)]
+    return movement(ctx, countable(ctx, x, rolled, "rolled", "roll"), shifts, dims)
 
 
 def resize_roll(resizer: Resizer, node: fx.Node) -> fx.Node:
@@ -169,6 +171,7 @@ def resize_roll(resizer: Resizer, node: fx.Node) -> fx.Node:
         return resizer.copy(node)
     shape = resizer.lineage.values[source].shape
     pairs = [(s, d % len(shape)) for s, d in zip(_as_tuple(shifts), _as_tuple(dims), strict=True)]
+    resizer.fix(source, [d for _, d in pairs])
     result: fx.Node = resizer.new(source)
     rest = [(resizer.number(s), d) for s, d in pairs if keep[d] is None]
     if rest:
@@ -185,6 +188,7 @@ def resize_shuffle(resizer: Resizer, node: fx.Node) -> fx.Node:
     value = resizer.lineage.values[source]
     if resizer.keep(source)[1] is None:
         return resizer.copy(node)
+    resizer.fix(source, [1])
     marks = torch.arange(value.shape[1]).reshape(1, -1, *[1] * (value.ndim - 2)).float()
     module = resizer.source.get_submodule(str(node.target)) if node.op == "call_module" else None
     rest, kwargs = resizer.original(node.args[1:]), resizer.original(dict(node.kwargs))

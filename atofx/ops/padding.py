@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from atofx.ir.values import ANYTHING, NONE, Layer, TensorValue, agreed
 from atofx.ops.arguments import argument, source_node
 from atofx.ops.context import LineageContext
+from atofx.ops.positions import countable
 from atofx.ops.registry import REGISTRY, BoundCall, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -24,7 +25,7 @@ def pad(
     computed = isinstance(argument(ctx.node, 3, "value"), fx.Node)  # with the size of an image, for example
     fill = ANYTHING if computed else value or 0.0
     layers = []
-    for layer in x.layers:
+    for layer in countable(ctx, x, _counted(ctx, x, pad, mode), "padded", "padding").layers:
         for position in range(len(pad) // 2):
             dim = x.ndim - 1 - position
             before, after = pad[2 * position], pad[2 * position + 1]
@@ -35,6 +36,19 @@ def pad(
     if mode == "constant" and fill == -math.inf:
         ctx.padded_with_least[ctx.node] = padded, x
     return padded
+
+
+def _counted(ctx: LineageContext, x: TensorValue, pad: Sequence[int], mode: str) -> list[int]:
+    """The dimensions along which positions count."""
+    given = pad if ctx.node.op == "call_module" else argument(ctx.node, 1, "pad")
+    ends = [slice(i, i + 2) for i in range(0, len(pad), 2)]
+    return [x.ndim - 1 - i for i, end in enumerate(ends) if _counts(given[end], pad[end], mode)]
+
+
+def _counts(given: Sequence[Any], amount: Sequence[int], mode: str) -> bool:
+    """Whether positions count: more happens than that a given number of constants is added."""
+    computed = any(isinstance(end, fx.Node) for end in given)
+    return any(amount) and (computed or min(amount) < 0 or mode != "constant")
 
 
 def _pad_dim(ctx: LineageContext, layer: Layer, dim: int, amount: tuple[int, int], mode: str, fill: float) -> Layer:
@@ -76,6 +90,9 @@ def resize_pad(resizer: Resizer, node: fx.Node) -> Any:
     padded = [d for d in cut if d >= ndim - len(amounts) // 2 and any(_amount(resizer, amounts, ndim, d))]
     if not padded:
         return resizer.copy(node)
+    for dim in padded:
+        if _counts(_ends(amounts, ndim, dim), _amount(resizer, amounts, ndim, dim), mode):
+            resizer.fix(source, [dim])
     new_amounts = [resizer.number(a) for a in amounts]
     result = resizer.new(source)
     for dim in padded:
@@ -115,9 +132,13 @@ def _call(resizer: Resizer, node: fx.Node) -> tuple[Sequence[Any], str, float | 
 
 
 def _amount(resizer: Resizer, amounts: Sequence[Any], ndim: int, dim: int) -> tuple[int, int]:
-    position = 2 * (ndim - 1 - dim)
-    before, after = resizer.original(tuple(amounts[position : position + 2]))
+    before, after = resizer.original(tuple(_ends(amounts, ndim, dim)))
     return int(before), int(after)
+
+
+def _ends(amounts: Sequence[Any], ndim: int, dim: int) -> Sequence[Any]:
+    position = 2 * (ndim - 1 - dim)
+    return amounts[position : position + 2]
 
 
 _MODES: dict[type[nn.Module], str] = {

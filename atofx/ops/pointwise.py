@@ -13,7 +13,6 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from atofx.ir.values import ANYTHING, Layer, TensorValue, unlabelled
-from atofx.nn.sizes import expect_sizes
 from atofx.ops.arguments import argument, target_name
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.evaluate import meta_call
@@ -284,7 +283,7 @@ REGISTRY.add(
 )  # fmt: skip
 REGISTRY.add(
     OpRecord("same elements", same),
-    functions=[torch.clone, torch.detach, torch.real, torch._assert, expect_sizes],
+    functions=[torch.clone, torch.detach, torch.real, torch._assert],
     methods=[
         "contiguous", "clone", "detach", "detach_", "to", "float", "double", "half", "bfloat16", "cuda", "cpu", "type",
         "requires_grad_", "int", "long", "bool", "real", "type_as",

@@ -13,7 +13,8 @@ from torch import fx, nn
 
 from atofx.ir.lineage import Lineage
 from atofx.ir.values import TensorValue, holds
-from atofx.ops.arguments import target_name
+from atofx.nn.sizes import expect_sizes
+from atofx.ops.arguments import argument, target_name
 from atofx.ops.evaluate import is_literal, meta_call
 from atofx.ops.layers import compress
 
@@ -41,6 +42,7 @@ class Resizer:
         self._env: dict[fx.Node, Any] = {}
         self._concrete: dict[fx.Node, Any] = {}
         self._originals: dict[fx.Node, Any] = {}
+        self._fixed: dict[fx.Node, set[int]] = {}
         self._tensors: dict[str, torch.Tensor] = {}
 
     # ---------------------------------------------------------------- what is kept
@@ -84,6 +86,7 @@ class Resizer:
         """Kept elements along ``dims`` of a tensor node, divided by original ones."""
         value, keep = self.lineage.values[node], self.keep(node)
         cut = [d for d in {d % value.ndim for d in dims} if keep[d] is not None]
+        self.fix(node, [d for d in cut if _occurrences(value, d) is None])
         kept = math.prod(self.shape(node)[d] for d in cut)
         return float(kept / math.prod(value.shape[d] for d in cut))
 
@@ -101,6 +104,20 @@ class Resizer:
         """The counterpart of a node."""
         return self._env[node]
 
+    def fix(self, node: fx.Node, dims: Iterable[int]) -> None:
+        """From here on the counterpart of a tensor node checks its sizes along cut dimensions.
+
+        What counts positions there calls this first: a dimension along which channels occur more than once, as where
+        they are flattened together with pixels, may be longer for a larger image.
+        """
+        value, keep = self.lineage.values[node], self.keep(node)
+        wanted = {d % value.ndim for d in dims}
+        cut = {d for d in wanted if keep[d] is not None and _occurrences(value, d) != 1}
+        if cut - self._fixed.get(node, set()):
+            self._fixed[node] = cut | self._fixed.get(node, set())
+            sizes = [size if d in self._fixed[node] else None for d, size in enumerate(self.shape(node))]
+            self._env[node] = self.function(expect_sizes, self._env[node], tuple(sizes))
+
     def number(self, argument: Any) -> Any:
         """An argument whose *number* must stay what it was: a size read from a shrunk tensor becomes a literal."""
 
@@ -111,7 +128,7 @@ class Resizer:
         return fx.node.map_arg(argument, replace)
 
     def _original(self, node: fx.Node) -> Any:
-        """A number as the dense graph computes it: sizes of cut dimensions are literals, all else stays as it is."""
+        """A number as the dense graph computes it, from sizes that are cut here."""
         value = self.lineage.values[node]
         if self._concrete[node] == value:
             return self._env[node]
@@ -120,24 +137,45 @@ class Resizer:
         return self._originals[node]
 
     def _emit_original(self, node: fx.Node, value: Any) -> Any:
-        now = self._concrete[node]
-        if any(holds(self.lineage.values[n], TensorValue) for n in node.all_input_nodes):
-            if isinstance(value, int) and isinstance(now, int) and now and target_name(node) in ("numel", "nelement"):
-                common = math.gcd(value, now)
-                return self.function(
-                    operator.floordiv, self.function(operator.mul, self._env[node], value // common), now // common
-                )
-            if isinstance(value, (tuple, list)) and len(value) == len(now):
-                env = self._env[node]
-                return [
-                    v if v != w else self.function(operator.getitem, env, i)
-                    for i, (v, w) in enumerate(zip(value, now, strict=True))
-                ]
-            return value
+        for source in node.all_input_nodes:
+            read = self.lineage.values[source]
+            if holds(read, TensorValue):
+                return self._original_sizes(node, source, value) if isinstance(read, TensorValue) else value
         args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), self._original)
         if node.target is operator.getitem and isinstance(args[0], list) and isinstance(args[1], (int, slice)):
             return args[0][args[1]]
         return self.graph.create_node(node.op, node.target, tuple(args), kwargs)
+
+    def _original_sizes(self, node: fx.Node, source: fx.Node, value: Any) -> Any:
+        """Sizes read from a cut tensor: literals, or scaled where they depend on the size of the image."""
+        now, ndim = self._concrete[node], self.lineage.values[source].ndim
+        name = target_name(node)
+        if name in ("numel", "nelement"):
+            return self._scaled(node, source, range(ndim), value, now)
+        if name == "size" and isinstance(value, int):
+            return self._scaled(node, source, [self.original(argument(node, 1, "dim"))], value, now)
+        if not isinstance(value, (tuple, list)):
+            return value
+        if not (name == "size" or argument(node, 1, "name") == "shape"):
+            return list(value)
+        return [
+            self.function(operator.getitem, self._env[node], dim)
+            if new == old
+            else self._scaled(node, source, [dim], old, new)
+            for dim, (old, new) in enumerate(zip(value, now, strict=True))
+        ]
+
+    def _scaled(self, node: fx.Node, source: fx.Node, dims: Sequence[int], value: int, now: int) -> Any:
+        """How many elements there were along ``dims``, of which ``now`` are left at the example input."""
+        of = self.lineage.values[source]
+        if len(dims) == 1 and _occurrences(of, dims[0] % of.ndim) == 1:
+            return value
+        self.fix(source, [d for d in dims if _occurrences(of, d % of.ndim) is None])
+        left = self.call(node, self.forward(node.args), self.forward(dict(node.kwargs)))
+        if isinstance(self._concrete[node], (tuple, list)):
+            left = self.function(operator.getitem, left, dims[0])
+        common = math.gcd(value, now)
+        return self.function(operator.floordiv, self.function(operator.mul, left, value // common), now // common)
 
     def forward(self, argument: Any) -> Any:
         """An argument with every node replaced by its counterpart; sizes are free to change."""
@@ -259,6 +297,12 @@ def _compact_meta(resizer: Resizer, value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _compact_meta(resizer, v) for k, v in value.items()}
     return value
+
+
+def _occurrences(value: TensorValue, dim: int) -> int | None:
+    """How often every channel occurs along a dimension, None where that differs."""
+    layer = value.layer_on(dim)
+    return 1 if layer is None else layer.occurrences(dim)
 
 
 def _fetch(root: nn.Module, name: str) -> torch.Tensor:

@@ -31,6 +31,7 @@ class Case:
             and how many units they form. Axes on which several answers are right are left out.
         modes: the modes in which the net is a function of its inputs alone.
         may_refuse: tracing may raise a ``TraceError`` instead, since Python decides by what it sees.
+        one_size: what is made of it may refuse images of another size, although the net takes them.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Case:
     expect: Mapping[str, Expected] = field(default_factory=dict)
     modes: tuple[Mode, ...] = BOTH
     may_refuse: bool = False
+    one_size: bool = False
 
 
 class Family:
@@ -78,11 +80,13 @@ class Family:
         *,
         modes: tuple[Mode, ...] = BOTH,
         may_refuse: bool = False,
+        one_size: bool = False,
     ) -> None:
         """Collect one case that no class of its own stands for."""
         if not trap.strip():
             raise ValueError(f"the case {name!r} does not say what its trap is")
-        self._cases.append(Case(name, build, inputs, " ".join(trap.split()), dict(expect or {}), modes, may_refuse))
+        text = " ".join(trap.split())
+        self._cases.append(Case(name, build, inputs, text, dict(expect or {}), modes, may_refuse, one_size))
 
 
 def image(channels: int = 3, size: int = 6) -> Inputs:

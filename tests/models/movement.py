@@ -1104,6 +1104,62 @@ for _name, (_seen, _spelling, _expect, _trap) in {
     )
 
 
+class RowsInLine(Sandwich):
+    """The rows of all channels in one line, then something that counts positions along it."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], seen: int) -> None:
+        self.seen = seen
+        super().__init__()
+        self.function = function
+
+    def trap(self, x: Tensor) -> Tensor:
+        return self.function(x.flatten(1, 2)).unflatten(1, (self.seen, -1))
+
+
+for _name, (_seen, _line, _trap) in {
+    "cropped": (
+        8,
+        lambda y: F.pad(y, (0, 0, 0, 24 - y.shape[1])),
+        "24 rows are half of the channels at one size only",
+    ),
+    "cut_off": (1, lambda y: F.pad(y, (0, 0, 0, -6)), "six rows are the last channel of one image size only"),
+    "reflected": (
+        1,
+        lambda y: F.pad(y.transpose(1, 2), (6, 0), mode="reflect").transpose(1, 2),
+        "six rows are one channel at one image size only",
+    ),
+    "rolled": (8, lambda y: y.roll(6, 1), "six rows are one channel at one image size only"),
+    "split": (
+        8,
+        lambda y: torch.cat(y.split(24, 1)[::-1], 1),
+        "24 rows are half of the channels at one size only",
+    ),
+    "overwritten": (8, lambda y: _overwritten(y), "six rows are one channel at one image size only"),
+}.items():
+    family.add(
+        f"rows_in_line_{_name}",
+        lambda line=_line, seen=_seen: RowsInLine(line, seen),
+        image(),
+        _trap,
+        {"conv1.weight:0": 0},
+    )
+
+
+def _overwritten(line: Tensor) -> Tensor:
+    line[:, :6] = 0.0
+    return line
+
+
+family.add(
+    "rows_in_line_extended",
+    lambda: RowsInLine(lambda y: F.pad(y, (0, 0, 0, 6)).mean(1, keepdim=True), 1),
+    image(),
+    "a given number of rows is added behind the last channel at every image size",
+    {"conv1.weight:0": 8},
+    one_size=True,
+)
+
+
 @family.case(image())
 class ShapesOfAnother(nn.Module):
     """Sizes are read from another tensor than the one they are used for."""
