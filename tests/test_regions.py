@@ -340,7 +340,7 @@ def test_longer_lists_are_refused() -> None:
 
 
 class FixedBySize(nn.Module):
-    """A block whose compact graph would hold a number that depends on the image: it is no region for two sizes."""
+    """A block whose compact graph would hold places that depend on the image: it is no region for two sizes."""
 
     class Part(nn.Module):
         def __init__(self) -> None:
@@ -349,7 +349,7 @@ class FixedBySize(nn.Module):
 
         def forward(self, x: Tensor) -> Tensor:
             y = F.relu(self.first(x)).flatten(1)
-            y = y / y.new_ones(y.shape[1]).sum()
+            y = y * torch.arange(y.shape[1])
             return self.last(y.reshape(x.shape[0], 8, x.shape[2], x.shape[3]))
 
     def __init__(self) -> None:
