@@ -30,8 +30,8 @@ from atofx.passes.tracer import Tracer
 class ExportTracer(Tracer):
     """Records what torch.export records; everything else is as in symbolic tracing."""
 
-    def __init__(self, inputs: dict[str, Any]) -> None:
-        super().__init__(inputs)
+    def __init__(self, inputs: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        super().__init__(inputs, tensors)
         self._exported: ExportedProgram | None = None
         self.following: frozenset[fx.Node] = frozenset()
         self.replayed: fx.Node | None = None

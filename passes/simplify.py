@@ -29,8 +29,11 @@ def name_deviations(graph: fx.Graph, leaves: Mapping[str, nn.Module]) -> None:
         graph: changed in place.
         leaves: the modules it calls.
     """
+    candidates = [node for node in graph.nodes if _deviation(node) is not None]
+    if not candidates:
+        return
     changed = _changed_memory(graph, leaves)
-    for node in list(graph.nodes):
+    for node in candidates:
         found = _deviation(node)
         if found is None or any(_memory(n) in changed for n in (node, *_inside(node, found[0]))):
             continue

@@ -120,17 +120,19 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = 
     if not isinstance(model, nn.Module):
         raise TraceError(f"trace needs a torch.nn.Module, got {type(model).__name__}")
     inputs = bind_inputs(model, example_inputs)
+    parameters, buffers = tensors_by_name(model)
+    tensors: dict[str, torch.Tensor] = {**parameters, **buffers}
     if frontend == "export":
-        return _captured(ExportTracer(inputs), model, example_inputs, Capture("export", "as asked for"))
+        return _captured(ExportTracer(inputs, tensors), model, example_inputs, Capture("export", "as asked for"))
     try:
         why = "as asked for" if frontend == "symbolic" else "it takes the whole model"
-        return _captured(Tracer(inputs), model, example_inputs, Capture("symbolic", why))
+        return _captured(Tracer(inputs, tensors), model, example_inputs, Capture("symbolic", why))
     except TraceError as refused:
         if frontend == "symbolic":
             raise
         try:
             capture = Capture("export", f"symbolic tracing cannot take the model: {refused}")
-            return _captured(ExportTracer(inputs), model, example_inputs, capture)
+            return _captured(ExportTracer(inputs, tensors), model, example_inputs, capture)
         except TraceError as error:
             raise NoFrontendError(refused, error) from error
 
@@ -162,9 +164,9 @@ def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, c
         random.setstate(states[0])
         torch.set_rng_state(states[1])
     attributes = tracer.named(graph)
-    parameters, buffers = tensors_by_name(model)
-    tensors: dict[str, torch.Tensor] = {**parameters, **buffers}
-    borrowed = {n for n in buffers if n in attributes and not is_persistent(model, n)}
+    tensors = dict(tracer.tensors)
+    buffers = (n for n in attributes if n in tensors and not isinstance(tensors[n], nn.Parameter))
+    borrowed = {n for n in buffers if not is_persistent(model, n)}
     own = tracer.constants.keys() & attributes.keys()
     blueprint = Blueprint(graph, attributes, type(model).__name__, model.training, frozenset(own | borrowed))
     reachable = dict(blueprint.tensors())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,7 @@ from atofx.ops import COMPOSITES, REGISTRY
 from atofx.ops.constants import constant_value
 from atofx.ops.evaluate import meta_call, meta_twin, to_meta
 from atofx.ops.inplace import mutated_argument
-from atofx.passes.base import stored, tensors_by_name
+from atofx.passes.base import stored
 from atofx.passes.inputs import arrange
 from atofx.passes.place import Whereabouts, place
 from atofx.passes.proxy import ValueProxy, concrete, constant_of
@@ -29,26 +29,25 @@ from atofx.passes.proxy import ValueProxy, concrete, constant_of
 SOURCE = "atofx.source"
 
 
-class _ModuleStack(OrderedDict[str, tuple[str, Any]]):
-    """Every node gets a copy, and ``copy.copy`` of a plain ordered dict takes a detour through pickling."""
-
-    def __copy__(self) -> OrderedDict[str, tuple[str, Any]]:
-        return OrderedDict(self)
-
-
 class Tracer(fx.Tracer):
     """Symbolic tracer with concrete shapes; composite modules and wrapped functions are opened."""
 
     proxy_buffer_attributes = True
 
-    def __init__(self, inputs: dict[str, Any]) -> None:
+    def __init__(self, inputs: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        """A tracer for one model.
+
+        Args:
+            inputs: example inputs by the names of the placeholders.
+            tensors: the model's parameters and buffers by every name they go by.
+        """
         super().__init__(autowrap_modules=(math,))
-        self.module_stack = _ModuleStack()
+        self.tensors = tensors
         self._inputs = inputs
         self._twins: dict[int, nn.Module] = {}
         self._opaque: set[Any] = set()
         self._recorded: dict[nn.Module, bool] = {}
-        self._names: dict[int, str] = {}
+        self._names = {id(tensor): name for name, tensor in reversed(tensors.items())}  # the first name of each
         self.leaves: dict[str, nn.Module] = {}
         self.whereabouts = Whereabouts()
         self.constants: dict[str, torch.Tensor] = {}
@@ -56,9 +55,6 @@ class Tracer(fx.Tracer):
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """The graph of a module; every node has its value at the example input."""
-        for tensors in tensors_by_name(root):
-            for name, tensor in tensors.items():
-                self._names.setdefault(id(tensor), name)
         with torch.no_grad(), factories_as_nodes(self):
             graph = super().trace(root, concrete_args)
         if not self._training.users:
@@ -143,7 +139,10 @@ class Tracer(fx.Tracer):
         if composite is not None and not self.is_leaf_module(m, ""):
             with self._inside(m):
                 return composite(m, *args, **kwargs)
-        if self.is_leaf_module(m, "") or not _from_torch(type(m)):
+        if self.is_leaf_module(m, ""):
+            with self._inside(m):
+                return self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
+        if not _from_torch(type(m)):
             return super().call_module(m, forward, args, kwargs)
         if m._forward_pre_hooks and not any(True for _ in m.children()):
             raise TraceError(
@@ -203,6 +202,15 @@ class Tracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """Proxies know their values."""
         return ValueProxy(node, self)
+
+    def create_node(
+        self, kind: str, target: Any, args: Any, kwargs: Any, name: str | None = None, type_expr: Any = None
+    ) -> fx.Node:
+        """A node that knows the modules whose code makes it."""
+        node = self.graph.create_node(kind, target, args, kwargs, name, type_expr)
+        if self.module_stack:
+            node.meta["nn_module_stack"] = OrderedDict(self.module_stack)
+        return node
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
         """Open composite and wrapped functions; evaluate every new node."""

@@ -43,8 +43,9 @@ class Blueprint:
         found: list[tuple[str, torch.Tensor]] = []
         for name, value in self.attributes.items():
             if isinstance(value, nn.Module):
-                found.extend(value.named_parameters(name, remove_duplicate=False))
-                found.extend(value.named_buffers(name, remove_duplicate=False))
+                for prefix, module in value.named_modules(prefix=name, remove_duplicate=False):
+                    own = (*module._parameters.items(), *module._buffers.items())
+                    found.extend((f"{prefix}.{key}", tensor) for key, tensor in own if tensor is not None)
             elif isinstance(value, torch.Tensor):
                 found.append((name, value))
         return found

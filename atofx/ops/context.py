@@ -153,6 +153,8 @@ class LineageContext:
     def confine(self, value: TensorValue, dims: Iterable[int], why: str) -> TensorValue:
         """Make every layer vary along exactly one of ``dims``: tie the rest, pin layers that vary along none."""
         allowed = {d % value.ndim for d in dims}
+        if all([len(layer.dims) == 1 and layer.dims[0] in allowed for layer in value.layers]):
+            return value
         layers = []
         for layer in value.layers:
             inside = [d for d in layer.dims if d in allowed]
@@ -263,7 +265,7 @@ class LineageContext:
                 continue
             if isinstance(layer.labels, torch.Tensor) and int(layer.labels.max()) < 0:
                 continue
-            clash = next((k for k in kept if set(k.dims) & set(layer.dims)), None)
+            clash = next((k for k in kept if set(k.dims) & set(layer.dims)), None) if kept else None
             if clash is not None:
                 kept = [k for k in kept if k is not clash]
                 if moved_leaf:  # axes of a parameter flattened together: the longer one stays prunable

@@ -104,7 +104,7 @@ def leanest(ctx: LineageContext, layer: Layer, parts: Sequence[Layer]) -> Layer:
     A part that lacks a dimension (one table for all heads) couples what differs only along that one; said at once, what
     comes next need not choose between heads and their dimensions.
     """
-    if all(part.dims == layer.dims for part in parts):
+    if all([part.dims == layer.dims for part in parts]):
         return layer
     common = set.intersection(*(set(part.dims) for part in parts))
     return ctx.tie(layer, [d for d in layer.dims if d not in common]) if common else layer
@@ -139,9 +139,16 @@ def _at_rest(
     ids: Labels, parts: Sequence[tuple[int, Layer]], count: int, value: AtRest
 ) -> tuple[float | Tensor, Tensor | None]:
     """(values at rest, where they are no finite numbers) per id: ``value`` for every combination that occurs."""
-    if all(layer.clean for _, layer in parts):
-        members = {i for i, _ in parts}
-        result = value(tuple(0.0 if i in members else None for i in range(count)))
+    numbers: dict[int, float] = {}
+    for i, layer in parts:
+        one = 0.0 if layer.clean else layer.at_rest
+        if not isinstance(one, float):
+            break
+        if math.isnan(numbers.get(i, ANYTHING)):
+            numbers[i] = one
+    else:  # every layer has the same value at rest for all its ids
+        known = {i: number for i, number in numbers.items() if not math.isnan(number)}
+        result = value(tuple([known.get(i) for i in range(count)]))
         if math.isinf(result):
             return ANYTHING, torch.ones(ids.shape, dtype=torch.bool)
         return float(result), None

@@ -109,6 +109,7 @@ class Registry:
         self._functions: dict[Any, OpRecord] = {}
         self._methods: dict[str, OpRecord] = {}
         self._modules: dict[type[nn.Module], ModuleRecord] = {}
+        self._inherited: dict[type[nn.Module], ModuleRecord | None] = {}  # what was looked up before
 
     def add(
         self,
@@ -128,6 +129,7 @@ class Registry:
             self._methods[method] = record
         for module in modules:
             self._modules[module] = ModuleRecord(record, bind or _plain_bind, configure, frozenset(tensors))
+        self._inherited.clear()
         return record
 
     def function(self, function: Any) -> OpRecord | None:
@@ -149,14 +151,15 @@ class Registry:
 
     def module(self, module: nn.Module) -> ModuleRecord | None:
         """The record of a module's type, or of the base whose ``forward`` it inherits unchanged."""
-        for base in type(module).__mro__:
-            record = self._modules.get(base)
-            if record is None:
-                continue
-            if "forward" in vars(module) or (type(module) is not base and _overrides(type(module), base)):
-                return None
-            return record if module._parameters.keys() >= record.tensors else None
-        return None
+        cls = type(module)
+        if cls not in self._inherited:
+            base = next((base for base in cls.__mro__ if base in self._modules), None)
+            changed = base is None or (cls is not base and _overrides(cls, base))
+            self._inherited[cls] = None if base is None or changed else self._modules[base]
+        record = self._inherited[cls]
+        if record is None or "forward" in vars(module):
+            return None
+        return record if module._parameters.keys() >= record.tensors else None
 
     def of(self, node: fx.Node, module: nn.Module | None) -> OpRecord | None:
         """The record that describes a graph node."""
