@@ -30,7 +30,7 @@ from atofx.passes.tracer import Tracer
 class ExportTracer(Tracer):
     """Records what torch.export records; everything else is as in symbolic tracing."""
 
-    def __init__(self, inputs: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, inputs: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         super().__init__(inputs, tensors)
         self._exported: ExportedProgram | None = None
         self.following: frozenset[fx.Node] = frozenset()

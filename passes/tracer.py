@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +34,7 @@ class Tracer(fx.Tracer):
 
     proxy_buffer_attributes = True
 
-    def __init__(self, inputs: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, inputs: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         """A tracer for one model.
 
         Args:

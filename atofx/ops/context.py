@@ -153,7 +153,7 @@ class LineageContext:
     def confine(self, value: TensorValue, dims: Iterable[int], why: str) -> TensorValue:
         """Make every layer vary along exactly one of ``dims``: tie the rest, pin layers that vary along none."""
         allowed = {d % value.ndim for d in dims}
-        if all([len(layer.dims) == 1 and layer.dims[0] in allowed for layer in value.layers]):
+        if all(len(layer.dims) == 1 and layer.dims[0] in allowed for layer in value.layers):
             return value
         layers = []
         for layer in value.layers:

@@ -104,7 +104,7 @@ def leanest(ctx: LineageContext, layer: Layer, parts: Sequence[Layer]) -> Layer:
     A part that lacks a dimension (one table for all heads) couples what differs only along that one; said at once, what
     comes next need not choose between heads and their dimensions.
     """
-    if all([part.dims == layer.dims for part in parts]):
+    if all(part.dims == layer.dims for part in parts):
         return layer
     common = set.intersection(*(set(part.dims) for part in parts))
     return ctx.tie(layer, [d for d in layer.dims if d not in common]) if common else layer
