@@ -1,4 +1,4 @@
-"""Fetch the page's drawing libraries from the npm registry, check them, and write them to atofx/report/vendor/.
+"""Fetch the drawing libraries of the pages from the npm registry, check them, and write them to atofx/report/vendor/.
 
     python .ci/vendor.py            # write
     python .ci/vendor.py --check    # compare only; exit code 1 where a file differs
@@ -57,6 +57,28 @@ FILES = {
             script="dist/dagre.min.js",
         ),
         Package("@dagrejs/graphlib", "4.0.6", "ffea28fbf556c79015bb310297e89c59dd4d7c32bf4c2360200eb6d8b08d6344"),
+    ),
+    "d3": (
+        Package(
+            "d3",
+            "7.9.0",
+            "7e36605710a2ba54846797c8c6d888911341b215ae53257dc32a49a0b824355e",
+            script="dist/d3.min.js",
+        ),
+        Package("delaunator", "5.0.1", "6b30e6cf0aa49bf7882a3fb6dd2b5d3c33478d3693356d8a74a88f65df411f55"),
+        Package("internmap", "2.0.3", "39d1936831a4d3f2bd6e088db28a10de4458d823f652c36b2c808bf5b978c48d"),
+        Package("robust-predicates", "3.0.2", "962cacbec5dc58976307fa534c335331c11a1f8f315fc698776c4e1fc931e17e"),
+    ),
+    "plot": (
+        Package(
+            "@observablehq/plot",
+            "0.6.17",
+            "4dcc9f7afd10caee8b2283c0075a5765610cfbbf6d7d93cdb153b3b5d3501afc",
+            script="dist/plot.umd.min.js",
+        ),
+        Package("interval-tree-1d", "1.0.4", "0cb92166b1ad4cb223ed17685eb46eca40fad0917fbdd7e7d0aeb101b0cd784e"),
+        Package("binary-search-bounds", "2.0.5", "39e279fd32dc8dcabcfc53a347bc1243ebabe11f83df156eaf6a73edadec16c3"),
+        Package("isoformat", "0.2.1", "f5c2830fec6161e97ddcabeb4d9091fe7b1ff334cd60c790c1bfe49c7ab3c2de"),
     ),
 }
 

@@ -59,7 +59,7 @@ class KeptTensor:
 
 @dataclass(frozen=True)
 class LayerCost:
-    """Dense FLOPs (multiply-adds counted once) of one graph node."""
+    """FLOPs (multiply-adds counted once) of one graph node."""
 
     node: str
     name: str
@@ -365,14 +365,18 @@ class Program:
         polynomial = self.cost_model.flops if what == "flops" else self.cost_model.params
         return polynomial.soft(extents) if extents.dtype.is_floating_point else polynomial.exact(extents)
 
-    def layer_costs(self) -> tuple[LayerCost, ...]:
-        """Dense FLOPs of every node that has any."""
-        counts = self.cost_model.node_flops
+    def layer_costs(self, mask: SoftMask | None = None) -> tuple[LayerCost, ...]:
+        """FLOPs (multiply-adds counted once) of every node that has any in the dense model; without a mask, dense.
+
+        Raises:
+            MaskError: the mask does not fit.
+        """
+        counts = self.cost_model.flops_by_node({} if mask is None else self.check_mask(mask))
         module = self.analysis.module
         return tuple(
             LayerCost(n.name, str(n.target) if n.op == "call_module" else n.name, _op(module, n), counts[n.name])
             for n in module.graph.nodes
-            if counts.get(n.name)
+            if n.name in counts
         )
 
     # ---------------------------------------------------------------- transformations

@@ -125,7 +125,7 @@ def expected_files() -> set[str]:
     names = {"atofx/py.typed"} | {
         f"atofx/train/recipes/{file.name}" for file in (ROOT / "atofx/train/recipes").glob("*.yaml")
     }
-    for name in ("page", "vendor"):
+    for name in ("page", "run_page", "vendor"):
         names |= {f"atofx/report/{name}/{file.name}" for file in (ROOT / "atofx/report" / name).iterdir()}
     for top, prefix in (("atofx", ""), ("passes", "atofx/")):
         for folder in folders_with_code(ROOT / top):

@@ -29,9 +29,13 @@ class Polynomial:
     constants: Tensor
     factors: Tensor
 
+    def terms(self, extents: Tensor) -> Tensor:
+        """Every term at integer extents, int64."""
+        return self.constants * extents[self.factors].prod(1)
+
     def exact(self, extents: Tensor) -> int:
         """The value at integer extents."""
-        return int((self.constants * extents[self.factors].prod(1)).sum())
+        return int(self.terms(extents).sum())
 
     def soft(self, extents: Tensor) -> Tensor:
         """The value at real extents, differentiable."""
@@ -49,6 +53,7 @@ class CostModel:
         weights: sparse (extents, units): coordinates of each axis that each unit holds.
         flops: multiply-adds of one forward pass on the example input.
         params: number of parameters.
+        flops_nodes: the name of the graph node that each term of ``flops`` belongs to.
         node_flops: dense multiply-adds by graph node name.
     """
 
@@ -58,6 +63,7 @@ class CostModel:
     weights: Tensor
     flops: Polynomial
     params: Polynomial
+    flops_nodes: tuple[str, ...]
     node_flops: Mapping[str, int]
 
     def extents(self, vectors: Mapping[str, Tensor]) -> Tensor:
@@ -75,6 +81,13 @@ class CostModel:
         if self.units:
             total = total + torch.sparse.mm(self.weights, kept[:, None])[:, 0]
         return total if soft else total.round().long()
+
+    def flops_by_node(self, vectors: Mapping[str, Tensor]) -> dict[str, int]:
+        """Multiply-adds by graph node name under a boolean mask; nodes without any are left out."""
+        found: dict[str, int] = {}
+        for name, count in zip(self.flops_nodes, self.flops.terms(self.extents(vectors)).tolist(), strict=True):
+            found[name] = found.get(name, 0) + count
+        return found
 
     @cached_property
     def per_unit(self) -> Tensor:
@@ -154,16 +167,17 @@ def build_cost_model(analysis: Analysis, node_flops: Mapping[str, int]) -> CostM
     """
     extents = _Extents(analysis)
     flops = []
-    covered = set()
+    names = []
     for factor in analysis.lineage.costs:
         dense = node_flops.get(factor.node.name, 0)
         if dense == 0:
             continue
-        covered.add(factor.node.name)
+        names.append(factor.node.name)
         numerator, denominator = factor.share
         ids = [as_tensor(labels).reshape(-1) for labels in factor.extents]
         flops.append(_term(extents, dense * numerator // denominator, ids))
-    flops.extend((count, ()) for name, count in node_flops.items() if count and name not in covered)
+    whole = [name for name, count in node_flops.items() if count and name not in set(names)]
+    flops.extend((node_flops[name], ()) for name in whole)
     params = []
     for name, tensor in _parameters(analysis):
         axes = [analysis.lineage.leaves.get((name, dim)) for dim in range(tensor.dim())]
@@ -176,6 +190,7 @@ def build_cost_model(analysis: Analysis, node_flops: Mapping[str, int]) -> CostM
         extents.matrix(),
         _polynomial(flops),
         _polynomial(params),
+        (*names, *whole),
         node_flops,
     )
 

@@ -18,7 +18,7 @@ def run(config: TrainConfig) -> RunResult:
     ``torchrun --nproc_per_node 2 -m atofx train`` (accelerate's own launcher needs MPI for them).
 
     Everything is left in the run folder: ``config.yaml``, ``last.safetensors`` and ``best.safetensors`` (checkpoints),
-    ``metrics.jsonl``, TensorBoard events, ``mask.json``, ``compact.safetensors`` and ``result.json``.
+    ``metrics.jsonl``, TensorBoard events, ``mask.json``, ``compact.safetensors``, ``result.json`` and ``report.html``.
 
     Raises:
         ConfigError: a value that does not fit the model, the data or the number of processes.

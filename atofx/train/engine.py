@@ -135,6 +135,8 @@ class Engine:
         if is_best:
             self._save(self._folder.best)
         monitor.epoch(epoch + 1, self._step, numbers)
+        if self._method is not None:
+            monitor.mask(epoch + 1, self._step, self._method.present_mask())
 
     def _train_step(self, images: Tensor, labels: Tensor) -> None:
         config = self._config

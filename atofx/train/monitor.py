@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from types import TracebackType
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -17,8 +17,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from atofx.train.heat_map import heat_map
 from atofx.train.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -50,11 +52,14 @@ class Monitor:
         self._board: SummaryWriter | None = None
         self._progress: Progress | None = None
         self._task = TaskID(0)
+        self._shares: list[list[float]] = []  # of every group, at the end of every epoch
 
     def __enter__(self) -> Self:
         """Open the files and start the bars."""
         if self._folder is not None:
-            _discard_after(self._folder, self._start)
+            earlier = _discard_after(self._folder, self._start)
+            masks = [(record["kept"], record["units"]) for record in earlier if record["kind"] == "mask"]
+            self._shares = [[kept[name] / units[name] for name in units] for kept, units in masks]
             self._file = self._folder.metrics.open("a", encoding="utf-8")
             self._board = SummaryWriter(str(self._folder.tensorboard), purge_step=self._start)
             columns = (
@@ -104,19 +109,32 @@ class Monitor:
         self._console.print(line, highlight=False, soft_wrap=True)
         self._record("epoch", step, {"epoch": epoch, **values})
 
+    def mask(self, epoch: int, step: int, mask: Mapping[str, Tensor]) -> None:
+        """Record how many units of every group are kept at the end of an epoch; TensorBoard shows it as a heat map."""
+        if self._file is None or self._board is None or not mask:
+            return
+        units = {name: vector.numel() for name, vector in mask.items()}
+        kept = {name: int(vector.sum()) for name, vector in mask.items()}
+        self._write({"kind": "mask", "step": step, "epoch": epoch, "kept": kept, "units": units})
+        self._shares.append([kept[name] / units[name] for name in units])
+        self._board.add_image("mask/kept", heat_map(self._shares), step)
+
     def _record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        assert self._file is not None
         assert self._board is not None
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-        self._file.flush()
+        self._write({"kind": kind, "step": step, **values})
         for name, value in values.items():
             self._board.add_scalar(f"{kind}/{name}", value, step)
 
+    def _write(self, record: Mapping[str, Any]) -> None:
+        assert self._file is not None
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
 
-def _discard_after(folder: RunFolder, step: int) -> None:
-    """Drop records beyond ``step``, and a last line that a kill cut short."""
+
+def _discard_after(folder: RunFolder, step: int) -> list[dict[str, Any]]:
+    """Drop records beyond ``step``, and a last line that a kill cut short; what is left."""
     if not folder.metrics.exists():
-        return
+        return []
     kept = []
     for line in folder.metrics.read_text(encoding="utf-8").splitlines():
         try:
@@ -124,8 +142,9 @@ def _discard_after(folder: RunFolder, step: int) -> None:
         except json.JSONDecodeError:
             continue
         if record["step"] <= step:
-            kept.append(line + "\n")
-    folder.metrics.write_text("".join(kept), encoding="utf-8")
+            kept.append(record)
+    folder.metrics.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+    return kept
 
 
 _FORMATS = (

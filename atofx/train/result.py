@@ -11,6 +11,37 @@ from rich.table import Table
 
 
 @dataclass(frozen=True)
+class LayerFlops:
+    """FLOPs (multiply-adds of one image, counted once) of one layer before and after."""
+
+    name: str
+    op: str
+    dense: int
+    compact: int
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether compact, zeroed and gated model agree, and costs are as predicted.
+
+    Attributes:
+        ok: the verdict.
+        error: largest relative error in float64.
+        tolerance: the largest that is allowed.
+        flops_predicted, flops_counted: multiply-adds by the cost model and by fvcore on the compact model.
+        params_predicted, params_counted: parameters by the cost model and in the compact model.
+    """
+
+    ok: bool
+    error: float
+    tolerance: float
+    flops_predicted: int
+    flops_counted: int
+    params_predicted: int
+    params_counted: int
+
+
+@dataclass(frozen=True)
 class RunResult:
     """The outcome of a run. FLOPs are fused multiply-adds counted once, for one image.
 
@@ -24,6 +55,8 @@ class RunResult:
         params_compact: parameters of the compact model.
         latency_dense_ms: median time of a forward pass of ``latency_batch`` images, dense.
         latency_compact_ms: the same, compact.
+        latency_dense_quartiles_ms: between which times the middle half of the passes lies, dense.
+        latency_compact_quartiles_ms: the same, compact.
         latency_batch: images per timed forward pass.
         agreement: percent of test images to which masked and compact model give the same class; less than 100 is
             an error.
@@ -34,6 +67,8 @@ class RunResult:
         freeze: patterns of what kept its shape.
         only: patterns of what alone could be pruned; None: everything.
         granularity: what attention lost, by pattern on module names.
+        verification: what :meth:`atofx.Program.verify` says of the mask, in float64.
+        layers: every layer that has FLOPs, in the order of the graph.
     """
 
     dense_top1: float | None
@@ -54,6 +89,10 @@ class RunResult:
     freeze: tuple[str, ...] = ()
     only: tuple[str, ...] | None = None
     granularity: tuple[tuple[str, str], ...] = ()
+    latency_dense_quartiles_ms: tuple[float, float] | None = None
+    latency_compact_quartiles_ms: tuple[float, float] | None = None
+    verification: Verification | None = None
+    layers: tuple[LayerFlops, ...] = ()
 
     def save(self, path: Path) -> None:
         """Write JSON, at once or not at all."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -15,7 +16,10 @@ from torch import Tensor, nn
 import atofx
 from atofx.bench import Rounds, latencies_ms
 from atofx.bench.machine import pinned_threads
+from atofx.bench.spread import Spread
 from atofx.errors import ConfigError
+from atofx.passes.verify import TOLERANCE
+from atofx.report.run_report import write_run_report
 from atofx.train import rng
 from atofx.train.build_method import build_method, check_method, target_of
 from atofx.train.config import TrainConfig
@@ -24,7 +28,7 @@ from atofx.train.engine import Engine, training_order
 from atofx.train.evaluation import compare, logits_of, top1
 from atofx.train.models import resolve_model
 from atofx.train.processes import Processes
-from atofx.train.result import RunResult
+from atofx.train.result import LayerFlops, RunResult, Verification
 from atofx.train.run_folder import RunFolder, check, choose, prepare
 
 if TYPE_CHECKING:
@@ -164,13 +168,15 @@ class _Run:
         config = self._config
         masked, compact = program.zeroed(mask), program.compact(mask)
         masked_top1, compact_top1 = compare(masked, compact, self._data.test, config.eval_batch_size, self._processes)
+        measured: dict[str, Any] = {}
         if self._processes.is_main:
             mask.save(folder.mask)
             atofx.save(program, mask, folder.compact)
-            timed = latencies_ms([program.module, compact], self._noise(config.latency_batch), Rounds())
-        else:
-            timed = [0.0, 0.0]
-        dense_ms, compact_ms = json.loads(self._processes.agree(json.dumps(timed)))
+            times = latencies_ms([program.module, compact], self._noise(config.latency_batch), Rounds())
+            verified = program.verify(mask)
+            measured = {"times": [asdict(one) for one in times], "verified": {"ok": verified.ok, **asdict(verified)}}
+        measured = json.loads(self._processes.agree(json.dumps(measured)))
+        dense_ms, compact_ms = (Spread(**one) for one in measured["times"])
         target = target_of(config, program) if config.method != "none" else None
         result = RunResult(
             dense_top1=masked_top1 if config.method == "none" else dense_top1,
@@ -180,8 +186,8 @@ class _Run:
             flops_compact=program.flops(mask),
             params_dense=program.params(),
             params_compact=program.params(mask),
-            latency_dense_ms=dense_ms,
-            latency_compact_ms=compact_ms,
+            latency_dense_ms=dense_ms.median,
+            latency_compact_ms=compact_ms.median,
             latency_batch=config.latency_batch,
             agreement=100.0,
             flops_target=target.flops if target else 1.0,
@@ -191,10 +197,21 @@ class _Run:
             freeze=config.freeze,
             only=config.only,
             granularity=program.options.granularity,
+            latency_dense_quartiles_ms=(dense_ms.lower, dense_ms.upper),
+            latency_compact_quartiles_ms=(compact_ms.lower, compact_ms.upper),
+            verification=Verification(tolerance=TOLERANCE, **measured["verified"]),
+            layers=_layers(program, mask),
         )
         if self._processes.is_main:
             result.save(folder.result)
+            write_run_report(folder.path)
         return result
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def _layers(program: Program, mask: Mask) -> tuple[LayerFlops, ...]:
+    """Every layer before and after."""
+    pairs = zip(program.layer_costs(), program.layer_costs(mask), strict=True)
+    return tuple(LayerFlops(dense.name, dense.op, dense.flops, compact.flops) for dense, compact in pairs)

@@ -67,6 +67,7 @@ def test_files_of_a_run(tmp_path: Path) -> None:
         "mask.json",
         "compact.safetensors",
         "result.json",
+        "report.html",
     }
     assert list((tmp_path / "tensorboard").iterdir())
     assert TrainConfig.from_yaml(tmp_path / "config.yaml").out == str(tmp_path)

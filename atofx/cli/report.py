@@ -1,0 +1,60 @@
+"""``atofx report``: the page of a run, and runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from atofx.cli import options, output
+from atofx.errors import ConfigError
+from atofx.report.run_data import run_data
+from atofx.report.run_report import write_comparison, write_run_report
+from atofx.report.text import table
+
+
+def run(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders of finished runs.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page to write: report.html in the folder of the run, comparison.html here for several."),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write a page with everything a run has measured, or compare several runs: accuracy against FLOPs.
+
+    The page is one HTML file that needs no network. `atofx train` leaves one in every run folder.
+    """
+    if out is not None and out.is_dir():
+        raise ConfigError(f"--out {str(out)!r} is a folder; name the HTML file to write")
+    figures = [run_data(folder) for folder in runs]
+    several = len(runs) > 1
+    page = write_comparison(runs, out or Path("comparison.html")) if several else write_run_report(runs[0], out)
+    data = {"page": str(page), "runs": [{"folder": str(f), **_brief(d)} for f, d in zip(runs, figures, strict=True)]}
+    output.emit(data, f"{_text(runs, figures)}\n\nThe page is {page}", as_json=as_json)
+
+
+def _brief(figures: dict[str, Any]) -> dict[str, Any]:
+    """What a machine wants to know of a run, without its curves."""
+    result = figures["result"]
+    return {
+        **{name: figures[name] for name in ("method", "model", "data", "seed")},
+        "top1": result["compact_top1"],
+        "flops": result["flops_compact"],
+        "flops_kept": result["flops_compact"] / result["flops_dense"],
+        "params": result["params_compact"],
+        "params_kept": result["params_compact"] / result["params_dense"],
+        "latency_ms": result["latency_compact_ms"],
+        "times_faster": result["latency_dense_ms"] / result["latency_compact_ms"],
+    }
+
+
+def _text(runs: list[Path], figures: list[dict[str, Any]]) -> str:
+    columns = ("run", "method", "model", "top-1", "FLOPs kept", "parameters kept", "times faster")
+    rows = []
+    for folder, brief in zip(runs, map(_brief, figures), strict=True):
+        kept = [f"{100 * brief[name]:.1f} %" for name in ("flops_kept", "params_kept")]
+        top1, faster = f"{brief['top1']:.2f} %", f"{brief['times_faster']:.2f}"
+        rows.append((str(folder), brief["method"], brief["model"], top1, *kept, faster))
+    return f"{table(columns, rows)}\nFLOPs: multiply-adds of one image, counted once; top-1 of the compact model"

@@ -1,0 +1,41 @@
+"""Write the report of a run, or of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from atofx.errors import FileError
+from atofx.report.run_data import run_data
+from atofx.report.run_html import comparison_html, run_html
+
+#: The report in a run's own folder.
+REPORT = "report.html"
+
+
+def write_run_report(folder: Path, file: Path | None = None) -> Path:
+    """The page of a finished run, which needs no network; ``report.html`` in its folder if ``file`` is None.
+
+    Raises:
+        FileError: the folder holds no finished run, a file in it cannot be read, or the report cannot be written.
+    """
+    return _write(file or folder / REPORT, run_html(run_data(folder)))
+
+
+def write_comparison(folders: Sequence[Path], file: Path) -> Path:
+    """A page with several finished runs side by side.
+
+    Raises:
+        FileError: as :func:`write_run_report`.
+    """
+    return _write(file, comparison_html([run_data(folder) for folder in folders]))
+
+
+def _write(file: Path, page: str) -> Path:
+    partial = file.with_name(file.name + ".partial")
+    try:
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(file)
+    except OSError as error:
+        raise FileError(f"cannot write {str(file)!r}: {error}") from error
+    return file
