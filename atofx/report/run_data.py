@@ -15,7 +15,7 @@ from atofx.errors import FileError
 CONFIG, METRICS, MASK, RESULT = "config.yaml", "metrics.jsonl", "mask.json", "result.json"
 _NEEDED = (
     "dense_top1", "masked_top1", "compact_top1", "flops_dense", "flops_compact", "params_dense", "params_compact",
-    "latency_dense_ms", "latency_compact_ms", "latency_batch", "agreement", "flops_target",
+    "latency_dense_ms", "latency_compact_ms", "latency_batch", "speedup", "agreement", "flops_target",
 )  # fmt: skip
 _CURVES = ("loss", "accuracy", "top1", "masked_top1", "flops", "lr")
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import atofx
 from atofx.bench import Rounds, latencies_ms
 from atofx.bench.machine import pinned_threads
-from atofx.bench.spread import Spread
+from atofx.bench.spread import Spread, pairwise
 from atofx.errors import ConfigError
 from atofx.passes.verify import TOLERANCE
 from atofx.report.run_report import write_run_report
@@ -174,9 +174,9 @@ class _Run:
             atofx.save(program, mask, folder.compact)
             times = latencies_ms([program.module, compact], self._noise(config.latency_batch), Rounds())
             verified = program.verify(mask)
-            measured = {"times": [asdict(one) for one in times], "verified": {"ok": verified.ok, **asdict(verified)}}
+            measured = {"times": times, "verified": {"ok": verified.ok, **asdict(verified)}}
         measured = json.loads(self._processes.agree(json.dumps(measured)))
-        dense_ms, compact_ms = (Spread(**one) for one in measured["times"])
+        dense_ms, compact_ms = map(Spread.of, measured["times"])
         target = target_of(config, program) if config.method != "none" else None
         result = RunResult(
             dense_top1=masked_top1 if config.method == "none" else dense_top1,
@@ -189,6 +189,7 @@ class _Run:
             latency_dense_ms=dense_ms.median,
             latency_compact_ms=compact_ms.median,
             latency_batch=config.latency_batch,
+            speedup=Spread.of(pairwise(*measured["times"])).median,
             agreement=100.0,
             flops_target=target.flops if target else 1.0,
             p_target=target.p if target else 1.0,

@@ -26,7 +26,7 @@
         top1(result.compact_top1),
         `${quantity(result.flops_compact)} (${percent(result.flops_compact, result.flops_dense)})`,
         `${exact(result.params_compact)} (${percent(result.params_compact, result.params_dense)})`,
-        `${ms(result.latency_compact_ms)} (${(result.latency_dense_ms / result.latency_compact_ms).toFixed(2)} times faster)`,
+        `${ms(result.latency_compact_ms)} (${result.speedup.toFixed(2)} times faster)`,
       ],
     ];
     return section("outcome", "Outcome", { content: [table(rows)], wide: true });
