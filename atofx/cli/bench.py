@@ -21,6 +21,7 @@ from atofx.bench.setting import BackendName, Device, MemoryFormat, Precision
 from atofx.bench.text import bench_text, warnings_of
 from atofx.cli import models, options, output
 from atofx.cli.limits import granularity_from
+from atofx.cli.multiple import multiple_of
 from atofx.cli.recorded import recorded
 from atofx.errors import ConfigError
 from atofx.ir.limits import Limits
@@ -82,7 +83,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help=f"Folder for {REPORT} and {PLOT}; made if missing.")
     ] = None,
-    round_to: options.RoundTo = 1,
+    round_to: options.RoundTo = "1",
     freeze: options.Freeze = None,
     only: options.Only = None,
     granularity: options.Granularity = None,
@@ -100,12 +101,22 @@ def run(
     those of the run that wrote it, unless given; --compact brings its own.
     """
     _one_of(flops, mask, compact)
+    place: Device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    settings = all_settings(
+        _chosen("--backend", backend or ["eager"], BackendName),
+        batch or (None,),
+        _chosen("--memory-format", memory_format or ["contiguous"], MemoryFormat),
+        _chosen("--dtype", dtype or ["float32"], Precision),
+        place,
+    )
     loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
     if compact is not None:
         _refuse_with_compact(freeze, only, granularity, round_to)
         saved = storage.read(compact, lambda: loaded.module, loaded.inputs)
         found = _Found(saved.program, saved.mask, saved.module.eval(), str(compact))
     else:
+        if mask is not None and round_to != "1":
+            raise ConfigError("--mask says what was cut; leave out --round-to")
         if mask is not None and freeze is None and only is None and granularity is None:
             freeze, only, granularity = recorded(mask)
         program = atofx.trace(
@@ -116,15 +127,9 @@ def run(
             only=only,
             granularity=granularity_from(granularity),
         )
-        found = _cut(program, mask, _FLOPS if flops is None else flops, round_to)
-    place: Device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    settings = all_settings(
-        _chosen("--backend", backend or ["eager"], BackendName),
-        batch or (None,),
-        _chosen("--memory-format", memory_format or ["contiguous"], MemoryFormat),
-        _chosen("--dtype", dtype or ["float32"], Precision),
-        place,
-    )
+        with pinned_threads(threads):
+            multiple = multiple_of(round_to, settings[0])
+        found = _cut(program, mask, _FLOPS if flops is None else flops, multiple)
     timed = Rounds(least=min(5, rounds), most=rounds, seconds=seconds)
     with pinned_threads(threads):
         report = measure(_pair(found, fold=fold), settings, timed, profile_rounds=timed if layers else None)
@@ -155,9 +160,9 @@ def _one_of(flops: float | None, mask: Path | None, compact: Path | None) -> Non
 
 
 def _refuse_with_compact(
-    freeze: Sequence[str] | None, only: Sequence[str] | None, granularity: Sequence[str] | None, round_to: int
+    freeze: Sequence[str] | None, only: Sequence[str] | None, granularity: Sequence[str] | None, round_to: str
 ) -> None:
-    chosen = {"--freeze": freeze, "--only": only, "--granularity": granularity, "--round-to": round_to > 1}
+    chosen = {"--freeze": freeze, "--only": only, "--granularity": granularity, "--round-to": round_to != "1"}
     given = [name for name, value in chosen.items() if value]
     if given:
         raise ConfigError(f"the file of --compact says what was cut, and how; leave out {', '.join(given)}")
@@ -165,8 +170,6 @@ def _refuse_with_compact(
 
 def _cut(program: Program, file: Path | None, flops: float, round_to: int) -> _Found:
     if file is not None:
-        if round_to > 1:
-            raise ConfigError("--mask says what was cut; leave out --round-to")
         mask, origin = Mask.load(file), str(file)
     else:
         mask = oneshot(program, flops, "l2", scope="uniform", limits=Limits(round_to=round_to))

@@ -52,7 +52,13 @@ Granularity = Annotated[
         help="What attention loses: heads, or dims (one dimension of every head); by module name: '*.attn=dims'.",
     ),
 ]
-RoundTo = Annotated[int, typer.Option(min=1, help="Keep multiples of so many channels, for fast kernels.")]
+RoundTo = Annotated[
+    str,
+    typer.Option(
+        metavar="NUMBER|auto[:BACKEND]",
+        help="Keep multiples of so many channels, for fast kernels; auto: measure what a back end likes here.",
+    ),
+]
 MinUnits = Annotated[int, typer.Option(min=1, help="Keep at least so many units (channels, heads) of every group.")]
 MinWidth = Annotated[int, typer.Option(min=1, help="Keep at least so many channels of every group.")]
 MinKeep = Annotated[float, typer.Option(min=0.0, max=1.0, help="Keep at least this share of every group.")]

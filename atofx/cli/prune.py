@@ -11,9 +11,13 @@ import typer
 from rich.console import Console
 
 import atofx
+from atofx.bench import Setting
+from atofx.bench.latency_target import fit_latency
+from atofx.bench.setting import BackendName
 from atofx.cli import models, options, output
 from atofx.cli.assignments import assign
 from atofx.cli.limits import granularity_from, limits_from
+from atofx.cli.multiple import multiple_of
 from atofx.errors import ConfigError, FileError
 from atofx.ir.mask import Mask
 from atofx.methods import oneshot
@@ -35,7 +39,19 @@ def run(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help=f"Folder for {MASK}, {WEIGHTS} and {RESULT}; made if missing.")
     ],
-    flops: Annotated[float, typer.Option(help="Kept fraction of the whole model's FLOPs.")] = 0.5,
+    flops: Annotated[
+        float | None, typer.Option(help="Kept fraction of the whole model's FLOPs.  [default: 0.5]")
+    ] = None,
+    latency: Annotated[
+        float | None,
+        typer.Option(help="Instead of --flops: share of the dense model's time on this machine, met by measuring."),
+    ] = None,
+    backend: Annotated[
+        BackendName, typer.Option(help="What --latency is measured with, and --round-to auto.")
+    ] = "eager",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Inputs in a timed pass.  [default: as in the example input]")
+    ] = None,
     criterion: Annotated[Criterion, typer.Option(help="How units are ranked; taylor needs --data.")] = "l2",
     scope: Annotated[
         Scope, typer.Option(help="Rank units over the whole network, or keep the same share of every group.")
@@ -47,7 +63,7 @@ def run(
     freeze: options.Freeze = None,
     only: options.Only = None,
     granularity: options.Granularity = None,
-    round_to: options.RoundTo = 1,
+    round_to: options.RoundTo = "1",
     min_units: options.MinUnits = 1,
     min_width: options.MinWidth = 1,
     min_keep: options.MinKeep = 0.0,
@@ -72,7 +88,11 @@ def run(
 
     The folder then holds the mask, the compact model's weights (for atofx.load) and the numbers printed here.
     """
-    limits = limits_from(round_to=round_to, min_units=min_units, min_width=min_width, min_keep=min_keep, limit=limit)
+    if flops is not None and latency is not None:
+        raise ConfigError("--flops and --latency each say how much is cut; give one of them")
+    setting = Setting(backend, batch)
+    multiple = multiple_of(round_to, setting)
+    limits = limits_from(round_to=multiple, min_units=min_units, min_width=min_width, min_keep=min_keep, limit=limit)
     if finetune and (out / FINETUNE).exists():
         raise ConfigError(
             f"{out / FINETUNE} holds an earlier fine-tune; remove it, or choose another folder with --out"
@@ -92,7 +112,12 @@ def run(
         granularity=granularity_from(granularity),
     )
     batches = bench.gradient_batches() if bench is not None and criterion == "taylor" else ()
-    mask = oneshot(program, flops, criterion, scope=scope, batches=batches, groups=groups, limits=limits, seed=seed)
+
+    def mask_at(kept: float) -> Mask:
+        return oneshot(program, kept, criterion, scope=scope, batches=batches, groups=groups, limits=limits, seed=seed)
+
+    fit = None if latency is None else fit_latency(program, latency, mask_at, setting)
+    mask = mask_at(0.5 if flops is None else flops) if fit is None else fit.mask
     if not loaded.trained and criterion != "random":
         output.warn(f"{model} has random weights, so {criterion} ranks noise; load trained ones with --weights")
     _make(out)
@@ -100,6 +125,8 @@ def run(
     atofx.save(program, mask, out / WEIGHTS)
     chosen = {**asdict(program.options), "limits": limits.to_dict()}
     result = {"model": loaded.name, "criterion": criterion, "scope": scope, **chosen, **_measure(program, mask)}
+    if fit is not None:
+        result["latency"] = {"wanted": latency, **asdict(fit.share), **asdict(setting)}
     if bench is not None:
         result |= _try_out(bench, program, mask, out, epochs=finetune)
     (out / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

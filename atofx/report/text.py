@@ -157,9 +157,19 @@ def prune_text(result: Mapping[str, Any], title: str, out: Path) -> str:
     check = "The compact model computes" if result["ok"] else "WARNING: the compact model does NOT compute"
     close = (
         f"{check} what the big one computes without the dropped units "
-        f"(largest relative error in float64: {result['error']:.1e}).\n{_accuracy(result)}Written to {out}."
+        f"(largest relative error in float64: {result['error']:.1e}).\n{_latency(result)}{_accuracy(result)}Written to {out}."
     )
     return "\n\n".join([f"{title}, pruned by {result['criterion']}", comparison(rows), close])
+
+
+def _latency(result: Mapping[str, Any]) -> str:
+    if "latency" not in result:
+        return ""
+    found = result["latency"]
+    return (
+        f"It takes {100 * found['median']:.1f} % of the dense model's time here ({100 * found['lower']:.1f} % to "
+        f"{100 * found['upper']:.1f} %; wanted: {100 * found['wanted']:.1f} %; {found['backend']}, norms folded in both).\n"
+    )
 
 
 def _accuracy(result: Mapping[str, Any]) -> str:

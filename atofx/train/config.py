@@ -99,8 +99,9 @@ class TrainConfig(_Options):
     granularity: HeadsOrDims | dict[str, HeadsOrDims] = "heads"
     """What attention loses: heads, or dims (one dimension of every head); or either by pattern on module names:
     {blocks.0.attn: dims}."""
-    round_to: int = Field(default=1, ge=1)
-    """Keep multiples of so many channels, where a group is at least twice that wide."""
+    round_to: int | str = 1
+    """Keep multiples of so many channels, where a group is at least twice that wide; auto (or auto:onnxruntime, or
+    another back end of atofx bench): what this machine is found to be fast with when the run begins."""
     min_units: int = Field(default=1, ge=1)
     """Keep at least so many units (channels, heads) of every group."""
     min_width: int = Field(default=1, ge=1)
@@ -175,16 +176,27 @@ class TrainConfig(_Options):
             raise ValueError("augment imagenet works on files of any size; it needs cache: none (or auto)")
         if self.resume and self.out is None:
             raise ValueError("resume needs the run folder: give out")
+        if isinstance(self.round_to, str) and self.round_to.partition(":")[0] != "auto":
+            raise ValueError(f"round_to {self.round_to!r} is neither a number nor auto or auto:BACKEND")
         try:
-            _ = self.limits
+            _ = self._limits(1 if isinstance(self.round_to, str) else self.round_to)
         except ConfigError as error:
             raise ValueError(str(error)) from error
         return self
 
     @property
     def limits(self) -> Limits:
-        """Minimum widths and rounding."""
-        return Limits(self.min_units, self.min_width, self.min_keep, self.round_to, self.per_group or {})
+        """Minimum widths and rounding.
+
+        Raises:
+            ConfigError: ``round_to`` is still ``auto``; the run itself finds the number.
+        """
+        if isinstance(self.round_to, str):
+            raise ConfigError(f"round_to {self.round_to!r} has not been measured yet")
+        return self._limits(self.round_to)
+
+    def _limits(self, round_to: int) -> Limits:
+        return Limits(self.min_units, self.min_width, self.min_keep, round_to, self.per_group or {})
 
     @property
     def target(self) -> dict[str, float]:

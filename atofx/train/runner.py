@@ -16,6 +16,8 @@ from torch import Tensor, nn
 import atofx
 from atofx.bench import Rounds, latencies_ms
 from atofx.bench.machine import pinned_threads
+from atofx.bench.preferred import round_to_number
+from atofx.bench.setting import Device, Setting
 from atofx.bench.spread import Spread, pairwise
 from atofx.errors import ConfigError
 from atofx.passes.verify import TOLERANCE
@@ -39,11 +41,24 @@ if TYPE_CHECKING:
 def execute(config: TrainConfig) -> RunResult:
     """What :func:`atofx.train.run` does."""
     check_method(config.method)
+    processes = Processes.present()
+    config = _measured(config, processes)
     if config.out is not None:
         check(RunFolder(choose(config)), config)
-    processes = Processes.present()
     with rng.isolated(), pinned_threads(config.threads):
         return _Run(config, processes, Console(quiet=not processes.is_main)).execute()
+
+
+def _measured(config: TrainConfig, processes: Processes) -> TrainConfig:
+    """The configuration with a number for ``round_to``, found by the main process where it is ``auto``."""
+    if isinstance(config.round_to, int):
+        return config
+    device: Device = "cuda" if processes.device.type == "cuda" else "cpu"
+    found = ""
+    if processes.is_main:
+        with pinned_threads(config.threads):
+            found = str(round_to_number(config.round_to, Setting(device=device)))
+    return config.updated(round_to=int(processes.agree(found)))
 
 
 class _Run:
