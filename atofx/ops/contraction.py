@@ -151,8 +151,9 @@ def _consume(
             ctx.mark_consumed(layer.labels)
     for i, layer in activations:
         node = nodes[i]
-        if node is not None:
-            ctx.gate(node, _gathered(layer, [letters.index(c) for c in labels[i]]))
+        if node is not None:  # of several factors this one is made zero, for another may be what makes the product so
+            gated = layer if single else layer.with_rest(0.0)
+            ctx.gate(node, _gathered(gated, [letters.index(c) for c in labels[i]]))
             break
 
 

@@ -338,6 +338,21 @@ class MaskedWeight(nn.Module):
         return self.fc2(F.linear(self.fc1(x), self.weight * self.pattern))
 
 
+@family.case(vectors())
+class SigmoidTimesComputedWeight(nn.Module):
+    """Dropped channels are 0.5 behind the sigmoid, and it is the computed weight that makes their products zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(6, 8)
+        self.weight = nn.Parameter(torch.randn(5, 8))
+        self.scale = nn.Parameter(torch.randn(5))
+        self.fc2 = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.linear(torch.sigmoid(self.fc1(x)), self.weight * self.scale[:, None]))
+
+
 @family.case(tokens())
 class JoinedWeights(nn.Module):
     """Two parameters are joined to one weight before the product."""
