@@ -6,8 +6,10 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import atofx
+from atofx import zoo
 from atofx.errors import MaskError, VerifyError
 from atofx.testing import assert_exact, relative_error
 
@@ -206,3 +208,13 @@ def test_verify_widens_casts_in_the_gated_module_too() -> None:
     torch.manual_seed(0)
     program = atofx.trace(CastsInside(), torch.randn(5, 4))
     assert program.verify(program.random_mask()).error < 1e-14
+
+
+def test_costs_are_the_same_inside_the_callers_own_modes() -> None:
+    """Torch's FLOP counter sees operations before the tracer under fvcore would."""
+    model = zoo.resnet20()
+    expected = atofx.trace(model, torch.randn(1, 3, 32, 32)).flops()
+    with FlopCounterMode(display=False):
+        program = atofx.trace(model, torch.randn(1, 3, 32, 32))
+        assert program.flops() == expected
+        assert program.verify(program.random_mask()).flops_counted < expected

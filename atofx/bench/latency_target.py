@@ -57,7 +57,7 @@ def fit_latency(
     Args:
         program: the traced model.
         share: wanted compact time / dense time, above 0 and below 1.
-        mask_at: the mask for a kept fraction of the FLOPs (multiply-adds counted once); TargetError where there is none.
+        mask_at: kept fraction of the FLOPs (multiply-adds counted once) -> mask; TargetError where there is none.
         setting: back end, batch, dtype, device.
         rounds: how often both models run for every candidate.
         clock: seconds since any moment.
@@ -114,5 +114,5 @@ def _unreachable(share: float, tried: Sequence[tuple[float, float, Mask]], why: 
     flops, took, _ = min(tried, key=lambda t: abs(t[1] - share))
     return TargetError(
         f"no mask takes {share:.0%} of the dense model's time here, within {TOLERANCE:.0%}: the nearest keeps "
-        f"{flops:.1%} of the FLOPs and takes {took:.0%} ({why}). Try another target, another --round-to, or a quiet machine"
+        f"{flops:.1%} of the FLOPs and takes {took:.0%} ({why}). Try another target or rounding, or a quiet machine"
     )

@@ -16,6 +16,7 @@ import torch
 from torch import fx, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import _disable_current_modes
 
 from atofx.ops.inplace import mutated_argument
 
@@ -275,12 +276,16 @@ def _missing(kept: None) -> torch.Tensor:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings, and no activations kept for a backward pass; what is run stays what runs with gradients."""
+    """No warnings, and no activations kept for a backward pass; what is run stays what runs with gradients.
+
+    Modes of the caller (a profiler, torch's own FLOP counter) see operations before the tracer under fvcore does, which
+    would then miss them: they are off.
+    """
     logger = logging.getLogger("fvcore.nn.jit_analysis")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), saved_tensors_hooks(_dropped, _missing):
+        with warnings.catch_warnings(), saved_tensors_hooks(_dropped, _missing), _disable_current_modes():
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -157,7 +157,8 @@ def prune_text(result: Mapping[str, Any], title: str, out: Path) -> str:
     check = "The compact model computes" if result["ok"] else "WARNING: the compact model does NOT compute"
     close = (
         f"{check} what the big one computes without the dropped units "
-        f"(largest relative error in float64: {result['error']:.1e}).\n{_latency(result)}{_accuracy(result)}Written to {out}."
+        f"(largest relative error in float64: {result['error']:.1e}).\n"
+        f"{_latency(result)}{_accuracy(result)}Written to {out}."
     )
     return "\n\n".join([f"{title}, pruned by {result['criterion']}", comparison(rows), close])
 
@@ -166,9 +167,10 @@ def _latency(result: Mapping[str, Any]) -> str:
     if "latency" not in result:
         return ""
     found = result["latency"]
+    lower, median, upper, wanted = (f"{100 * found[name]:.1f} %" for name in ("lower", "median", "upper", "wanted"))
     return (
-        f"It takes {100 * found['median']:.1f} % of the dense model's time here ({100 * found['lower']:.1f} % to "
-        f"{100 * found['upper']:.1f} %; wanted: {100 * found['wanted']:.1f} %; {found['backend']}, norms folded in both).\n"
+        f"It takes {median} of the dense model's time here ({lower} to {upper}; wanted: {wanted}; {found['backend']}, "
+        "norms folded in both).\n"
     )
 
 

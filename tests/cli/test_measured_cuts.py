@@ -1,4 +1,4 @@
-"""`--round-to auto`: the measured number is said, used, and meets the target all the same."""
+"""`--round-to auto` and `--latency`: measured numbers are said, used, and meet the target all the same."""
 
 import json
 
@@ -63,3 +63,16 @@ def test_a_configuration_with_another_word_is_refused():
         TrainConfig.parse({"round_to": "fast"})
     with pytest.raises(atofx.errors.ConfigError, match="round_to"):
         TrainConfig.parse({"round_to": 0})
+
+
+def test_flops_and_latency_exclude_each_other(atofx_command, tmp_path):
+    result = atofx_command("prune", "resnet20", "--flops", "0.5", "--latency", "0.5", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert "--flops and --latency each say how much is cut" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_latency_target_is_a_share(atofx_command, tmp_path):
+    result = atofx_command("prune", "resnet20", "--latency", "1.5", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert "above 0 and below 1, not 1.5" in result.stderr
