@@ -1,17 +1,18 @@
 """How much of the saved FLOPs becomes time: dense against compact models, by back end, batch size and rounding.
 
-    python -m benchmarks.latency [--models resnet56 resnet18 mobilenet_v2] [--backends eager compile onnxruntime]
-        [--batches 1 8] [--round-to 1 16] [--flops 0.5] [--threads 2] [--seconds 5]
+    python -m benchmarks.latency --peer --threads 2     # five models beside Torch-Pruning; results/latency.{json,md}
+    python -m benchmarks.latency --models resnet56 torchvision:resnet18 --backends eager compile --round-to 1 16
 
-Weights are random; the same share of every group is kept (l2). Norms are folded into convolutions in both models.
-Dense and compact passes take turns in one process. Shown are medians with quartiles, ratios pair by pair, and realised
-over ideal: dense time / compact time over dense FLOPs / compact FLOPs (multiply-adds counted once).
+Weights are random; the same share of every group is kept (l2), in widths that are multiples of --round-to. Norms are
+folded into convolutions in all models. Dense and compact passes take turns in one process. Shown are medians with
+quartiles, ratios pair by pair, and realised over ideal: dense time / compact time over dense FLOPs / compact FLOPs
+(multiply-adds counted once). Torch-Pruning cuts the same model to as many FLOPs with the same rounding.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -24,8 +25,21 @@ from atofx.bench.text import warnings_of
 from atofx.cli import models
 from atofx.passes.clean import clean
 from benchmarks import record
+from benchmarks.peer_cut import cut_by_torch_pruning
 
-MODELS = ("resnet56", "torchvision:resnet18", "torchvision:mobilenet_v2", "torchvision:convnext_tiny")
+MODELS = tuple(
+    f"torchvision:{name}" for name in ("resnet50", "vgg16_bn", "densenet121", "mobilenet_v2", "efficientnet_b0")
+)
+#: Realised over ideal that is wanted: eager by batch size, ONNX Runtime for all.
+WANTED = {
+    "resnet50": {8: 0.95, 1: 0.8},
+    "vgg16_bn": {8: 0.85, 1: 0.85},
+    "densenet121": {8: 0.95, 1: 0.65},
+    "mobilenet_v2": {8: 0.75, 1: 0.65},
+    "efficientnet_b0": {8: 0.8, 1: 0.65},
+}
+WANTED_ONNX = 0.75
+OURS, PEER = "atofx", "torch-pruning"
 PACKAGES = {"onnxruntime": ("onnxruntime", "onnxscript")}
 
 
@@ -33,12 +47,13 @@ def main() -> None:
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--backends", nargs="+", default=["eager", "compile", "onnxruntime"])
+    parser.add_argument("--backends", nargs="+", default=["eager", "onnxruntime"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--memory-formats", nargs="+", default=["contiguous"])
     parser.add_argument("--dtypes", nargs="+", default=["float32"])
-    parser.add_argument("--round-to", nargs="+", type=int, default=[1, 16])
+    parser.add_argument("--round-to", nargs="+", type=int, default=[16])
     parser.add_argument("--flops", type=float, default=0.5)
+    parser.add_argument("--peer", action="store_true", help="cut by Torch-Pruning too")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--name", default="latency", help="of the files in benchmarks/results")
@@ -55,32 +70,47 @@ def main() -> None:
     with pinned_threads(chosen.threads):
         for name in chosen.models:
             for round_to in chosen.round_to:
-                report = measure(_pair(name, chosen.flops, round_to), settings, rounds, profile_rounds=rounds)
-                found.append({"model": name, "round_to": round_to, **_short(report)})
-                for row in _rows(found[-1:]):
-                    print(*row, sep="  ", flush=True)
-                for warning in warnings_of(report):
-                    print(f"  {warning}", flush=True)
+                for tool, pair in _pairs(name, chosen.flops, round_to, peer=chosen.peer):
+                    report = measure(pair, settings, rounds, profile_rounds=rounds if tool == OURS else None)
+                    found.append({"model": name, "tool": tool, "round_to": round_to, **_short(report)})
+                    for row in _rows(found[-1:]):
+                        print(*row, sep="  ", flush=True)
+                    for warning in warnings_of(report):
+                        print(f"  {warning}", flush=True)
     packages = [package for backend in chosen.backends for package in PACKAGES.get(backend, ())]
     table = record.markdown(
-        ("model", "widths", "setting", "batch", "dense ms", "compact ms", "FLOPs left", "times faster", "realised"),
+        (
+            "model",
+            "cut by",
+            "widths",
+            "setting",
+            "batch",
+            "dense ms",
+            "compact ms",
+            "FLOPs left",
+            "times faster",
+            "realised",
+            "wanted",
+        ),
         _rows(found),
     )
     path = record.write(chosen.name, {**record.circumstances(*packages), "measured": found}, table)
     print(f"\n{table}\n{path}")
 
 
-def _pair(name: str, flops: float, round_to: int) -> Pair:
+def _pairs(name: str, flops: float, round_to: int, *, peer: bool) -> Iterator[tuple[str, Pair]]:
+    """Dense and compact, for each tool."""
     loaded = models.load(name)
     program = atofx.trace(loaded.module, loaded.inputs)
     mask = atofx.methods.oneshot(program, flops, "l2", scope="uniform", round_to=round_to)
-    return Pair(
-        clean(program.module),
-        clean(program.compact(mask)),
-        loaded.inputs,
-        (program.flops(), program.flops(mask)),
-        (program.params(), program.params(mask)),
-    )
+    dense, kept = clean(program.module), program.flops(mask)
+    costs = (program.flops(), kept), (program.params(), program.params(mask))
+    yield OURS, Pair(dense, clean(program.compact(mask)), loaded.inputs, *costs)
+    if peer:
+        smaller = cut_by_torch_pruning(loaded.module, loaded.inputs, kept, round_to)
+        traced = atofx.trace(smaller.eval(), loaded.inputs)
+        costs = (program.flops(), traced.flops()), (program.params(), traced.params())
+        yield PEER, Pair(dense, clean(traced.module), loaded.inputs, *costs)
 
 
 def _short(report: BenchReport) -> dict[str, Any]:
@@ -97,6 +127,7 @@ def _rows(found: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [
         (
             one["model"].removeprefix("torchvision:"),
+            one["tool"],
             "any" if one["round_to"] == 1 else f"multiples of {one['round_to']}",
             ", ".join(row["setting"][key] for key in ("backend", "dtype", "memory_format")),
             str(row["setting"]["batch"]),
@@ -105,10 +136,18 @@ def _rows(found: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
             f"{100 * one['compact']['flops'] / one['dense']['flops']:.1f} %",
             _spread(row["speedup"], 1),
             f"{row['realised']:.2f}",
+            _wanted(one["model"].removeprefix("torchvision:"), row["setting"]),
         )
         for one in found
         for row in one["comparisons"]
     ]
+
+
+def _wanted(model: str, setting: dict[str, Any]) -> str:
+    """Realised over ideal that is wanted at half of the FLOPs, if anything is."""
+    by_batch = WANTED.get(model, {})
+    wanted = by_batch.get(setting["batch"]) if setting["backend"] == "eager" else WANTED_ONNX if by_batch else None
+    return "" if wanted is None else f"{wanted:.2f}"
 
 
 def _spread(spread: dict[str, float], factor: float) -> str:
