@@ -11,6 +11,7 @@ from atofx.program import Program
 from atofx.report.dot import dot
 from atofx.report.page_html import frame_html, page_html
 from atofx.report.plot import plot
+from atofx.report.whole_file import write_whole
 
 _SUFFIXES = (".html", ".svg", ".png", ".dot")
 
@@ -21,16 +22,13 @@ def draw(program: Program, path: str | os.PathLike[str]) -> Path:
     Raises:
         ConfigError: the suffix is not one of those that can be written.
         MissingError: what is needed for the suffix is not installed.
+        FileError: the file cannot be written.
     """
     target = Path(path)
     suffix = target.suffix.lower()
     if suffix not in _SUFFIXES:
         raise ConfigError(f"cannot draw to {os.fspath(path)!r}: the name must end in one of {', '.join(_SUFFIXES)}")
-    content = _content(program, suffix)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, target)
-    return target
+    return write_whole(target, _content(program, suffix))
 
 
 def notebook(program: Program) -> str:

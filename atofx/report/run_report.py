@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from atofx.errors import FileError
 from atofx.report.run_data import run_data
 from atofx.report.run_html import comparison_html, run_html
+from atofx.report.whole_file import write_whole
 
 #: The report in a run's own folder.
 REPORT = "report.html"
@@ -19,7 +19,7 @@ def write_run_report(folder: Path, file: Path | None = None) -> Path:
     Raises:
         FileError: the folder holds no finished run, a file in it cannot be read, or the report cannot be written.
     """
-    return _write(file or folder / REPORT, run_html(run_data(folder)))
+    return write_whole(file or folder / REPORT, run_html(run_data(folder)).encode())
 
 
 def write_comparison(folders: Sequence[Path], file: Path) -> Path:
@@ -28,14 +28,4 @@ def write_comparison(folders: Sequence[Path], file: Path) -> Path:
     Raises:
         FileError: as :func:`write_run_report`.
     """
-    return _write(file, comparison_html([run_data(folder) for folder in folders]))
-
-
-def _write(file: Path, page: str) -> Path:
-    partial = file.with_name(file.name + ".partial")
-    try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:
-        raise FileError(f"cannot write {str(file)!r}: {error}") from error
-    return file
+    return write_whole(file, comparison_html([run_data(folder) for folder in folders]).encode())

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import atofx
-from atofx.errors import ConfigError, MissingError
+from atofx.errors import ConfigError, FileError, MissingError
 from tests.report.conftest import embedded
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,3 +121,8 @@ def test_tracing_and_pruning_do_not_load_the_report():
         "raise SystemExit(any(name.startswith('atofx.report') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_folder_that_is_missing_is_named(resnet20, tmp_path):
+    with pytest.raises(FileError, match=r"cannot write '.*page\.html': No such file or directory"):
+        resnet20.draw(tmp_path / "missing" / "page.html")
