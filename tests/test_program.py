@@ -218,3 +218,13 @@ def test_costs_are_the_same_inside_the_callers_own_modes() -> None:
         program = atofx.trace(model, torch.randn(1, 3, 32, 32))
         assert program.flops() == expected
         assert program.verify(program.random_mask()).flops_counted < expected
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_compact_weights_lie_as_those_they_come_from(memory_format: torch.memory_format) -> None:
+    model = zoo.resnet20().to(memory_format=memory_format)
+    program = atofx.trace(model, torch.randn(1, 3, 32, 32).contiguous(memory_format=memory_format))
+    compact = program.compact(program.random_mask(keep=0.5))
+    weight = compact.get_parameter("layer1.0.conv1.weight")
+    assert weight.shape == (8, 8, 3, 3)
+    assert weight.is_contiguous(memory_format=memory_format)

@@ -240,7 +240,7 @@ class Resizer:
             for dim, index in enumerate(self.kept_axes(canonical, data.dim())):
                 if index is not None:
                     data = data.index_select(dim, index.to(data.device))
-            data = data.clone(memory_format=torch.preserve_format)
+            data = data.clone(memory_format=_memory_format(source))
             if self.double and data.is_floating_point():
                 data = data.double()
             if isinstance(source, nn.Parameter):
@@ -303,6 +303,14 @@ def _occurrences(value: TensorValue, dim: int) -> int | None:
     """How often every channel occurs along a dimension, None where that differs."""
     layer = value.layer_on(dim)
     return 1 if layer is None else layer.occurrences(dim)
+
+
+def _memory_format(tensor: torch.Tensor) -> torch.memory_format:
+    """The order in which a tensor's elements lie, which selecting channels loses."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    found = formats.get(tensor.dim())
+    lies_so = found is not None and tensor.is_contiguous(memory_format=found) and not tensor.is_contiguous()
+    return found if found is not None and lies_so else torch.preserve_format
 
 
 def _fetch(root: nn.Module, name: str) -> torch.Tensor:
