@@ -74,7 +74,8 @@ class _Run:
             self.values[node] = unlabelled(ctx.out)
         elif node.op == "get_attr":
             name = str(node.target)
-            self.values[node] = ctx.leaf(name) if isinstance(ctx.out, torch.Tensor) else ctx.out
+            is_tensor = isinstance(ctx.out, torch.Tensor)
+            self.values[node] = replace(ctx.leaf(name), meta=ctx.out) if is_tensor else ctx.out
         elif node.op == "output":
             ctx.op_name = "output"
             for result, reason in self.traced.results(node):
@@ -82,7 +83,9 @@ class _Run:
             self.values[node] = None
         else:
             self._call(node)
-        for memory in {_memory(value) for value in tensors_in(self.values[node])}:
+        value = self.values[node]
+        memories = [_memory(value)] if isinstance(value, TensorValue) else {_memory(v) for v in tensors_in(value)}
+        for memory in memories:
             self.sharing.setdefault(memory, []).append(node)
 
     def _hand_out(self, result: Any, reason: str) -> None:
@@ -108,7 +111,7 @@ class _Run:
         ctx.module = module
         ctx.op_name = describe(node, module)
         record = REGISTRY.of(node, module)
-        args, kwargs = self.resolve(node.args), self.resolve(dict(node.kwargs))
+        args, kwargs = self.resolve(node.args), self.resolve(dict(node.kwargs)) if node.kwargs else {}
         operands = tensors_in((args, kwargs))
         mutated = mutated_argument(node, module)
         if kwargs.get("out") is not None:

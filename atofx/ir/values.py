@@ -83,7 +83,7 @@ class Layer:
         """The dimensions along which the id varies."""
         labels = self.labels
         if isinstance(labels, Run):
-            return (labels.dim,) if labels.size > 1 else ()
+            return (labels.dim,) if labels.shape[labels.dim] > 1 else ()
         return tuple([d for d, size in enumerate(labels.shape) if size > 1])
 
     def has_neighbours_alike(self, dim: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -80,8 +81,7 @@ class LineageContext:
                 axis = self.leaves[canonical, dim] = LeafAxis(canonical, dim, self.num_ids, size)
                 self.num_ids += size
             layers.append(fresh_layer(axis.start, size, dim, tensor.dim()))
-        meta = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
-        return TensorValue(meta, tuple(layers), moved_leaf=True)
+        return TensorValue(blank(tensor.size(), tensor.stride(), tensor.dtype), tuple(layers), moved_leaf=True)
 
     def module_leaf(self, attribute: str, dims: Sequence[int] | None = None) -> TensorValue | None:
         """The value of the called module's parameter or buffer, None if it has none."""
@@ -250,7 +250,8 @@ class LineageContext:
 
     def cost(self, extents: Iterable[Labels], *, share: tuple[int, int] = (1, 1)) -> None:
         """``share`` of this node's FLOPs scale with the number of kept ids in each of these."""
-        self.costs.append(CostFactor(self.node, tuple(e for e in extents if math.prod(e.shape) > 1), share))
+        long = tuple([e for e in extents if math.prod(e.shape) > 1])
+        self.costs.append(CostFactor(self.node, long, share))
 
     # ---------------------------------------------------------------- values
 
@@ -313,8 +314,16 @@ def _common(rest: torch.Tensor, dim: int) -> torch.Tensor:
     return torch.where((rest == first).all(dim, keepdim=True), first, ANYTHING)
 
 
+@lru_cache(maxsize=1024)
+def blank(size: Sequence[int], stride: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """A tensor on the meta device that stands for any of its layout: its memory says nothing."""
+    return torch.empty_strided(size, stride, dtype=dtype, device="meta")
+
+
 def tensors_in(value: Any) -> list[TensorValue]:
     """All tensor values in nested containers."""
+    if isinstance(value, TensorValue):
+        return [value]
     found: list[TensorValue] = []
     _collect(value, found)
     return found

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from atofx.ir.values import ANYTHING, Layer, TensorValue, unlabelled
 from atofx.ops.arguments import argument, target_name
-from atofx.ops.context import LineageContext, tensors_in
+from atofx.ops.context import LineageContext, blank, tensors_in
 from atofx.ops.evaluate import meta_call
 from atofx.ops.meeting import meet, zero_if
 from atofx.ops.registry import REGISTRY, BoundCall, OpRecord, same_layout, same_shape
@@ -152,10 +152,9 @@ def prelu(ctx: LineageContext, x: TensorValue, weight: TensorValue) -> TensorVal
 
 def along_dim(vector: TensorValue, dim: int, ndim: int) -> TensorValue:
     """View a one-dimensional value along ``dim`` of an ``ndim``-dimensional tensor."""
-    shape = [1] * ndim
-    shape[dim] = vector.shape[0]
-    layers = tuple(y.reshaped(shape) for y in vector.layers)
-    return TensorValue(vector.meta.reshape(shape), layers, vector.moved_leaf)
+    shape = (1,) * dim + vector.shape + (1,) * (ndim - dim - 1)
+    layers = tuple([y.reshaped(shape) for y in vector.layers])
+    return TensorValue(blank(shape, shape, vector.meta.dtype), layers, vector.moved_leaf)
 
 
 def glu(ctx: LineageContext, x: TensorValue, dim: int = -1) -> TensorValue:
