@@ -11,9 +11,11 @@ from torch import fx, nn
 from atofx.ir.analysis import Analysis
 from atofx.ir.blueprint import Blueprint
 from atofx.ir.values import holds
+from atofx.nn.sizes import expect_sizes
 from atofx.ops import REGISTRY
 from atofx.ops.constants import is_written, memory_of
 from atofx.ops.resize import Resizer
+from atofx.passes.input_sizes import sizes_needed
 
 
 def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor], *, double: bool = False) -> fx.GraphModule:
@@ -27,8 +29,12 @@ def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor], *, double: 
     with torch.no_grad():
         resizer = make_resizer(analysis, vectors)
         resizer.double = double
+        fixed = sizes_needed(analysis, vectors)
         for node in analysis.blueprint.graph.nodes:
-            resizer.record(node, _emit(resizer, node))
+            new = _emit(resizer, node)
+            if node in fixed:
+                new = resizer.function(expect_sizes, new, fixed[node])
+            resizer.record(node, new)
     _remove_dead_numbers(resizer.graph)
     source = analysis.blueprint
     transient = (source.transient & resizer.attributes.keys()) | set(resizer.index_names)

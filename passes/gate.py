@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from atofx.gates import ChannelGate, GateBank
+from atofx.gates import ChannelGate, GateBank, SizeCheck
 from atofx.ir.analysis import Analysis
 from atofx.ir.lineage import GatePoint
-from atofx.ir.values import Layer
 from atofx.passes.base import attribute
+from atofx.passes.input_sizes import input_sizes, sized_groups
 
 
 class Gated(nn.Module):
@@ -49,7 +49,9 @@ def insert_gates(analysis: Analysis) -> GatedModule:
     points: dict[fx.Node, list[GatePoint]] = {}
     for point in analysis.lineage.gate_points:
         points.setdefault(point.user, []).append(point)
-    gates: dict[str, ChannelGate] = {}
+    gates: dict[str, nn.Module] = {}
+    groups = sized_groups(analysis)
+    fixed = input_sizes(analysis, batched=bool(analysis.lineage.batched.any())) if groups else {}
     for node in analysis.module.graph.nodes:
         replaced: dict[fx.Node, fx.Node] = {}
         for point in points.get(node, ()):
@@ -60,6 +62,10 @@ def insert_gates(analysis: Analysis) -> GatedModule:
             gates[name] = gate
             replaced[point.value] = graph.call_module(name, (replaced.get(point.value, env[point.value]),))
         new = graph.node_copy(node, lambda n, swap=replaced: swap.get(n, env[n]))  # type: ignore[misc]
+        if node in fixed:
+            name = f"sizes_{len(gates)}"
+            gates[name] = SizeCheck(bank, groups, fixed[node])
+            new = graph.call_module(name, (new,))
         env[node] = new
     module = GatedModule(_attributes(graph, source, gates), graph, type(source).__name__)
     module.gates = bank
@@ -67,7 +73,7 @@ def insert_gates(analysis: Analysis) -> GatedModule:
     return module
 
 
-def _attributes(graph: fx.Graph, source: fx.GraphModule, gates: Mapping[str, ChannelGate]) -> dict[str, Any]:
+def _attributes(graph: fx.Graph, source: fx.GraphModule, gates: Mapping[str, nn.Module]) -> dict[str, Any]:
     """Everything the graph names: the source's own modules and tensors, and the gates."""
     attributes: dict[str, Any] = dict(gates)
     for node in graph.nodes:
@@ -94,14 +100,23 @@ def _make_gate(analysis: Analysis, bank: GateBank, point: GatePoint) -> ChannelG
         return None
     rest = point.layer.rest.reshape(-1)
     rest = torch.where(rest.isfinite() & known, rest, 0.0)
-    return ChannelGate(bank, dims[0] - ids.dim(), units, rest, _run_length(point.layer, dims[0], rest))
+    owner = torch.where(group >= 0, group * (int(unit.max()) + 1) + unit, -1)
+    run = _run_length(flat, rest)
+    run = _run_length(owner, rest) if run == 1 else run  # coordinates with ids of their own may still be one unit
+    return ChannelGate(bank, dims[0] - ids.dim(), units, rest, run)
 
 
-def _run_length(layer: Layer, dim: int, rest: torch.Tensor) -> int | None:
-    """Coordinates of a channel along ``dim``, None where they do not lie together or channels have different ones."""
-    length = layer.occurrences(dim)
-    if length is None:
+def _run_length(owner: torch.Tensor, rest: torch.Tensor) -> int | None:
+    """Coordinates of an owner, None where they do not lie together or owners have different numbers of them.
+
+    Args:
+        owner: the channel or unit of every coordinate, -1 for none.
+        rest: the value at rest of every coordinate.
+    """
+    counts = torch.unique(owner, return_counts=True)[1]
+    length = int(counts[0])
+    if int(owner.min()) < 0 or not bool((counts == length).all()):
         return None
-    runs, rests = layer.ids.reshape(-1, length), rest.reshape(-1, length)
+    runs, rests = owner.reshape(-1, length), rest.reshape(-1, length)
     together = bool((runs == runs[:, :1]).all()) and bool((rests == rests[:, :1]).all())
     return length if together else None

@@ -17,6 +17,7 @@ from atofx.ops import REGISTRY, OpRecord
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.inplace import mutated_argument
 from atofx.passes.base import owner
+from atofx.passes.other_size import OtherSize
 from atofx.passes.trace import Traced
 
 
@@ -45,6 +46,8 @@ class _Run:
         of_module = cache(granularity.of)
         self.ctx = LineageContext(traced.tensors, lambda node: of_module(owner(node)))
         self.values: dict[fx.Node, Any] = {}
+        self.ctx.values = self.values
+        self.ctx.longer = OtherSize(traced.blueprint).longer
         self.sharing: dict[int, list[fx.Node]] = {}
         self._nodes = {node.name: node for node in traced.graph.nodes}
 
@@ -52,7 +55,7 @@ class _Run:
         ctx = self.ctx
         ctx.pin_contradictions()
         ctx.pin_shared_folds()
-        produced, consumed = ctx.flags()
+        produced, consumed, sized, batched = ctx.flags()
         return Lineage(
             values=self.values,
             leaves=ctx.leaves,
@@ -65,6 +68,8 @@ class _Run:
             folds=tuple(ctx.folds),
             costs=tuple(ctx.costs),
             tensor_names=ctx.tensor_names,
+            sized=sized,
+            batched=batched,
         )
 
     def interpret(self, node: fx.Node) -> None:

@@ -98,5 +98,5 @@ def test_a_compact_model_of_one_size_is_compacted_again() -> None:
     program = atofx.trace(once, x)
     mask = program.random_mask(keep=0.5, seed=1)
     assert program.verify(mask).ok
-    with pytest.raises(InputSizeError, match=r"holds for a tensor of shape \(any, 21, any\) here"):
+    with pytest.raises(InputSizeError, match=r"holds for a tensor of shape \(any, "):
         program.compact(mask)(torch.randn(2, 3, 8, 8, dtype=torch.float64))

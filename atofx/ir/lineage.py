@@ -88,6 +88,8 @@ class Lineage:
         costs: how each node's FLOPs scale.
         modes: granularity decisions taken, by node name (for explanation).
         tensor_names: canonical name of every parameter and buffer, by any of its names.
+        sized: bool per id: without it, the rest is right for inputs of the example's sizes only (but for the batch).
+        batched: bool per id: for the example's batch size only, too.
     """
 
     values: dict[fx.Node, Any]
@@ -101,3 +103,5 @@ class Lineage:
     folds: tuple[Fold, ...]
     costs: tuple[CostFactor, ...]
     tensor_names: dict[str, str]
+    sized: torch.Tensor
+    batched: torch.Tensor

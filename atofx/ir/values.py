@@ -108,6 +108,35 @@ class Layer:
         return int(counts[0]) if bool((counts == counts[0]).all()) else None
 
     @property
+    def repeats(self) -> bool:
+        """Whether a channel lies in more than one place."""
+        labels = self.labels
+        if isinstance(labels, Run):
+            return False
+        known = labels[labels >= 0]
+        return bool(torch.unique(known).numel() != known.numel())
+
+    @property
+    def scattered(self) -> bool:
+        """Whether a channel lies in several places that are not one run, equally long for all channels.
+
+        Which places those are depends on the sizes of what lies between them. Whole rows that repeat along the first
+        dimension, as where samples and channels are flattened together, are taken for one.
+        """
+        labels = self.labels
+        if isinstance(labels, Run):
+            return False
+        flat = labels.reshape(-1)
+        period = _period(flat) if self.dims == (0,) else flat.numel()
+        counts = torch.unique(flat[:period], return_counts=True)[1]
+        if int(counts.max()) == 1:
+            return False
+        if period < flat.numel() or len(self.dims) != 1 or int(flat.min()) < 0 or not bool((counts == counts[0]).all()):
+            return True
+        runs = flat.reshape(-1, int(counts[0]))
+        return not bool((runs == runs[:, :1]).all())
+
+    @property
     def clean(self) -> bool:
         """Whether every element is zero where its unit's producers are."""
         rest = self.at_rest
@@ -177,6 +206,14 @@ class TensorValue:
             if layer.shape[dim] > 1:
                 return layer
         return None
+
+
+def _period(ids: torch.Tensor) -> int:
+    """After how many of them the ids begin again, if they do so to the end."""
+    for place in (ids == ids[0]).nonzero().flatten().tolist():
+        if place and ids.numel() % place == 0 and bool((ids.reshape(-1, place) == ids[:place]).all()):
+            return int(place)
+    return ids.numel()
 
 
 def zero_or_anything(zero: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -47,6 +47,11 @@ class LineageContext:
         self._produced: list[Labels] = []
         self._consumed: list[Labels] = []
         self._divisors: list[Labels] = []
+        self.values: Mapping[fx.Node, Any] = {}
+        self.longer: Callable[[fx.Node], frozenset[int] | None] = lambda node: None
+        self._between: set[int] = set()
+        self._sized: list[Labels] = []
+        self._batched: list[Labels] = []
         self.gate_points: list[GatePoint] = []
         self.folds: list[Fold] = []
         self._readers: dict[str, set[fx.Node]] = {}
@@ -199,6 +204,24 @@ class LineageContext:
         self.mark_consumed(labels)
         self._divisors.append(labels)
 
+    def put_between_pixels(self, layer: Layer) -> None:
+        """These channels have been flattened together with dimensions that are longer for a larger image."""
+        self._between.update(layer.ids.reshape(-1).tolist())
+
+    def is_between_pixels(self, layer: Layer) -> bool:
+        """Whether the layer's places may depend on the size of the image: its channels were once among pixels."""
+        return (
+            bool(self._between)
+            and not isinstance(layer.labels, Run)
+            and not self._between.isdisjoint(layer.labels.reshape(-1).tolist())
+        )
+
+    def fix_sizes(self, layer: Layer, *, batch: bool = False) -> None:
+        """Without some of these channels, the rest is right for inputs of the example's sizes only."""
+        self._sized.append(layer.labels)
+        if batch:
+            self._batched.append(layer.labels)
+
     def pin_contradictions(self) -> None:
         """Pin what divides in one place and has to be zero in another."""
         if self._divisors:
@@ -246,6 +269,8 @@ class LineageContext:
 
     def gate(self, value: fx.Node, layer: Layer) -> None:
         """This node mixes the channels of ``value`` that ``layer`` labels: a gate belongs before it."""
+        if self.is_between_pixels(layer) and layer.scattered:
+            self.fix_sizes(layer)
         self.gate_points.append(GatePoint(self.node, value, layer))
 
     def cost(self, extents: Iterable[Labels], *, share: tuple[int, int] = (1, 1)) -> None:
@@ -293,9 +318,12 @@ class LineageContext:
         rows = [torch.cat([row, *more]) for row, more in zip(starts + along, (self._left, self._right), strict=True)]
         return torch.stack(rows)
 
-    def flags(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(produced, consumed), bool per id."""
-        return self._flags(self._produced), self._flags(self._consumed)
+    def flags(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(produced, consumed, sized, batched), bool per id."""
+        produced, consumed, sized, batched = map(
+            self._flags, (self._produced, self._consumed, self._sized, self._batched)
+        )
+        return produced, consumed, sized, batched
 
     def _flags(self, marks: Sequence[Labels]) -> torch.Tensor:
         flag = np.zeros(self.num_ids, dtype=bool)

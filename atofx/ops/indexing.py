@@ -16,7 +16,7 @@ from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.layers import align, run_on_ids
 from atofx.ops.meeting import meet, zero_if
 from atofx.ops.movement import movement
-from atofx.ops.positions import countable
+from atofx.ops.positions import countable, fix_where_computed
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -27,6 +27,10 @@ def getitem(ctx: LineageContext, x: Any, index: Any) -> Any:
         return x[index]
     real = _real_index(ctx, x, index, ctx.node.args[1])
     usable = countable(ctx, _usable(ctx, x, index), _places(index, x.ndim), "sliced", "slice")
+    given = _expand_arguments(ctx.node.args[1], len(expand_index(index, x.ndim)[0]))
+    for dim, entry in zip(expand_index(index, x.ndim)[1], given, strict=True):
+        if dim is not None:
+            fix_where_computed(ctx, usable, dim, entry)
     layers = [_picked(layer, x.shape, real) for layer in usable.layers]
     return ctx.value(ctx.out, layers, moved_leaf=x.moved_leaf)
 
@@ -66,7 +70,10 @@ def setitem(ctx: LineageContext, x: TensorValue, index: Any, value: Any) -> Tens
             met = any(set(_varying(part.ids)) & set(_varying(align(v.ids, len(shape)))) for v in value.layers)
             if extent and not met:
                 ctx.pin(part, "is overwritten by values whose coordinates are always kept")
-        zero = bool(value.layers) and not any(bool(v.nonzero.any()) for v in value.layers)
+        constant = constant_value(ctx.node.args[2])
+        zero = (bool(value.layers) and all(v.clean for v in value.layers)) or (
+            constant is not None and not bool(constant.any())
+        )
     else:
         zero = isinstance(ctx.node.args[2], (int, float)) and value == 0
     if not zero:
@@ -134,6 +141,7 @@ def _usable(ctx: LineageContext, x: TensorValue, index: Any) -> TensorValue:
 
 def narrow(ctx: LineageContext, x: TensorValue, dim: int, *args: Any, **kwargs: Any) -> TensorValue:
     """Narrow and select: a slice along one dimension."""
+    fix_where_computed(ctx, x, dim % x.ndim, (ctx.node.args[1:], dict(ctx.node.kwargs)))
     return movement(ctx, countable(ctx, x, [dim % x.ndim], "sliced", "slice"), dim, *args, **kwargs)
 
 

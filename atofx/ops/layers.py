@@ -77,6 +77,71 @@ def reshape_layer(layer: Layer, source: Sequence[int], target: Sequence[int]) ->
     return decode(narrow.reshape(out_shape), table)
 
 
+def lines_up_by_chance(layer: Layer, source: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether channels among pixels end up on whole rows at this size of the image only.
+
+    Runs are cut safely into a number of rows that is given and divides the number of channels, or is a multiple of it; so
+    are channels that have pixels behind them, in the same step. What is only merged, or keeps its place, is safe too.
+
+    Args:
+        layer: of what is reshaped.
+        source: its shape.
+        wanted: the new one, -1 for a size that is left to torch.
+    """
+    total = math.prod(source)
+    target = [size if size != -1 else total // math.prod(s for s in wanted if s != -1) for size in wanted]
+    for dims_in, dims_out in matching_blocks(source, target):
+        long = [d for d in dims_in if source[d] > 1]
+        given = [wanted[d] for d in dims_out if target[d] > 1]
+        if not any(layer.shape[d] > 1 for d in long) or len(given) < 2:
+            continue
+        if [source[d] for d in long] == [target[d] for d in dims_out if target[d] > 1]:
+            continue
+        channels = _channels_in_runs(layer, source, long)
+        if channels is None or given[0] == -1 or (channels % given[0] and given[0] % channels):
+            return True
+    return False
+
+
+def _channels_in_runs(layer: Layer, source: Sequence[int], dims: Sequence[int]) -> int | None:
+    """How many channels lie along some dimensions read in order, each in one run; None where they do not.
+
+    All runs are equally long, and every element belongs to a channel.
+    """
+    others = [d for d in range(len(source)) if d not in dims]
+    if any(layer.shape[d] > 1 for d in others):
+        return None
+    shape = [source[d] if d in dims else 1 for d in range(len(source))]
+    flat = layer.ids.expand(shape).reshape(-1)
+    channels, counts = torch.unique(flat, return_counts=True)
+    length = int(counts[0])
+    if int(channels[0]) < 0 or not bool((counts == length).all()):
+        return None
+    runs = flat.reshape(-1, length)
+    return channels.numel() if bool((runs == runs[:, :1]).all()) else None
+
+
+def merges_by_chance(layer: Layer, source: Sequence[int], given: Sequence[object], wanted: Sequence[int]) -> bool:
+    """Whether channels and pixels are merged into a number that is written down while another size is left to torch.
+
+    Args:
+        layer: of what is reshaped.
+        source: its shape.
+        given: the sizes as the model writes them.
+        wanted: what they are, -1 for the one that is left to torch.
+    """
+    if -1 not in wanted or len(given) != len(wanted):
+        return False
+    total = math.prod(source)
+    target = [size if size != -1 else total // math.prod(s for s in wanted if s != -1) for size in wanted]
+    for dims_in, dims_out in matching_blocks(source, target):
+        varies = [d for d in dims_in if layer.shape[d] > 1]
+        others = [d for d in dims_in if source[d] > 1 and d not in varies]
+        if varies and others and len(dims_out) == 1 and type(given[dims_out[0]]) is int and given[dims_out[0]] != -1:
+            return True
+    return False
+
+
 def matching_blocks(source: Sequence[int], target: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     """Pairs of runs of dimensions of ``source`` and ``target`` with equal products, as short as possible."""
     blocks: list[tuple[list[int], list[int]]] = []

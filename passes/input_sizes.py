@@ -1,0 +1,46 @@
+"""For which inputs a mask holds: of every size, or of the example's only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import fx
+
+from atofx.ir.analysis import Analysis
+from atofx.ir.values import TensorValue
+
+Sizes = tuple[int | None, ...]
+
+
+def sizes_needed(analysis: Analysis, vectors: Mapping[str, torch.Tensor]) -> dict[fx.Node, Sizes]:
+    """The sizes that inputs must have where units are dropped without which other sizes give something else.
+
+    Args:
+        analysis: the analysed model.
+        vectors: bool per prunable group (True = keep).
+
+    Returns:
+        Placeholder -> its sizes, None for any; empty if inputs may have any sizes.
+    """
+    dropped = ~analysis.kept_ids(dict(vectors))
+    lineage = analysis.lineage
+    if not bool((dropped & lineage.sized).any()):
+        return {}
+    return input_sizes(analysis, batched=bool((dropped & lineage.batched).any()))
+
+
+def input_sizes(analysis: Analysis, *, batched: bool) -> dict[fx.Node, Sizes]:
+    """The sizes of the example, without that of the batch (the first) unless ``batched``."""
+    found: dict[fx.Node, Sizes] = {}
+    for node in analysis.blueprint.graph.nodes:
+        value = analysis.lineage.values.get(node)
+        if node.op == "placeholder" and isinstance(value, TensorValue) and value.ndim:
+            found[node] = (value.shape[0] if batched else None, *value.shape[1:])
+    return found
+
+
+def sized_groups(analysis: Analysis) -> tuple[str, ...]:
+    """The prunable groups without some units of which inputs must have the example's sizes."""
+    indices = torch.unique(analysis.group_of[analysis.lineage.sized]).tolist()
+    return tuple(analysis.groups[i].name for i in indices if i >= 0 and analysis.groups[i].prunable)

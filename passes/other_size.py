@@ -1,0 +1,63 @@
+"""Which dimensions are longer for a larger image: shapes are computed once more, when somebody asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from atofx.ir.blueprint import Blueprint
+from atofx.ops.evaluate import meta_call, meta_twin, to_meta
+
+
+class OtherSize:
+    """Shapes of a graph for inputs of twice the size (dimensions behind the channels; the second of numbers).
+
+    Args:
+        blueprint: the graph, every node with its value at the example.
+    """
+
+    def __init__(self, blueprint: Blueprint) -> None:
+        self._attributes = blueprint.attributes
+        self._waiting = iter(blueprint.graph.nodes)
+        self._values: dict[fx.Node, Any] = {}
+
+    def longer(self, node: fx.Node) -> frozenset[int] | None:
+        """The dimensions of a tensor node that have another length then; None where that cannot be told."""
+        while node not in self._values:
+            following = next(self._waiting, None)
+            if following is None:
+                return None
+            try:
+                with torch.no_grad():
+                    self._values[following] = self._value(following)
+            except Exception:  # noqa: BLE001 - whatever the model's code raises where it does not take that size
+                self._waiting = iter(())
+        before, after = node.meta.get("val"), self._values[node]
+        if not isinstance(before, torch.Tensor) or not isinstance(after, torch.Tensor) or before.dim() != after.dim():
+            return None
+        return frozenset(d for d, (a, b) in enumerate(zip(before.shape, after.shape, strict=True)) if a != b)
+
+    def _value(self, node: fx.Node) -> Any:
+        value = node.meta.get("val")
+        if node.op == "placeholder":
+            return _larger(value)
+        if node.op == "get_attr":
+            return value
+        args = fx.node.map_arg(node.args, lambda n: self._values[n])
+        kwargs = fx.node.map_arg(dict(node.kwargs), lambda n: self._values[n])
+        module = self._attributes[str(node.target)] if node.op == "call_module" else None
+        return to_meta(meta_call(node, to_meta(args), to_meta(kwargs), _twin(module)))
+
+
+def _twin(module: nn.Module | None) -> nn.Module | None:
+    return None if module is None else meta_twin(module)
+
+
+def _larger(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    first = 2 if value.dim() > 2 else 1 if value.dim() == 2 and not value.dtype.is_floating_point else value.dim()
+    shape = [size if d < first else 2 * size for d, size in enumerate(value.shape)]
+    return torch.empty(shape, dtype=value.dtype, device="meta")
