@@ -131,9 +131,11 @@ def _read(file: Path) -> dict[str, dict[str, float]]:
         return {}
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        measured: dict[str, dict[str, float]] = found["measured"]
-        if found["format"] != _FORMAT or not all(isinstance(entry, dict) for entry in measured.values()):
-            raise ValueError("another format")
+        measured: dict[str, dict[str, float]] = found["measured"] if isinstance(found, dict) else {}
+        wanted = {str(multiple) for multiple in WIDTHS}
+        sound = [entry.keys() == wanted and min(entry.values()) == 1 for entry in measured.values()]
+        if not isinstance(found, dict) or found["format"] != _FORMAT or not all(sound):
+            raise ValueError("it holds something else")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"cannot use {str(file)!r}, the measured widths of this machine: {error}; delete it"

@@ -47,8 +47,8 @@ def run(
         typer.Option(help="Instead of --flops: share of the dense model's time on this machine, met by measuring."),
     ] = None,
     backend: Annotated[
-        BackendName, typer.Option(help="What --latency is measured with, and --round-to auto.")
-    ] = "eager",
+        BackendName | None, typer.Option(help="What --latency and --round-to auto are measured with.  [default: eager]")
+    ] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Inputs in a timed pass.  [default: as in the example input]")
     ] = None,
@@ -90,7 +90,9 @@ def run(
     """
     if flops is not None and latency is not None:
         raise ConfigError("--flops and --latency each say how much is cut; give one of them")
-    setting = Setting(backend, batch)
+    if latency is None and round_to.isdecimal() and (backend is not None or batch is not None):
+        raise ConfigError("--backend and --batch say how --latency and --round-to auto measure; neither is given")
+    setting = Setting(backend or "eager", batch)
     multiple = multiple_of(round_to, setting)
     limits = limits_from(round_to=multiple, min_units=min_units, min_width=min_width, min_keep=min_keep, limit=limit)
     if finetune and (out / FINETUNE).exists():

@@ -26,8 +26,11 @@ def run(
 
     The page is one HTML file that needs no network. `atofx train` leaves one in every run folder.
     """
-    if out is not None and out.is_dir():
-        raise ConfigError(f"--out {str(out)!r} is a folder; name the HTML file to write")
+    if out is not None and (out.is_dir() or out.suffix.lower() != ".html"):
+        raise ConfigError(f"--out {str(out)!r} is no name of a page; it ends in .html")
+    twice = next((folder for folder in runs if sum(folder.resolve() == other.resolve() for other in runs) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{str(twice)!r} is named twice; name every run once")
     figures = [run_data(folder) for folder in runs]
     several = len(runs) > 1
     page = write_comparison(runs, out or Path("comparison.html")) if several else write_run_report(runs[0], out)

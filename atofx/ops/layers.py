@@ -80,7 +80,7 @@ def reshape_layer(layer: Layer, source: Sequence[int], target: Sequence[int]) ->
 def lines_up_by_chance(layer: Layer, source: Sequence[int], wanted: Sequence[int]) -> bool:
     """Whether channels among pixels end up on whole rows at this size of the image only.
 
-    Runs are cut safely into a number of rows that is given and divides the number of channels, or is a multiple of it; so
+    Runs are cut safely into a given number of rows that divides the number of channels, or is a multiple of it; so
     are channels that have pixels behind them, in the same step. What is only merged, or keeps its place, is safe too.
 
     Args:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 import atofx
 from atofx.errors import FileError
+from atofx.report.run_files import Config, Epoch, Masked, MaskFile, Result
 
 #: What a report needs of a run folder.
 CONFIG, METRICS, MASK, RESULT = "config.yaml", "metrics.jsonl", "mask.json", "result.json"
-_NEEDED = (
-    "dense_top1", "masked_top1", "compact_top1", "flops_dense", "flops_compact", "params_dense", "params_compact",
-    "latency_dense_ms", "latency_compact_ms", "latency_batch", "speedup", "agreement", "flops_target",
-)  # fmt: skip
-_CURVES = ("loss", "accuracy", "top1", "masked_top1", "flops", "lr")
+
+Read = TypeVar("Read", bound=BaseModel)
 
 
 def run_data(folder: Path) -> dict[str, Any]:
@@ -29,56 +28,45 @@ def run_data(folder: Path) -> dict[str, Any]:
         (epochs, and the kept share of every group at the end of each).
 
     Raises:
-        FileError: the folder holds no finished run, or a file in it cannot be read.
+        FileError: the folder holds no finished run, or a file in it is damaged.
     """
     if not (folder / CONFIG).is_file():
         raise FileError(f"{str(folder)!r} is no folder of a run: it has no {CONFIG}; `atofx train --out` makes one")
     if not (folder / RESULT).is_file():
         raise FileError(
-            f"the run in {str(folder)!r} is not finished: it has no {RESULT}; "
-            "`atofx train --out … --resume` with the options of the run goes on with it"
+            f"the run in {str(folder)!r} is not finished: it has no {RESULT}; `atofx train --out … --resume` with the "
+            "options of the run goes on with it (a dense baseline is shown in the report of its run)"
         )
-    result = _json(folder / RESULT, _text(folder / RESULT))
-    missing = [name for name in _NEEDED if name not in result]
-    if missing:
-        raise FileError(f"{str(folder / RESULT)!r} is no result of `atofx train`: it lacks {', '.join(missing)}")
     text = _text(folder / CONFIG)
-    config = _parsed(folder / CONFIG, text)
-    records = _records(folder / METRICS)
-    epochs = [record for record in records if record.get("kind") == "epoch"]
-    masks = [record for record in records if record.get("kind") == "mask"]
-    groups = _groups(folder / MASK)
+    config = _read(Config, folder / CONFIG, _yaml(folder / CONFIG, text))
+    result = _json(folder / RESULT, _text(folder / RESULT))
+    _read(Result, folder / RESULT, result)
+    mask = _read(MaskFile, folder / MASK, _json(folder / MASK, _text(folder / MASK)))
+    records = [_json(folder / METRICS, line) for line in _text(folder / METRICS).splitlines() if line.strip()]
+    epochs = [_read(Epoch, folder / METRICS, record) for record in records if record.get("kind") == "epoch"]
+    masks = [_read(Masked, folder / METRICS, record) for record in records if record.get("kind") == "mask"]
     return {
         "name": folder.resolve().name,
         "version": atofx.__version__,
-        "method": config.get("method"),
-        "model": config.get("model"),
-        "data": config.get("data"),
-        "seed": config.get("seed"),
+        **config.model_dump(),
         "config": text,
         "result": result,
-        "epochs": [
-            {"epoch": record["epoch"], **{name: record[name] for name in _CURVES if name in record}}
-            for record in epochs
+        "epochs": [epoch.model_dump(exclude_unset=True) for epoch in epochs],
+        "groups": [
+            {"name": name, "units": group.size, "kept": group.size - len(group.dropped)}
+            for name, group in mask.groups.items()
         ],
-        "groups": groups,
         "masks": {
-            "epochs": [record["epoch"] for record in masks],
-            "kept": [[record["kept"][group["name"]] / group["units"] for group in groups] for record in masks],
+            "epochs": [record.epoch for record in masks],
+            "kept": [_shares(folder / METRICS, record, list(mask.groups)) for record in masks],
         },
     }
 
 
-def _groups(file: Path) -> list[dict[str, Any]]:
-    groups = _json(file, _text(file)).get("groups", {})
-    return [
-        {"name": name, "units": group["size"], "kept": group["size"] - len(group["dropped"])}
-        for name, group in groups.items()
-    ]
-
-
-def _records(file: Path) -> list[dict[str, Any]]:
-    return [_json(file, line) for line in _text(file).splitlines()]
+def _shares(file: Path, record: Masked, groups: list[str]) -> list[float]:
+    if missing := [name for name in groups if name not in record.kept or name not in record.units]:
+        raise FileError(f"{str(file)!r} is damaged: the mask of epoch {record.epoch} has no group {missing[0]!r}")
+    return [record.kept[name] / record.units[name] for name in groups]
 
 
 def _text(file: Path) -> str:
@@ -98,11 +86,17 @@ def _json(file: Path, text: str) -> dict[str, Any]:
     return found
 
 
-def _parsed(file: Path, text: str) -> dict[str, Any]:
+def _yaml(file: Path, text: str) -> Any:
     try:
-        found = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise FileError(f"{str(file)!r} is damaged: {error}") from error
-    if not isinstance(found, dict):
-        raise FileError(f"{str(file)!r} is damaged: it holds no options")
-    return found
+
+
+def _read(kind: type[Read], file: Path, found: Any) -> Read:
+    try:
+        return kind.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise FileError(f"{str(file)!r} is damaged, or none of `atofx train`: {where}: {first['msg']}") from error

@@ -23,9 +23,13 @@ def write_run_report(folder: Path, file: Path | None = None) -> Path:
 
 
 def write_comparison(folders: Sequence[Path], file: Path) -> Path:
-    """A page with several finished runs side by side.
+    """A page with several finished runs side by side, named by their folders.
 
     Raises:
         FileError: as :func:`write_run_report`.
     """
-    return write_whole(file, comparison_html([run_data(folder) for folder in folders]).encode())
+    runs = [run_data(folder) for folder in folders]
+    names = [run["name"] for run in runs]
+    if len(set(names)) < len(names):
+        runs = [{**run, "name": str(folder)} for run, folder in zip(runs, folders, strict=True)]
+    return write_whole(file, comparison_html(runs).encode())

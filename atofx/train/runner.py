@@ -53,6 +53,9 @@ def _measured(config: TrainConfig, processes: Processes) -> TrainConfig:
     """The configuration with a number for ``round_to``, found by the main process where it is ``auto``."""
     if isinstance(config.round_to, int):
         return config
+    before = RunFolder(choose(config)).config
+    if config.resume and before.exists():  # what was measured when the run began
+        return config.updated(round_to=TrainConfig.from_yaml(before).round_to)
     device: Device = "cuda" if processes.device.type == "cuda" else "cpu"
     found = ""
     if processes.is_main:

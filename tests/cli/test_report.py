@@ -1,6 +1,7 @@
 """`atofx report`: one run, several runs, machines, and what is refused."""
 
 import json
+import shutil
 
 import pytest
 
@@ -27,9 +28,12 @@ def test_one_run(atofx_command, finished):
 
 def test_several_runs(atofx_command, finished, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = atofx_command("report", str(finished), str(finished))
+    shutil.copytree(finished, tmp_path / "other" / finished.name)
+    result = atofx_command("report", str(finished), f"other/{finished.name}")
     assert result.exit_code == 0, result.stderr
-    assert "<title>2 runs</title>" in (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    assert "<title>2 runs</title>" in page
+    assert f'"name":"other/{finished.name}"' in page  # folders of one name are told apart
 
 
 def test_as_json(atofx_command, finished, tmp_path):
@@ -46,8 +50,10 @@ def test_as_json(atofx_command, finished, tmp_path):
 def test_one_clear_error(atofx_command, finished, tmp_path):
     for arguments, message in (
         ((str(tmp_path / "none"),), "is no folder of a run"),
-        ((str(finished), "--out", str(tmp_path)), "is a folder; name the HTML file"),
+        ((str(finished), "--out", str(tmp_path)), "is no name of a page; it ends in .html"),
         ((str(finished), "--out", str(tmp_path / "no" / "page.html")), "cannot write"),
+        ((str(finished), "--out", str(finished / "config.yaml")), "is no name of a page"),
+        ((str(finished), str(finished / ".")), "is named twice"),
     ):
         result = atofx_command("report", *arguments)
         assert result.exit_code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,13 @@ def test_what_is_no_finished_run_is_refused(digits: Path, tmp_path: Path) -> Non
     [
         ("result.json", "{", "is damaged"),
         ("result.json", "[]", "holds no JSON object"),
-        ("result.json", "{}", "no result of `atofx train`: it lacks dense_top1"),
+        ("result.json", "{}", "none of `atofx train`: dense_top1: Field required"),
+        ("metrics.jsonl", '{"kind": "epoch"}', "epoch: Field required"),
+        ("metrics.jsonl", '{"kind": "mask", "epoch": 1, "kept": {}, "units": {}}', "the mask of epoch 1 has no group"),
+        ("mask.json", '{"groups": {"a": {"size": 3}}}', "groups.a.dropped: Field required"),
+        ("mask.json", '{"groups": null}', "groups: "),
         ("metrics.jsonl", "not json\n", "is damaged"),
-        ("config.yaml", "- a\n", "holds no options"),
+        ("config.yaml", "- a\n", "none of `atofx train`"),
         ("config.yaml", "{", "is damaged"),
     ],
 )
@@ -141,3 +146,13 @@ def test_damaged_files_are_named(digits: Path, tmp_path: Path, name: str, text: 
 def test_a_report_that_cannot_be_written_says_so(digits: Path, tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot write"):
         write_run_report(digits, tmp_path / "missing" / "page.html")
+
+
+def test_a_run_that_diverged_is_shown(digits: Path, tmp_path: Path) -> None:
+    for file in ("config.yaml", "metrics.jsonl", "mask.json", "result.json"):
+        (tmp_path / file).write_bytes((digits / file).read_bytes())
+    lines = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    broken = [re.sub(r'"loss": [0-9.e-]+', '"loss": NaN', line) for line in lines]
+    (tmp_path / "metrics.jsonl").write_text("\n\n".join(broken), encoding="utf-8")
+    (report,) = shown(write_run_report(tmp_path))
+    assert [row["loss"] for row in report["epochs"]] == [None] * EPOCHS
