@@ -100,3 +100,101 @@ def test_a_compact_model_of_one_size_is_compacted_again() -> None:
     assert program.verify(mask).ok
     with pytest.raises(InputSizeError, match=r"holds for a tensor of shape \(any, "):
         program.compact(mask)(torch.randn(2, 3, 8, 8, dtype=torch.float64))
+
+
+class Maps(nn.Module):
+    """Feature maps, a table of positions, and something done with them."""
+
+    def __init__(self, function: Callable[[Maps, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.conv, self.fc = conv(3, 8), nn.Linear(1, 4)
+        self.table = nn.Parameter(torch.randn(400, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.function(self, self.conv(x)).flatten(1).sum(1, keepdim=True))
+
+
+def times_table(m: Maps, line: Tensor) -> Tensor:
+    return line * m.table[: line.shape[1]]
+
+
+def windows(y: Tensor) -> Tensor:
+    return y.view(y.shape[0], 8, y.shape[2] // 2, 2, -1).permute(0, 2, 1, 3, 4).flatten(2, 3)
+
+
+def by_group(y: Tensor) -> Tensor:
+    groups = y.view(y.shape[0], 4, -1)
+    return (groups - groups.mean(2, keepdim=True)).view(y.shape)
+
+
+def by_head(y: Tensor) -> Tensor:
+    heads = y.view(y.shape[0], 2, 4, -1).reshape(y.shape[0] * 2, 4, -1)
+    return torch.bmm(heads, heads.transpose(1, 2)).view(y.shape[0], -1)
+
+
+#: Taken at every size of images and batches.
+EVERY: dict[str, Callable[[Maps, Tensor], Tensor]] = {
+    "channels_as_rows": lambda m, y: y.flatten(1).view(y.shape[0], 8, -1).mean(2) * torch.arange(8),
+    "groups_as_rows": lambda m, y: y.flatten(1).view(y.shape[0], 4, -1).mean(2) * torch.arange(4),
+    "there_and_back": lambda m, y: y.flatten(1).view(y.shape) * torch.arange(8)[:, None, None],
+    "positions_apart": lambda m, y: (y.flatten(2).transpose(1, 2) * m.table[:8, 0]).mean(1),
+    "half_of_two": lambda m, y: torch.cat([y, y], 1)[:, : y.shape[1] // 2].tanh(),
+    "norm_by_group": lambda m, y: by_group(y),
+    "heads_in_the_batch": lambda m, y: by_head(y),
+}
+#: Places that are those of one size: exact, or refused.
+SOME: dict[str, Callable[[Maps, Tensor], Tensor]] = {
+    "table": lambda m, y: times_table(m, y.flatten(1, 2)),
+    "table_of_all": lambda m, y: y.flatten(1) * m.table[: y[0].numel(), 0],
+    "table_from_the_end": lambda m, y: y.flatten(1, 2) * m.table[-y.flatten(1, 2).shape[1] :],
+    "table_rows_first": lambda m, y: times_table(m, y.permute(0, 2, 1, 3).flatten(1, 2)),
+    "ramp_cut": lambda m, y: y.flatten(1) * torch.arange(288)[: y.flatten(1).shape[1]],
+    "rows_first": lambda m, y: y.transpose(1, 2).flatten(1),
+    "rows_first_ramp": lambda m, y: y.transpose(1, 2).flatten(1) * torch.arange(y[0].numel()),
+    "rows_first_cut": lambda m, y: y.transpose(1, 2).flatten(1, 2)[:, 8:],
+    "windows": lambda m, y: windows(y) * windows(y).shape[2],
+    "batch_named": lambda m, y: y.view(2, -1),
+    "batch_and_channels_named": lambda m, y: y.view(2, 8, -1).mean((1, 2))[:, None],
+    "everything_in_one": lambda m, y: y.flatten().mean()[None, None],
+    "everything_ramp": lambda m, y: (y.flatten() * torch.arange(y.numel())).sum()[None, None],
+    "samples_and_channels_cut": lambda m, y: y.flatten(0, 1)[8:].sum((0, 1, 2))[None, None],
+    "total_written_down": lambda m, y: y.reshape(-1, 288) * torch.arange(288),
+    "rows_of_six": lambda m, y: y.flatten(1, 2).view(y.shape[0], -1, 6, y.shape[3]).sum(1) ** 2,
+    "rows_of_twelve": lambda m, y: y.flatten(1).view(y.shape[0], -1, 12).sum(2) ** 2,
+    "rows_of_twelve_at_once": lambda m, y: y.reshape(y.shape[0], -1, 12).sum(2) ** 2,
+    "rows_first_six": lambda m, y: y.transpose(1, 2).flatten(1).view(y.shape[0], 6, -1).sum(1) ** 2,
+    "columns_first_four": lambda m, y: y.permute(0, 3, 2, 1).flatten(1).view(y.shape[0], 4, -1).sum(1) ** 2,
+    "columns_first_eight": lambda m, y: y.permute(0, 1, 3, 2).flatten(1).view(y.shape[0], -1, 8).sum(2) ** 2,
+}
+SHAPES = [
+    (1, 6, 6), (4, 6, 6), (2, 8, 8), (2, 4, 9), (2, 3, 12), (2, 12, 3), (3, 4, 6), (4, 3, 6), (4, 7, 5), (2, 4, 4),
+    (1, 6, 12), (2, 12, 12),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("frontend", ["symbolic", "export"])
+@pytest.mark.parametrize("name", [*EVERY, *SOME])
+def test_other_shapes_with_as_many_elements_too(name: str, frontend: str) -> None:
+    torch.manual_seed(0)
+    model = Maps((EVERY | SOME)[name]).double().eval()
+    program = atofx.trace(model, torch.randn(2, 3, 6, 6, dtype=torch.float64), frontend=frontend)
+    mask = program.random_mask(keep=0.5, seed=0)
+    zeroed, compact, gated = program.zeroed(mask), program.compact(mask), program.gated()
+    gated.set_mask(mask)
+    taken = 0
+    for batch, height, width in SHAPES:
+        x = torch.randn(batch, 3, height, width, dtype=torch.float64)
+        try:
+            expected = zeroed(x)
+        except (RuntimeError, ValueError):
+            continue
+        for module in (compact, gated):
+            try:
+                found = module(x)
+            except InputSizeError:
+                assert name in SOME or frontend == "export"
+            else:
+                taken += 1
+                torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    assert taken or name in SOME
