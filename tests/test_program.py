@@ -228,3 +228,18 @@ def test_compact_weights_lie_as_those_they_come_from(memory_format: torch.memory
     weight = compact.get_parameter("layer1.0.conv1.weight")
     assert weight.shape == (8, 8, 3, 3)
     assert weight.is_contiguous(memory_format=memory_format)
+
+
+def test_every_batch_of_a_matrix_product_counts() -> None:
+    class Left(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 6)
+            self.weight = nn.Parameter(torch.randn(8, 5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.weight @ self.fc(x)
+
+    program = atofx.trace(Left(), torch.randn(3, 5, 4))
+    assert program.flops() == 3 * 5 * 4 * 6 + 3 * 8 * 5 * 6
+    assert program.verify(program.full_mask()).ok

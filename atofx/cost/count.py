@@ -47,6 +47,11 @@ def _addmm_batched(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return Counter({"baddbmm": prod(left) * right[-1]})
 
 
+def _matmul(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """matmul: as many multiply-adds for each result as are summed; fvcore's own handle knows one batch only."""
+    return Counter({"matmul": prod(get_shape(outputs[0])) * get_shape(inputs[0])[-1]})
+
+
 def _matrix_vector(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     """mv, dot: as many multiply-adds as the first operand has elements."""
     return Counter({"mv": prod(get_shape(inputs[0]))})
@@ -71,6 +76,7 @@ EXTRA_HANDLES: Mapping[str, Handle] = {
     "aten::bilinear": _bilinear,
     "aten::einsum": _einsum,
     "aten::baddbmm": _addmm_batched,
+    "aten::matmul": _matmul,
     "aten::mv": _matrix_vector,
     "aten::dot": _matrix_vector,
 }
