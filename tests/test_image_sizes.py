@@ -160,6 +160,8 @@ SOME: dict[str, Callable[[Maps, Tensor], Tensor]] = {
     "everything_ramp": lambda m, y: (y.flatten() * torch.arange(y.numel())).sum()[None, None],
     "samples_and_channels_cut": lambda m, y: y.flatten(0, 1)[8:].sum((0, 1, 2))[None, None],
     "total_written_down": lambda m, y: y.reshape(-1, 288) * torch.arange(288),
+    "pixels_written_down": lambda m, y: y.reshape(-1, 8, 36).sum((1, 2))[:, None] ** 2,
+    "pixels_written_down_for_each": lambda m, y: (y.reshape(-1, 36) ** 2).sum(0, keepdim=True),
     "rows_of_six": lambda m, y: y.flatten(1, 2).view(y.shape[0], -1, 6, y.shape[3]).sum(1) ** 2,
     "rows_of_twelve": lambda m, y: y.flatten(1).view(y.shape[0], -1, 12).sum(2) ** 2,
     "rows_of_twelve_at_once": lambda m, y: y.reshape(y.shape[0], -1, 12).sum(2) ** 2,

@@ -121,25 +121,23 @@ def _channels_in_runs(layer: Layer, source: Sequence[int], dims: Sequence[int]) 
     return channels.numel() if bool((runs == runs[:, :1]).all()) else None
 
 
-def merges_by_chance(layer: Layer, source: Sequence[int], given: Sequence[object], wanted: Sequence[int]) -> bool:
-    """Whether channels and pixels are merged into a number that is written down while another size is left to torch.
+def written_down(source: Sequence[int], given: Sequence[object], wanted: Sequence[int]) -> list[int]:
+    """The dimensions of ``source`` whose sizes a reshape names by numbers while it leaves another size to torch.
 
     Args:
-        layer: of what is reshaped.
-        source: its shape.
+        source: the shape of what is reshaped.
         given: the sizes as the model writes them.
         wanted: what they are, -1 for the one that is left to torch.
     """
     if -1 not in wanted or len(given) != len(wanted):
-        return False
+        return []
     total = math.prod(source)
     target = [size if size != -1 else total // math.prod(s for s in wanted if s != -1) for size in wanted]
+    found = []
     for dims_in, dims_out in matching_blocks(source, target):
-        varies = [d for d in dims_in if layer.shape[d] > 1]
-        others = [d for d in dims_in if source[d] > 1 and d not in varies]
-        if varies and others and len(dims_out) == 1 and type(given[dims_out[0]]) is int and given[dims_out[0]] != -1:
-            return True
-    return False
+        if dims_out and all(type(given[d]) is int and given[d] != -1 for d in dims_out):
+            found += [d for d in dims_in if source[d] > 1]
+    return found
 
 
 def matching_blocks(source: Sequence[int], target: Sequence[int]) -> list[tuple[list[int], list[int]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from atofx.ir.values import ANYTHING, Layer, TensorValue
 from atofx.ops.arguments import argument, argument_node, source_node, target_name
 from atofx.ops.context import LineageContext
 from atofx.ops.evaluate import meta_call
-from atofx.ops.layers import lines_up_by_chance, matching_blocks, merges_by_chance, reshape_layer, run_on_ids
+from atofx.ops.layers import lines_up_by_chance, matching_blocks, reshape_layer, run_on_ids, written_down
 from atofx.ops.positions import countable
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
@@ -46,15 +47,15 @@ def reshape(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> T
         ctx.pin_value(x, "its memory is reinterpreted as another dtype")
         return TensorValue(ctx.out)
     given, wanted = _given(ctx), _wanted(ctx)
+    names_pixels = bool(x.layers) and not x.moved_leaf and _names_pixels(ctx, written_down(x.shape, given, wanted))
     for layer in () if x.moved_leaf else x.layers:
         if _names_the_batch(ctx, x, layer):
             ctx.fix_sizes(layer, batch=True)
         joins = _joins_pixels(ctx, x, layer)
         if joins:
             ctx.put_between_pixels(layer)
-        if (joins and merges_by_chance(layer, x.shape, given, wanted)) or (
-            (joins or ctx.is_between_pixels(layer)) and lines_up_by_chance(layer, x.shape, wanted)
-        ):
+        among = joins or ctx.is_between_pixels(layer)
+        if names_pixels or (among and lines_up_by_chance(layer, x.shape, wanted)):
             ctx.fix_sizes(layer)
     layers = [reshape_layer(layer, x.shape, tuple(ctx.out.shape)) for layer in x.layers]
     return ctx.value(ctx.out, layers, moved_leaf=x.moved_leaf)
@@ -87,6 +88,14 @@ def _joins_pixels(ctx: LineageContext, x: TensorValue, layer: Layer) -> bool:
             if others and (longer is None or others & longer):
                 return True
     return False
+
+
+def _names_pixels(ctx: LineageContext, dims: Sequence[int]) -> bool:
+    """Whether one of these dimensions of what is reshaped is longer for a larger image."""
+    source = argument_node(ctx.node, 0, "input")
+    others = {d for d in dims if d}
+    longer = ctx.longer(source) if others and source is not None else frozenset()
+    return bool(others) and (longer is None or bool(others & longer))
 
 
 def _names_the_batch(ctx: LineageContext, x: TensorValue, layer: Layer) -> bool:
