@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,12 +10,13 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from atofx.ir.values import ANYTHING, Layer, TensorValue
-from atofx.ops.arguments import argument, argument_node, source_node, target_name
+from atofx.ops.arguments import argument, source_node, target_name
 from atofx.ops.context import LineageContext
 from atofx.ops.evaluate import meta_call
-from atofx.ops.layers import lines_up_by_chance, matching_blocks, reshape_layer, run_on_ids, written_down
+from atofx.ops.layers import reshape_layer, run_on_ids
 from atofx.ops.positions import countable
 from atofx.ops.registry import REGISTRY, OpRecord
+from atofx.ops.reshaping import fix_where_sizes_count
 from atofx.ops.resize import Resizer
 
 
@@ -46,63 +46,9 @@ def reshape(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> T
     if (args and isinstance(args[0], torch.dtype)) or "dtype" in kwargs:
         ctx.pin_value(x, "its memory is reinterpreted as another dtype")
         return TensorValue(ctx.out)
-    given, wanted = _given(ctx), _wanted(ctx)
-    names_pixels = bool(x.layers) and not x.moved_leaf and _names_pixels(ctx, written_down(x.shape, given, wanted))
-    for layer in () if x.moved_leaf else x.layers:
-        if _names_the_batch(ctx, x, layer):
-            ctx.fix_sizes(layer, batch=True)
-        joins = _joins_pixels(ctx, x, layer)
-        if joins:
-            ctx.put_between_pixels(layer)
-        among = joins or ctx.is_between_pixels(layer)
-        if names_pixels or (among and lines_up_by_chance(layer, x.shape, wanted)):
-            ctx.fix_sizes(layer)
+    fix_where_sizes_count(ctx, x)
     layers = [reshape_layer(layer, x.shape, tuple(ctx.out.shape)) for layer in x.layers]
     return ctx.value(ctx.out, layers, moved_leaf=x.moved_leaf)
-
-
-def _given(ctx: LineageContext) -> tuple[Any, ...]:
-    """The sizes that view and reshape are asked for, empty for others."""
-    if target_name(ctx.node) not in ("view", "reshape"):
-        return ()
-    given = ctx.node.args[1:] or (ctx.node.kwargs.get("shape") or ctx.node.kwargs.get("size") or (),)
-    nested = len(given) == 1 and isinstance(given[0], (tuple, list))
-    return tuple(given[0]) if nested else tuple(given)  # type: ignore[arg-type]
-
-
-def _wanted(ctx: LineageContext) -> tuple[int, ...]:
-    """The sizes a reshape makes, -1 for the one that is left to torch."""
-    given = _given(ctx)
-    if len(given) != ctx.out.dim():
-        return tuple(ctx.out.shape)
-    return tuple(-1 if one == -1 else size for one, size in zip(given, ctx.out.shape, strict=True))
-
-
-def _joins_pixels(ctx: LineageContext, x: TensorValue, layer: Layer) -> bool:
-    """Whether a reshape brings channels into one dimension with others that are longer for a larger image."""
-    source = argument_node(ctx.node, 0, "input")
-    for dims_in, _ in matching_blocks(x.shape, tuple(ctx.out.shape)):
-        if any(layer.shape[d] > 1 for d in dims_in):
-            others = {d for d in dims_in if d and x.shape[d] > 1 and layer.shape[d] == 1}
-            longer = ctx.longer(source) if others and source is not None else frozenset()
-            if others and (longer is None or others & longer):
-                return True
-    return False
-
-
-def _names_pixels(ctx: LineageContext, dims: Sequence[int]) -> bool:
-    """Whether one of these dimensions of what is reshaped is longer for a larger image."""
-    source = argument_node(ctx.node, 0, "input")
-    others = {d for d in dims if d}
-    longer = ctx.longer(source) if others and source is not None else frozenset()
-    return bool(others) and (longer is None or bool(others & longer))
-
-
-def _names_the_batch(ctx: LineageContext, x: TensorValue, layer: Layer) -> bool:
-    """Whether a view names the example's batch size and leaves another size to torch: it holds for that batch only."""
-    given = _given(ctx)
-    literal = bool(given) and isinstance(given[0], int) and given[0] > 1 and -1 in given
-    return literal and x.ndim > 1 and x.shape[0] == given[0] and layer.shape[0] == 1
 
 
 def window(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:

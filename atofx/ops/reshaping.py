@@ -1,0 +1,76 @@
+"""For which sizes of images and batches a reshape puts channels where it does at the example's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from atofx.ir.values import Layer, TensorValue
+from atofx.ops.arguments import argument_node, target_name
+from atofx.ops.context import LineageContext
+from atofx.ops.layers import lines_up_by_chance, matching_blocks, written_down
+
+
+def fix_where_sizes_count(ctx: LineageContext, x: TensorValue) -> None:
+    """Note which channels come among pixels, and which are where they are at the example's sizes only.
+
+    Args:
+        ctx: of the reshape.
+        x: what is reshaped.
+    """
+    if x.moved_leaf or not x.layers:
+        return
+    given, wanted = _given(ctx), _wanted(ctx)
+    names_pixels = _names_pixels(ctx, written_down(x.shape, given, wanted))
+    for layer in x.layers:
+        if _names_the_batch(given, x, layer):
+            ctx.fix_sizes(layer, batch=True)
+        joins = _joins_pixels(ctx, x, layer)
+        if joins:
+            ctx.put_between_pixels(layer)
+        among = joins or ctx.is_between_pixels(layer)
+        if names_pixels or (among and lines_up_by_chance(layer, x.shape, wanted)):
+            ctx.fix_sizes(layer)
+
+
+def _given(ctx: LineageContext) -> tuple[Any, ...]:
+    """The sizes that view and reshape are asked for, empty for others."""
+    if target_name(ctx.node) not in ("view", "reshape"):
+        return ()
+    given = ctx.node.args[1:] or (ctx.node.kwargs.get("shape") or ctx.node.kwargs.get("size") or (),)
+    nested = len(given) == 1 and isinstance(given[0], (tuple, list))
+    return tuple(given[0]) if nested else tuple(given)  # type: ignore[arg-type]
+
+
+def _wanted(ctx: LineageContext) -> tuple[int, ...]:
+    """The sizes a reshape makes, -1 for the one that is left to torch."""
+    given = _given(ctx)
+    if len(given) != ctx.out.dim():
+        return tuple(ctx.out.shape)
+    return tuple(-1 if one == -1 else size for one, size in zip(given, ctx.out.shape, strict=True))
+
+
+def _joins_pixels(ctx: LineageContext, x: TensorValue, layer: Layer) -> bool:
+    """Whether a reshape brings channels into one dimension with others that are longer for a larger image."""
+    source = argument_node(ctx.node, 0, "input")
+    for dims_in, _ in matching_blocks(x.shape, tuple(ctx.out.shape)):
+        if any(layer.shape[d] > 1 for d in dims_in):
+            others = {d for d in dims_in if d and x.shape[d] > 1 and layer.shape[d] == 1}
+            longer = ctx.longer(source) if others and source is not None else frozenset()
+            if others and (longer is None or others & longer):
+                return True
+    return False
+
+
+def _names_pixels(ctx: LineageContext, dims: Sequence[int]) -> bool:
+    """Whether one of these dimensions of what is reshaped is longer for a larger image."""
+    source = argument_node(ctx.node, 0, "input")
+    others = {d for d in dims if d}
+    longer = ctx.longer(source) if others and source is not None else frozenset()
+    return bool(others) and (longer is None or bool(others & longer))
+
+
+def _names_the_batch(given: Sequence[object], x: TensorValue, layer: Layer) -> bool:
+    """Whether a view names the example's batch size and leaves another size to torch: it holds for that batch only."""
+    literal = bool(given) and isinstance(given[0], int) and given[0] > 1 and -1 in given
+    return literal and x.ndim > 1 and x.shape[0] == given[0] and layer.shape[0] == 1
