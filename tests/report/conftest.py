@@ -1,10 +1,12 @@
 """Programs to draw, and a way to run the page's own scripts."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,9 @@ from torch import Tensor, nn
 import atofx
 from atofx import zoo
 from atofx.report.page_html import page_html
+from atofx.train import run
+from atofx.train.config import TrainConfig
+from atofx.train.result import RunResult
 
 # Every script of the page but those that draw and make elements, as node runs it.
 RUN = """
@@ -105,3 +110,40 @@ def embedded(page: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found
     return json.loads(found[1])
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium. Skips without the Python package playwright, or where it starts none; ``ATOFX_CHROMIUM`` names one."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        own = os.environ.get("ATOFX_CHROMIUM")
+        try:
+            started = playwright.chromium.launch(executable_path=own, args=["--no-sandbox", "--disable-gpu"])
+        except sync_api.Error as error:
+            pytest.skip(f"no Chromium can be started: {error.message.splitlines()[0]}")
+        yield started
+        started.close()
+
+
+#: Of the runs that are reported.
+EPOCHS = 5
+
+
+def train(folder: Path, **options: Any) -> RunResult:
+    quick = {"model": "tests.train.nets:Small", "epochs": EPOCHS, "lr": 0.3, "latency_batch": 2}
+    return run(TrainConfig.parse({**quick, "out": str(folder), **options}))
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "ato <b>"
+    train(folder, baseline=True, eval_every=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def uniform(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "uniform"
+    train(folder, method="l2", flops=0.6)
+    return folder

@@ -7,7 +7,6 @@ one (``pip install playwright && playwright install chromium`` gets one).
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,21 +17,6 @@ import torch
 import torchvision
 
 import atofx
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
-FLAGS = ["--no-sandbox", "--disable-gpu"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        own = os.environ.get("ATOFX_CHROMIUM")
-        try:
-            started = playwright.chromium.launch(executable_path=own, args=FLAGS)
-        except sync_api.Error as error:
-            pytest.skip(f"no Chromium can be started: {error.message.splitlines()[0]}")
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,11 @@ import pytest
 
 from atofx.report.run_data import run_data
 from atofx.report.run_report import write_comparison
-from tests.report.test_browser import browser  # noqa: F401 - the fixture that starts Chromium
-from tests.report.test_run_report import digits, uniform  # noqa: F401 - runs of a few seconds
 
 SECTIONS = ["outcome", "accuracy", "flops", "widths", "evolution", "latency", "verification", "layers", "configuration"]
 
 
-def opened(browser: Any, file: Path, scheme: str, said: list[str]) -> Any:  # noqa: F811
+def opened(browser: Any, file: Path, scheme: str, said: list[str]) -> Any:
     context = browser.new_context(color_scheme=scheme, viewport={"width": 1250, "height": 900})
     page = context.new_page()
     page.on("console", lambda message: said.append(message.text))
@@ -31,7 +29,7 @@ def rows(page: Any, section: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_report_of_a_run(browser: Any, digits: Path, scheme: str) -> None:  # noqa: F811
+def test_the_report_of_a_run(browser: Any, digits: Path, scheme: str) -> None:
     said: list[str] = []
     page = opened(browser, digits / "report.html", scheme, said)
     data = run_data(digits)
@@ -56,7 +54,7 @@ def test_the_report_of_a_run(browser: Any, digits: Path, scheme: str) -> None:  
     assert said == []
 
 
-def test_runs_side_by_side(browser: Any, digits: Path, uniform: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_runs_side_by_side(browser: Any, digits: Path, uniform: Path, tmp_path: Path) -> None:
     said: list[str] = []
     page = opened(browser, write_comparison([digits, uniform], tmp_path / "both.html"), "light", said)
     results = [run_data(folder)["result"] for folder in (digits, uniform)]

@@ -13,31 +13,7 @@ import atofx
 from atofx.errors import FileError
 from atofx.report.run_data import run_data
 from atofx.report.run_report import write_comparison, write_run_report
-from atofx.train import run
-from atofx.train.config import TrainConfig
-from atofx.train.result import RunResult
-from tests.report.conftest import embedded
-
-EPOCHS = 5
-
-
-def train(folder: Path, **options: Any) -> RunResult:
-    quick = {"model": "tests.train.nets:Small", "epochs": EPOCHS, "lr": 0.3, "latency_batch": 2}
-    return run(TrainConfig.parse({**quick, "out": str(folder), **options}))
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "ato <b>"
-    train(folder, baseline=True, eval_every=2)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def uniform(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "uniform"
-    train(folder, method="l2", flops=0.6)
-    return folder
+from tests.report.conftest import EPOCHS, embedded
 
 
 def shown(page: Path) -> list[dict[str, Any]]:
