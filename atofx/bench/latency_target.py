@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from atofx.bench.backend import BACKENDS, check
 from atofx.bench.interleave import Clock, Rounds, interleave
@@ -25,6 +25,13 @@ _NARROW = 0.004  # kept FLOPs between which nothing more is looked for
 _ROUNDS = Rounds(seconds=2.0)
 
 
+class _Tried(NamedTuple):
+    """A FLOPs target, and the share of the dense model's time that its compact model took."""
+
+    flops: float
+    took: float
+
+
 @dataclass(frozen=True, eq=False)
 class LatencyFit:
     """A mask whose compact model takes the wanted share of the dense model's time.
@@ -33,13 +40,11 @@ class LatencyFit:
         mask: the mask.
         flops: the FLOPs target (kept fraction) that gave it.
         share: compact time / dense time, pair by pair, measured once more after the search.
-        setting: the circumstances.
     """
 
     mask: Mask
     flops: float
     share: Spread
-    setting: Setting
 
 
 def fit_latency(
@@ -78,7 +83,7 @@ def fit_latency(
         both = interleave([dense, compact], rounds, clock)
         return Spread.of(pairwise(both[1], both[0]))
 
-    tried: list[tuple[float, float, Mask]] = []
+    tried: list[_Tried] = []
     for flops in _candidates(share, tried):
         try:
             mask = mask_at(flops)
@@ -86,32 +91,32 @@ def fit_latency(
             if not tried:
                 raise
             raise _unreachable(share, tried, str(error)) from error
-        tried.append((flops, measured(mask).median, mask))
-        if abs(tried[-1][1] / share - 1) <= TOLERANCE / 2:
+        tried.append(_Tried(flops, measured(mask).median))
+        if abs(tried[-1].took / share - 1) <= TOLERANCE / 2:
             found = measured(mask)
             if abs(found.median / share - 1) <= TOLERANCE:
-                return LatencyFit(mask, flops, found, setting)
+                return LatencyFit(mask, flops, found)
     raise _unreachable(share, tried, "widths come in steps, and some are slower than larger ones")
 
 
-def _candidates(share: float, tried: Sequence[tuple[float, float, Mask]]) -> Iterator[float]:
+def _candidates(share: float, tried: Sequence[_Tried]) -> Iterator[float]:
     """FLOPs to try, by what those before took: between the nearest that were too fast and too slow."""
     flops = share
     for _ in range(_TRIES):
         yield flops
-        fast = max((t for t in tried if t[1] <= share), key=lambda t: t[0], default=None)
-        slow = min((t for t in tried if t[1] > share), key=lambda t: t[0], default=(1.0, 1.0, None))
+        fast = max((t for t in tried if t.took <= share), default=None)
+        slow = min((t for t in tried if t.took > share), default=_Tried(1.0, 1.0))
         if fast is None:
-            flops = max(0.5 * slow[0], slow[0] * share / slow[1] - _NARROW)
+            flops = max(0.5 * slow.flops, slow.flops * share / slow.took - _NARROW)
             continue
-        if abs(slow[0] - fast[0]) < _NARROW:
+        if abs(slow.flops - fast.flops) < _NARROW:
             return
-        part = (share - fast[1]) / max(slow[1] - fast[1], 1e-9)
-        flops = fast[0] + (slow[0] - fast[0]) * min(0.9, max(0.1, part))
+        part = (share - fast.took) / max(slow.took - fast.took, 1e-9)
+        flops = fast.flops + (slow.flops - fast.flops) * min(0.9, max(0.1, part))
 
 
-def _unreachable(share: float, tried: Sequence[tuple[float, float, Mask]], why: str) -> TargetError:
-    flops, took, _ = min(tried, key=lambda t: abs(t[1] - share))
+def _unreachable(share: float, tried: Sequence[_Tried], why: str) -> TargetError:
+    flops, took = min(tried, key=lambda t: abs(t.took - share))
     return TargetError(
         f"no mask takes {share:.0%} of the dense model's time here, within {TOLERANCE:.0%}: the nearest keeps "
         f"{flops:.1%} of the FLOPs and takes {took:.0%} ({why}). Try another target or rounding, or a quiet machine"

@@ -163,10 +163,10 @@ def round_to_number(text: str | int, setting: Setting) -> int:
     Raises:
         ConfigError: it is neither, or the back end is missing here.
     """
-    word, colon, backend = str(text).partition(":")
-    if word == "auto" and (not colon or backend in BACKENDS):
-        chosen = replace(setting, backend=backend) if colon else setting  # type: ignore[arg-type]
-        return preferred_multiple(chosen).multiple
+    word, colon, asked = str(text).partition(":")
+    backend = next((name for name in BACKENDS if name == asked), None if colon else setting.backend)
+    if word == "auto" and backend is not None:
+        return preferred_multiple(replace(setting, backend=backend)).multiple
     if colon or not word.isdecimal() or int(word) < 1:
         raise ConfigError(
             f"round_to {text!r} is no number of channels of at least 1, nor auto or auto:BACKEND with one of "

@@ -20,8 +20,9 @@ def fix_where_sizes_count(ctx: LineageContext, x: TensorValue) -> None:
     """
     if x.moved_leaf or not x.layers:
         return
-    given, wanted = _given(ctx), _wanted(ctx)
-    names_pixels = _names_pixels(ctx, written_down(x.shape, given, wanted))
+    given = _given(ctx)
+    wanted = _wanted(ctx, given)
+    names_pixels = _holds_pixels(ctx, written_down(x.shape, given, wanted))
     for layer in x.layers:
         if _names_the_batch(given, x, layer):
             ctx.fix_sizes(layer, batch=True)
@@ -37,14 +38,13 @@ def _given(ctx: LineageContext) -> tuple[Any, ...]:
     """The sizes that view and reshape are asked for, empty for others."""
     if target_name(ctx.node) not in ("view", "reshape"):
         return ()
-    given = ctx.node.args[1:] or (ctx.node.kwargs.get("shape") or ctx.node.kwargs.get("size") or (),)
-    nested = len(given) == 1 and isinstance(given[0], (tuple, list))
-    return tuple(given[0]) if nested else tuple(given)  # type: ignore[arg-type]
+    given: Sequence[Any] = ctx.node.args[1:] or (ctx.node.kwargs.get("shape") or ctx.node.kwargs.get("size") or (),)
+    first = given[0] if len(given) == 1 else None
+    return tuple(first if isinstance(first, (tuple, list)) else given)
 
 
-def _wanted(ctx: LineageContext) -> tuple[int, ...]:
+def _wanted(ctx: LineageContext, given: Sequence[Any]) -> tuple[int, ...]:
     """The sizes a reshape makes, -1 for the one that is left to torch."""
-    given = _given(ctx)
     if len(given) != ctx.out.dim():
         return tuple(ctx.out.shape)
     return tuple(-1 if one == -1 else size for one, size in zip(given, ctx.out.shape, strict=True))
@@ -52,22 +52,22 @@ def _wanted(ctx: LineageContext) -> tuple[int, ...]:
 
 def _joins_pixels(ctx: LineageContext, x: TensorValue, layer: Layer) -> bool:
     """Whether a reshape brings channels into one dimension with others that are longer for a larger image."""
-    source = argument_node(ctx.node, 0, "input")
-    for dims_in, _ in matching_blocks(x.shape, tuple(ctx.out.shape)):
-        if any(layer.shape[d] > 1 for d in dims_in):
-            others = {d for d in dims_in if d and x.shape[d] > 1 and layer.shape[d] == 1}
-            longer = ctx.longer(source) if others and source is not None else frozenset()
-            if others and (longer is None or others & longer):
-                return True
-    return False
+    blocks = [dims for dims, _ in matching_blocks(x.shape, tuple(ctx.out.shape))]
+    return any(
+        _holds_pixels(ctx, [d for d in dims if x.shape[d] > 1 and layer.shape[d] == 1])
+        for dims in blocks
+        if any(layer.shape[d] > 1 for d in dims)
+    )
 
 
-def _names_pixels(ctx: LineageContext, dims: Sequence[int]) -> bool:
-    """Whether one of these dimensions of what is reshaped is longer for a larger image."""
+def _holds_pixels(ctx: LineageContext, dims: Sequence[int]) -> bool:
+    """Whether one of these dimensions of what is reshaped, the batch aside, is longer for a larger image."""
     source = argument_node(ctx.node, 0, "input")
     others = {d for d in dims if d}
-    longer = ctx.longer(source) if others and source is not None else frozenset()
-    return bool(others) and (longer is None or bool(others & longer))
+    if not others or source is None:
+        return False
+    longer = ctx.longer(source)
+    return longer is None or bool(others & longer)
 
 
 def _names_the_batch(given: Sequence[object], x: TensorValue, layer: Layer) -> bool:
