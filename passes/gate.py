@@ -12,6 +12,7 @@ from torch import fx, nn
 from atofx.gates import ChannelGate, GateBank, SizeCheck
 from atofx.ir.analysis import Analysis
 from atofx.ir.lineage import GatePoint
+from atofx.ir.values import run_length
 from atofx.passes.base import attribute
 from atofx.passes.input_sizes import input_sizes, sized_groups
 
@@ -101,22 +102,8 @@ def _make_gate(analysis: Analysis, bank: GateBank, point: GatePoint) -> ChannelG
     rest = point.layer.rest.reshape(-1)
     rest = torch.where(rest.isfinite() & known, rest, 0.0)
     owner = torch.where(group >= 0, group * (int(unit.max()) + 1) + unit, -1)
-    run = _run_length(flat, rest)
-    run = _run_length(owner, rest) if run == 1 else run  # coordinates with ids of their own may still be one unit
+    run = run_length(flat)
+    run = run_length(owner) if run == 1 else run  # coordinates with ids of their own may still be one unit
+    if run is not None and not bool((rest.reshape(-1, run) == rest.reshape(-1, run)[:, :1]).all()):
+        run = None
     return ChannelGate(bank, dims[0] - ids.dim(), units, rest, run)
-
-
-def _run_length(owner: torch.Tensor, rest: torch.Tensor) -> int | None:
-    """Coordinates of an owner, None where they do not lie together or owners have different numbers of them.
-
-    Args:
-        owner: the channel or unit of every coordinate, -1 for none.
-        rest: the value at rest of every coordinate.
-    """
-    counts = torch.unique(owner, return_counts=True)[1]
-    length = int(counts[0])
-    if int(owner.min()) < 0 or not bool((counts == length).all()):
-        return None
-    runs, rests = owner.reshape(-1, length), rest.reshape(-1, length)
-    together = bool((runs == runs[:, :1]).all()) and bool((rests == rests[:, :1]).all())
-    return length if together else None

@@ -44,10 +44,10 @@ class _Run:
         self.traced = traced
         self.strict = strict
         of_module = cache(granularity.of)
-        self.ctx = LineageContext(traced.tensors, lambda node: of_module(owner(node)))
         self.values: dict[fx.Node, Any] = {}
-        self.ctx.values = self.values
-        self.ctx.longer = OtherSize(traced.blueprint).longer
+        self.ctx = LineageContext(
+            traced.tensors, lambda node: of_module(owner(node)), self.values, OtherSize(traced.blueprint).longer
+        )
         self.sharing: dict[int, list[fx.Node]] = {}
         self._nodes = {node.name: node for node in traced.graph.nodes}
 

@@ -128,13 +128,9 @@ class Layer:
             return False
         flat = labels.reshape(-1)
         period = _period(flat) if self.dims == (0,) else flat.numel()
-        counts = torch.unique(flat[:period], return_counts=True)[1]
-        if int(counts.max()) == 1:
+        if torch.unique(flat[:period]).numel() == period:
             return False
-        if period < flat.numel() or len(self.dims) != 1 or int(flat.min()) < 0 or not bool((counts == counts[0]).all()):
-            return True
-        runs = flat.reshape(-1, int(counts[0]))
-        return not bool((runs == runs[:, :1]).all())
+        return period < flat.numel() or len(self.dims) != 1 or run_length(flat) is None
 
     @property
     def clean(self) -> bool:
@@ -206,6 +202,16 @@ class TensorValue:
             if layer.shape[dim] > 1:
                 return layer
         return None
+
+
+def run_length(ids: torch.Tensor) -> int | None:
+    """How often each id occurs side by side; None if one occurs elsewhere too, more often, or is :data:`NONE`."""
+    counts = torch.unique(ids, return_counts=True)[1]
+    length = int(counts[0])
+    if int(ids.min()) < 0 or not bool((counts == length).all()):
+        return None
+    runs = ids.reshape(-1, length)
+    return length if bool((runs == runs[:, :1]).all()) else None
 
 
 def _period(ids: torch.Tensor) -> int:

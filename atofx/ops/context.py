@@ -26,9 +26,17 @@ class LineageContext:
         out: the node's result on the meta device (a tensor, or nested containers of tensors).
         padded_with_least: by the node of a padding with minus infinity: the padded value, and what it was before. A
             maximum over windows that each hold an element of that does not see the padding.
+        values: what is known of the nodes before this one.
+        longer: the dimensions of a node that are longer for a larger image, None where that cannot be told.
     """
 
-    def __init__(self, tensors: dict[str, torch.Tensor], granularity_at: Callable[[fx.Node], HeadsOrDims]) -> None:
+    def __init__(
+        self,
+        tensors: dict[str, torch.Tensor],
+        granularity_at: Callable[[fx.Node], HeadsOrDims],
+        values: Mapping[fx.Node, Any],
+        longer: Callable[[fx.Node], frozenset[int] | None],
+    ) -> None:
         self.node: fx.Node
         self.module: nn.Module | None = None
         self.out: Any = None
@@ -47,8 +55,8 @@ class LineageContext:
         self._produced: list[Labels] = []
         self._consumed: list[Labels] = []
         self._divisors: list[Labels] = []
-        self.values: Mapping[fx.Node, Any] = {}
-        self.longer: Callable[[fx.Node], frozenset[int] | None] = lambda node: None
+        self.values = values
+        self.longer = longer
         self._between: set[int] = set()
         self._sized: list[Labels] = []
         self._batched: list[Labels] = []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from atofx.ir.values import ANYTHING, Layer, Run
+from atofx.ir.values import ANYTHING, Layer, Run, run_length
 
 
 def encode(layer: Layer, shape: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,12 +113,8 @@ def _channels_in_runs(layer: Layer, source: Sequence[int], dims: Sequence[int]) 
         return None
     shape = [source[d] if d in dims else 1 for d in range(len(source))]
     flat = layer.ids.expand(shape).reshape(-1)
-    channels, counts = torch.unique(flat, return_counts=True)
-    length = int(counts[0])
-    if int(channels[0]) < 0 or not bool((counts == length).all()):
-        return None
-    runs = flat.reshape(-1, length)
-    return channels.numel() if bool((runs == runs[:, :1]).all()) else None
+    length = run_length(flat)
+    return None if length is None else flat.numel() // length
 
 
 def written_down(source: Sequence[int], given: Sequence[object], wanted: Sequence[int]) -> list[int]:
