@@ -19,7 +19,8 @@ from atofx.bench.interleave import Rounds, interleave
 from atofx.bench.machine import this_machine
 from atofx.bench.setting import Setting, place_inputs, place_model
 from atofx.bench.spread import Spread
-from atofx.errors import ConfigError
+from atofx.errors import ConfigError, FileError
+from atofx.report.whole_file import write_whole
 
 #: Multiples to choose from, and widths that are such multiples but of no larger one; 96 on average.
 WIDTHS: Mapping[int, tuple[int, ...]] = MappingProxyType(
@@ -146,10 +147,8 @@ def _read(file: Path) -> dict[str, dict[str, float]]:
 def _write(file: Path, measured: Mapping[str, Any]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(file.name + ".partial")
-        partial.write_text(json.dumps({"format": _FORMAT, "measured": measured}, indent=1) + "\n", encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:
+        write_whole(file, json.dumps({"format": _FORMAT, "measured": measured}, indent=1).encode() + b"\n")
+    except (OSError, FileError) as error:
         raise ConfigError(f"cannot keep the measured widths in {str(file)!r}: {error}; set XDG_CACHE_HOME") from error
 
 

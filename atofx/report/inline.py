@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+from collections.abc import Sequence
 from importlib.resources import files
+from string import Template
 from typing import Any
+
+
+def document(title: str, body: str, style: str, data: dict[str, Any], scripts: Sequence[str]) -> str:
+    """A whole page, which may load nothing.
+
+    Args:
+        title: as text.
+        body: HTML.
+        style: CSS.
+        data: what its scripts find in the element ``data``.
+        scripts: script elements.
+    """
+    return Template(read("page", "frame.html")).substitute(
+        title=html.escape(title), body=body, style=style, data=embedded(data), scripts="\n".join(scripts)
+    )
 
 
 def library(name: str) -> str:

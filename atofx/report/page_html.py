@@ -6,7 +6,7 @@ import html
 from string import Template
 
 from atofx.program import Program
-from atofx.report.inline import embedded, library, read, script
+from atofx.report.inline import document, library, read, script
 from atofx.report.page_data import page_data
 
 _LIBRARIES = ("cytoscape.min.js", "dagre.min.js")
@@ -37,12 +37,11 @@ def page_html(program: Program) -> str:
     }
     scripts = [script(library(name), name) for name in _LIBRARIES]
     scripts += [script(read("page", f"{name}.js"), f"atofx-{name}") for name in _SCRIPTS]
-    return Template(read("page", "page.html")).substitute(
+    body = Template(read("page", "page.html")).substitute(
         {name: html.escape(text) for name, text in texts.items()},
-        style=read("page", "theme.css") + read("page", "style.css"),
-        data=embedded(data),
-        scripts="\n".join(scripts),
     )
+    style = read("page", "theme.css") + read("page", "style.css")
+    return document(texts["title"], body, style, data, scripts)
 
 
 def frame_html(program: Program) -> str:

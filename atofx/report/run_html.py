@@ -8,7 +8,7 @@ from string import Template
 from typing import Any
 
 import atofx
-from atofx.report.inline import embedded, library, read, script
+from atofx.report.inline import document, library, read, script
 
 _LIBRARIES = ("d3.min.js", "plot.min.js")
 
@@ -27,10 +27,8 @@ def _page(title: str, runs: Sequence[dict[str, Any]], kind: str) -> str:
     scripts = [script(library(name), name) for name in _LIBRARIES]
     scripts += [script(read("page", f"{name}.js"), f"atofx-{name}") for name in ("format", "dom")]
     scripts += [script(read("run_page", f"{name}.js"), f"atofx-{name}") for name in ("figure", "charts", kind)]
-    return Template(read("run_page", "page.html")).substitute(
-        title=html.escape(title),
-        version=html.escape(atofx.__version__),
-        style=read("page", "theme.css") + read("run_page", "style.css"),
-        data=embedded({"format": "atofx-run/1", "runs": list(runs)}),
-        scripts="\n".join(scripts),
+    body = Template(read("run_page", "page.html")).substitute(
+        title=html.escape(title), version=html.escape(atofx.__version__)
     )
+    style = read("page", "theme.css") + read("run_page", "style.css")
+    return document(title, body, style, {"format": "atofx-run/1", "runs": list(runs)}, scripts)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rich.table import Table
 
+from atofx.report.whole_file import write_whole
+
 
 @dataclass(frozen=True)
 class LayerFlops:
@@ -97,10 +99,12 @@ class RunResult:
     layers: tuple[LayerFlops, ...] = ()
 
     def save(self, path: Path) -> None:
-        """Write JSON, at once or not at all."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        """Write JSON, at once or not at all.
+
+        Raises:
+            FileError: it cannot be written.
+        """
+        write_whole(path, json.dumps(dataclasses.asdict(self), indent=1).encode() + b"\n")
 
     def table(self) -> Table:
         """Dense, masked and compact side by side."""
