@@ -275,7 +275,7 @@ class Program:
             keep: share of units to keep, in (0, 1].
             seed: of the choice.
             round_to: round the number of kept *channels* to a multiple of this where the group is at least twice that
-                wide; short for ``limits=Limits(round_to=...)``.
+                wide; short for ``limits=Limits(round_to=..., narrow="free")``.
             limits: minimum widths and rounding.
 
         Raises:
@@ -284,7 +284,7 @@ class Program:
         """
         if round_to < 1:
             raise MaskError(f"round_to must be at least 1, got {round_to}")
-        return random_mask(self.prunable, keep, seed, limits.rounded(round_to))
+        return random_mask(self.prunable, keep, seed, limits.rounded(round_to, narrow="free"))
 
     def check_limits(self, mask: SoftMask, limits: Limits) -> None:
         """Make sure that a mask keeps an allowed number of units of every group.

@@ -41,7 +41,13 @@ def group(size: int, width: int = 1, name: str = "layer4.0.conv1") -> Group:
         (Limits(min_keep=1), 5, 1, [5]),
         (Limits(round_to=8), 32, 1, [8, 16, 24, 32]),
         (Limits(round_to=8), 20, 1, [8, 16, 20]),  # all of them is always allowed
-        (Limits(round_to=8), 15, 1, list(range(1, 16))),  # less than twice as wide
+        (Limits(round_to=8), 15, 1, [4, 8, 12, 15]),  # less than twice as wide: half of it
+        (Limits(round_to=16), 24, 1, [8, 16, 24]),
+        (Limits(round_to=16), 3, 1, [1, 2, 3]),
+        (Limits(round_to=6), 11, 1, [3, 6, 9, 11]),
+        (Limits(round_to=6), 5, 1, [1, 2, 3, 4, 5]),  # half of 6, but no half of 3
+        (Limits(round_to=16), 12, 2, [4, 8, 12]),  # 24 channels, multiples of 8
+        (Limits(round_to=8, narrow="free"), 15, 1, list(range(1, 16))),
         (Limits(round_to=8), 16, 4, [2, 4, 6, 8, 10, 12, 14, 16]),  # whole units of a grouped convolution
         (Limits(round_to=8), 4, 32, [1, 2, 3, 4]),
         (Limits(round_to=8), 16, 6, [4, 8, 12, 16]),
@@ -112,7 +118,7 @@ def test_random_masks(program: atofx.Program) -> None:
     assert program.random_mask(0.4, round_to=8).kept == {"first": 4, "last": 5}
     assert program.random_mask(0.1, limits=Limits(min_width=9)).kept == {"first": 3, "last": 9}
     limits = Limits(round_to=8, per_group={"first": {"min_keep": 0.7}})
-    assert program.random_mask(0.1, limits=limits).kept == {"first": 6, "last": 1}
+    assert program.random_mask(0.1, limits=limits).kept == {"first": 6, "last": 4}
     assert program.random_mask(1.0, round_to=8) == program.full_mask()
     with pytest.raises(ConfigError, match=r"no prunable group \(limits\) matches 'furst'; the nearest is 'first'"):
         program.random_mask(limits=Limits(per_group={"furst": {"min_keep": 0.5}}))
@@ -150,6 +156,7 @@ def test_random_nets(number: int, limits: Limits, keep: float) -> None:
             assert kept * width >= mine.min_width
             assert kept >= mine.min_keep * one.size - 1e-9
             assert one.channels < 2 * mine.round_to or kept * width % mine.round_to == 0
+            assert mine.round_to % 2 or one.channels < mine.round_to or kept * width % (mine.round_to // 2) == 0
     counts = torch.tensor([[int(vector.sum()) for vector in mask.values()]], dtype=torch.long).reshape(1, -1)
     assert int(traced.flops_by_counts(counts)) == traced.flops(mask)
     assert traced.verify(mask).ok

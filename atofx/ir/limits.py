@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from math import ceil, gcd
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
 from atofx.errors import ConfigError, MaskError
 from atofx.ir.groups import Group
 from atofx.ir.patterns import covers, require_match
+
+Narrow = Literal["halved", "free"]
+"""What rounding does to groups less than twice as wide as ``round_to``."""
 
 _FIELDS = ("min_units", "min_width", "min_keep", "round_to")
 
@@ -27,8 +30,11 @@ class Limits:
         min_width: fewest channels; a group that is not wider stays whole.
         min_keep: smallest kept share of the units, 0 to 1.
         round_to: kept channels are a multiple of this, in whole units, where the group is at least twice that wide.
+            Narrower groups follow ``narrow``.
         per_group: by pattern on group names, the fields that differ there: ``{"layer4.*": {"min_keep": 0.5}}``. Of
             several patterns that cover a group, the last to set a field holds.
+        narrow: ``"halved"`` rounds a group less than twice as wide as ``round_to`` to half of that, a quarter, … the
+            first that fits twice: kernels pad a width of 17 to their block as they would 24. ``"free"`` leaves it.
 
     Raises:
         ConfigError: a field is unknown or out of range.
@@ -39,17 +45,20 @@ class Limits:
     min_keep: float = 0.0
     round_to: int = 1
     per_group: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    narrow: Narrow = "halved"
 
     def __post_init__(self) -> None:
         for name in _FIELDS:
             _check_value(name, getattr(self, name))
+        if self.narrow not in get_args(Narrow):
+            raise ConfigError(f"narrow={self.narrow!r} is unknown; it is {' or '.join(map(repr, get_args(Narrow)))}")
         for pattern, changes in self.per_group.items():
             _check_fields(pattern, changes)
         frozen = {pattern: MappingProxyType(dict(changes)) for pattern, changes in self.per_group.items()}
         object.__setattr__(self, "per_group", MappingProxyType(frozen))
 
-    def rounded(self, round_to: int) -> Limits:
-        """These limits with ``round_to`` for all groups; 1 leaves them as they are.
+    def rounded(self, round_to: int, narrow: Narrow = "halved") -> Limits:
+        """These limits with ``round_to`` (and ``narrow``) for all groups; 1 leaves them as they are.
 
         Raises:
             ConfigError: below 1, or the limits name another number already.
@@ -58,7 +67,7 @@ class Limits:
             return self
         if self.round_to != 1:
             raise ConfigError(f"round_to={round_to} and limits with round_to={self.round_to}: give it once")
-        return replace(self, round_to=round_to)
+        return replace(self, round_to=round_to, narrow=narrow)
 
     def of(self, group: Group) -> Limits:
         """What holds for one group."""
@@ -72,11 +81,19 @@ class Limits:
         """The numbers of units that the group may keep, int64, rising; the last is its size."""
         mine = self.of(group)
         width = max(1, group.channels // group.size)
-        rounds = group.channels >= 2 * mine.round_to
-        step = mine.round_to // gcd(mine.round_to, width) if rounds else 1
+        multiple = self._multiple(mine.round_to, group.channels)
+        step = multiple // gcd(multiple, width)
         least = max(mine.min_units, ceil(mine.min_width / width), ceil(mine.min_keep * group.size - 1e-9))
         whole = torch.tensor([group.size])
         return torch.cat([torch.arange(min(ceil(least / step) * step, group.size), group.size, step), whole])
+
+    def _multiple(self, round_to: int, channels: int) -> int:
+        """Of which number a group that wide keeps a multiple."""
+        if channels >= 2 * round_to:
+            return round_to
+        if self.narrow == "free" or round_to % 2:
+            return 1
+        return self._multiple(round_to // 2, channels)
 
     def allowed_counts(self, groups: Iterable[Group]) -> dict[str, torch.Tensor]:
         """:meth:`allowed` for every prunable group of a program.
@@ -109,7 +126,11 @@ class Limits:
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON types."""
         own = {name: getattr(self, name) for name in _FIELDS}
-        return {**own, "per_group": {pattern: dict(changes) for pattern, changes in self.per_group.items()}}
+        return {
+            **own,
+            "narrow": self.narrow,
+            "per_group": {pattern: dict(changes) for pattern, changes in self.per_group.items()},
+        }
 
 
 def nearest(allowed: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:

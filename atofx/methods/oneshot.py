@@ -49,7 +49,7 @@ def oneshot(
         batches: ``(inputs, targets)`` pairs for criteria with gradients.
         loss_fn: the loss they differentiate.
         groups: which prunable groups may be pruned.
-        round_to: kept channels are a multiple of this in groups at least twice as wide; short for
+        round_to: kept channels are a multiple of this, in narrow groups of half of it, a quarter, …; short for
             ``limits=Limits(round_to=...)``.
         limits: minimum widths and rounding.
         tolerance: relative; a miss beyond it is warned about.

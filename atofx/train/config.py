@@ -100,8 +100,9 @@ class TrainConfig(_Options):
     """What attention loses: heads, or dims (one dimension of every head); or either by pattern on module names:
     {blocks.0.attn: dims}."""
     round_to: int | str = 1
-    """Keep multiples of so many channels, where a group is at least twice that wide; auto (or auto:onnxruntime, or
-    another back end of atofx bench): what this machine is found to be fast with when the run begins."""
+    """Keep multiples of so many channels (in groups less than twice as wide: of half of it, a quarter, …); auto (or
+    auto:onnxruntime, or another back end of atofx bench): what this machine is found to be fast with when the run
+    begins."""
     min_units: int = Field(default=1, ge=1)
     """Keep at least so many units (channels, heads) of every group."""
     min_width: int = Field(default=1, ge=1)
