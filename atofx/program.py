@@ -13,7 +13,7 @@ import networkx as nx
 import torch
 from torch import Tensor, fx, nn
 
-from atofx.cost import CostModel, build_cost_model
+from atofx.cost import CostModel, build_cost_model, elements_per_unit
 from atofx.cost.count import flops_by_node
 from atofx.errors import MaskError, TraceError
 from atofx.ir.analysis import Analysis
@@ -346,6 +346,13 @@ class Program:
     def params(self, mask: SoftMask | None = None) -> Any:
         """Number of parameters; masks as in :meth:`flops`."""
         return self._cost(mask, "params")
+
+    def elements_per_unit(self) -> dict[str, float]:
+        """Elements that a unit of each prunable group holds in all results of one forward pass on the example.
+
+        Results that operations write to new memory; views and what is computed in place are left aside.
+        """
+        return elements_per_unit(self.analysis, self.traced.times)
 
     def flops_by_counts(self, counts: Tensor) -> Tensor:
         """FLOPs of many masks at once: units of a group cost the same, so their number is enough.

@@ -3,18 +3,18 @@
     python -m benchmarks.latency --peer --threads 2     # five models beside Torch-Pruning; results/latency.{json,md}
     python -m benchmarks.latency --models resnet56 torchvision:resnet18 --backends eager compile --round-to 1 16
 
-Weights are random; the same share of every group is kept (l2), in widths that are multiples of --round-to. Norms are
-folded into convolutions in all models. Dense and compact passes take turns in one process. Shown are medians with
-quartiles, ratios pair by pair, and realised over ideal: dense time / compact time over dense FLOPs / compact FLOPs
-(multiply-adds counted once). Torch-Pruning cuts the same model with the same rounding to nearly as many FLOPs; where
-its steps miss them, atofx cuts once more, to what Torch-Pruning left.
+Weights are random; how much each group keeps is --scope's choice (within groups by l2), in widths that are multiples of
+--round-to. Norms are folded into convolutions in all models. Dense and compact passes take turns in one process. Shown
+are medians with quartiles, ratios pair by pair, and realised over ideal: dense time / compact time over dense FLOPs /
+compact FLOPs (multiply-adds counted once). Torch-Pruning keeps the same share of every group, with the same
+rounding and nearly as many FLOPs; where its steps miss them, atofx cuts once more, to what Torch-Pruning left.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -25,6 +25,7 @@ from atofx.bench.report import BenchReport, Pair, measure
 from atofx.bench.text import warnings_of
 from atofx.cli import models
 from atofx.methods.calibrate import TOLERANCE
+from atofx.methods.shares import Scope
 from atofx.passes.clean import clean
 from benchmarks import record
 from benchmarks.peer_cut import cut_by_torch_pruning
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", default=["float32"])
     parser.add_argument("--round-to", nargs="+", type=int, default=[16])
     parser.add_argument("--flops", type=float, default=0.5)
+    parser.add_argument("--scope", choices=get_args(Scope), default="traffic")
     parser.add_argument("--peer", action="store_true", help="cut by Torch-Pruning too")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seconds", type=float, default=5.0)
@@ -72,9 +74,11 @@ def main() -> None:
     with pinned_threads(chosen.threads):
         for name in chosen.models:
             for round_to in chosen.round_to:
-                for tool, pair in _pairs(name, chosen.flops, round_to, peer=chosen.peer):
+                for tool, pair in _pairs(name, chosen.flops, chosen.scope, round_to, peer=chosen.peer):
                     report = measure(pair, settings, rounds, profile_rounds=rounds if tool == OURS else None)
-                    found.append({"model": name, "tool": tool, "round_to": round_to, **_short(report)})
+                    found.append(
+                        {"model": name, "tool": tool, "scope": chosen.scope, "round_to": round_to, **_short(report)}
+                    )
                     for row in _rows(found[-1:]):
                         print(*row, sep="  ", flush=True)
                     for warning in warnings_of(report):
@@ -100,14 +104,14 @@ def main() -> None:
     print(f"\n{table}\n{path}")
 
 
-def _pairs(name: str, flops: float, round_to: int, *, peer: bool) -> Iterator[tuple[str, Pair]]:
+def _pairs(name: str, flops: float, scope: Scope, round_to: int, *, peer: bool) -> Iterator[tuple[str, Pair]]:
     """Dense and compact, for each tool."""
     loaded = models.load(name)
     program = atofx.trace(loaded.module, loaded.inputs)
     dense, total = clean(program.module), program.flops()
 
     def ours(fraction: float) -> Pair:
-        mask = atofx.methods.oneshot(program, fraction, "l2", scope="uniform", round_to=round_to)
+        mask = atofx.methods.oneshot(program, fraction, "l2", scope=scope, round_to=round_to)
         costs = (total, program.flops(mask)), (program.params(), program.params(mask))
         return Pair(dense, clean(program.compact(mask)), loaded.inputs, *costs)
 

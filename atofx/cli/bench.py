@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, get_args
 
 import torch
@@ -27,10 +28,18 @@ from atofx.errors import ConfigError
 from atofx.ir.limits import Limits
 from atofx.ir.mask import Mask
 from atofx.methods import oneshot
+from atofx.methods.shares import Scope
 from atofx.passes.clean import clean
 from atofx.program import Program
 
 _FLOPS = 0.5
+_SHARES: Mapping[Scope, str] = MappingProxyType(
+    {
+        "global": "ranked over the whole network",
+        "uniform": "the same share of every group",
+        "traffic": "less of groups that move more memory",
+    }
+)
 
 
 def _among(kind: Any) -> str:
@@ -49,6 +58,10 @@ def run(
     model: options.Model,
     flops: Annotated[
         float | None, typer.Option(help=f"Keep so much of the FLOPs, the largest channels (l2). [default: {_FLOPS}]")
+    ] = None,
+    scope: Annotated[
+        Scope | None,
+        typer.Option(help="How much each group keeps; see `atofx prune --help`. [default: uniform]"),
     ] = None,
     mask: options.MaskFile = None,
     compact: Annotated[
@@ -97,8 +110,8 @@ def run(
     """Time the dense and the compact model in turn, and compare with what the FLOPs promise.
 
     Realised is dense time / compact time over dense FLOPs / compact FLOPs: 1 where time shrinks as FLOPs do. Without
-    --mask and --compact, the same share of every group is kept. With --mask, --freeze, --only and --granularity are
-    those of the run that wrote it, unless given; --compact brings its own.
+    --mask and --compact, l2 ranks the channels, and --scope says how much of each group is kept. With --mask, --freeze,
+    --only and --granularity are those of the run that wrote it, unless given; --compact brings its own.
     """
     _one_of(flops, mask, compact)
     place: Device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -111,12 +124,12 @@ def run(
     )
     loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
     if compact is not None:
-        _refuse_with_compact(freeze, only, granularity, round_to)
+        _refuse_with_compact(freeze, only, granularity, round_to, scope)
         saved = storage.read(compact, lambda: loaded.module, loaded.inputs)
         found = _Found(saved.program, saved.mask, saved.module.eval(), str(compact))
     else:
-        if mask is not None and round_to != "1":
-            raise ConfigError("--mask says what was cut; leave out --round-to")
+        if mask is not None and (round_to != "1" or scope is not None):
+            raise ConfigError("--mask says what was cut; leave out --round-to and --scope")
         if mask is not None and freeze is None and only is None and granularity is None:
             freeze, only, granularity = recorded(mask)
         program = atofx.trace(
@@ -129,7 +142,7 @@ def run(
         )
         with pinned_threads(threads):
             multiple = multiple_of(round_to, settings[0])
-        found = _cut(program, mask, _FLOPS if flops is None else flops, multiple)
+        found = _cut(program, mask, _FLOPS if flops is None else flops, scope or "uniform", multiple)
     timed = Rounds(least=min(5, rounds), most=rounds, seconds=seconds)
     with pinned_threads(threads):
         report = measure(_pair(found, fold=fold), settings, timed, profile_rounds=timed if layers else None)
@@ -160,20 +173,30 @@ def _one_of(flops: float | None, mask: Path | None, compact: Path | None) -> Non
 
 
 def _refuse_with_compact(
-    freeze: Sequence[str] | None, only: Sequence[str] | None, granularity: Sequence[str] | None, round_to: str
+    freeze: Sequence[str] | None,
+    only: Sequence[str] | None,
+    granularity: Sequence[str] | None,
+    round_to: str,
+    scope: Scope | None,
 ) -> None:
-    chosen = {"--freeze": freeze, "--only": only, "--granularity": granularity, "--round-to": round_to != "1"}
+    chosen = {
+        "--freeze": freeze,
+        "--only": only,
+        "--granularity": granularity,
+        "--round-to": round_to != "1",
+        "--scope": scope,
+    }
     given = [name for name, value in chosen.items() if value]
     if given:
         raise ConfigError(f"the file of --compact says what was cut, and how; leave out {', '.join(given)}")
 
 
-def _cut(program: Program, file: Path | None, flops: float, round_to: int) -> _Found:
+def _cut(program: Program, file: Path | None, flops: float, scope: Scope, round_to: int) -> _Found:
     if file is not None:
         mask, origin = Mask.load(file), str(file)
     else:
-        mask = oneshot(program, flops, "l2", scope="uniform", limits=Limits(round_to=round_to))
-        origin = "l2, the same share of every group"
+        mask = oneshot(program, flops, "l2", scope=scope, limits=Limits(round_to=round_to))
+        origin = f"l2, {_SHARES[scope]}"
     return _Found(program, mask, program.compact(mask), origin)
 
 

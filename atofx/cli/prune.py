@@ -21,6 +21,7 @@ from atofx.cli.multiple import multiple_of
 from atofx.errors import ConfigError, FileError
 from atofx.ir.mask import Mask
 from atofx.methods import oneshot
+from atofx.methods.shares import Scope
 from atofx.program import Program
 from atofx.report.text import prune_text
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 MASK, WEIGHTS, RESULT, FINETUNE = "mask.json", "model.safetensors", "result.json", "finetune"
 
 Criterion = Literal["l2", "l1", "bn-scale", "taylor", "random"]
-Scope = Literal["global", "uniform"]
 
 
 def run(
@@ -54,7 +54,11 @@ def run(
     ] = None,
     criterion: Annotated[Criterion, typer.Option(help="How units are ranked; taylor needs --data.")] = "l2",
     scope: Annotated[
-        Scope, typer.Option(help="Rank units over the whole network, or keep the same share of every group.")
+        Scope,
+        typer.Option(
+            help="Rank units over the whole network, keep the same share of every group, or less of groups that move "
+            "more memory for their multiply-adds (faster at the same FLOPs)."
+        ),
     ] = "global",
     groups: Annotated[
         list[str] | None,

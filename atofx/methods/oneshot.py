@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch.nn import functional
@@ -16,12 +16,11 @@ from atofx.methods.criteria import Data
 from atofx.methods.criteria import criterion as find_criterion
 from atofx.methods.protocol import Batch
 from atofx.methods.selection import GroupFilter, UnitSpace, select
+from atofx.methods.shares import Scope, comparable
 from atofx.methods.targets import targets
 
 if TYPE_CHECKING:
     from atofx.program import Program
-
-Scope = Literal["global", "uniform"]
 
 
 def oneshot(
@@ -45,7 +44,8 @@ def oneshot(
         flops: kept fraction of the whole model's FLOPs.
         criterion: ``l1``, ``l2``, ``bn-scale``, ``taylor`` (needs ``batches``) or ``random``.
         scope: ``"global"`` compares units of all groups (scores divided by their group's mean) with one threshold;
-            ``"uniform"`` keeps the same ratio of every group.
+            ``"uniform"`` keeps the same ratio of every group; ``"traffic"`` keeps less of groups that move more memory
+            for their multiply-adds, so that more of the FLOPs saved becomes time.
         batches: ``(inputs, targets)`` pairs for criteria with gradients.
         loss_fn: the loss they differentiate.
         groups: which prunable groups may be pruned.
@@ -59,8 +59,8 @@ def oneshot(
         TargetError: no mask reaches the target; the message says what the least is.
         ConfigError: an argument is unknown or out of range.
     """
-    if scope not in ("global", "uniform"):
-        raise ConfigError(f"scope={scope!r} is unknown; it is 'global' or 'uniform'")
+    if scope not in get_args(Scope):
+        raise ConfigError(f"scope={scope!r} is unknown; it is one of {', '.join(get_args(Scope))}")
     find = find_criterion(criterion)
     limits = limits.rounded(round_to)
     wanted = targets(program, flops=flops, groups=groups, limits=limits)
@@ -68,18 +68,5 @@ def oneshot(
     if not space.groups:
         raise TargetError("no group may be pruned: every one is frozen, excluded or pinned; program.summary() says why")
     scores = space.split(find(program, space, Data(batches, loss_fn, seed)))
-    comparable = {name: (_by_mean if scope == "global" else _by_rank)(score) for name, score in scores.items()}
-    return calibrate(program, space.groups, comparable, wanted.flops, tolerance=tolerance, limits=limits).mask
-
-
-def _by_mean(scores: torch.Tensor) -> torch.Tensor:
-    """Scores over their group's mean, so that groups of different width and scale compare."""
-    mean = scores.mean()
-    return scores / mean if float(mean) > 0 else scores
-
-
-def _by_rank(scores: torch.Tensor) -> torch.Tensor:
-    """1 - (rank + 1/2) / size: a common threshold then keeps the same ratio of every group."""
-    rank = torch.empty_like(scores)
-    rank[torch.argsort(scores, descending=True, stable=True)] = torch.arange(len(scores), dtype=scores.dtype)
-    return 1 - (rank + 0.5) / len(scores)
+    ranked = comparable(program, scores, scope)
+    return calibrate(program, space.groups, ranked, wanted.flops, tolerance=tolerance, limits=limits).mask

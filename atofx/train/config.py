@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from atofx.errors import ConfigError
 from atofx.ir.granularity import HeadsOrDims
 from atofx.ir.limits import Limits
+from atofx.methods.shares import Scope
 from atofx.passes.trace import Frontend
 from atofx.train.config_errors import explain
 
@@ -56,8 +57,9 @@ class AtoOptions(_Options):
 class OneShotOptions(_Options):
     """A criterion ranks the units once; the dropped ones stay at zero for the rest of the training."""
 
-    scope: Literal["global", "uniform"] = "uniform"
-    """Rank units over the whole network, or keep the same share of every group."""
+    scope: Scope = "uniform"
+    """Rank units over the whole network (global), keep the same share of every group (uniform), or less of groups that
+    move more memory for their multiply-adds (traffic)."""
     prune_at: Share = 0.5
     """Fraction of the training after which the units are ranked and dropped."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,6 +13,7 @@ from atofx.methods import oneshot, parallel
 from atofx.methods.producers import Dropped, producer_axes
 from atofx.methods.protocol import Batch, BatchSource, StateValue, draw
 from atofx.methods.selection import UnitSpace, select
+from atofx.methods.shares import Scope
 
 if TYPE_CHECKING:
     from atofx.program import Program
@@ -27,7 +28,7 @@ class OneShot:
         program: the traced model.
         flops: kept fraction of the whole model's FLOPs (multiply-adds counted once).
         criterion: ``l1``, ``l2``, ``bn-scale``, ``taylor`` or ``random``.
-        scope: rank over the whole network, or keep the same share of every group.
+        scope: how units of different groups compare.
         prune_step: the optimizer step after which the units are ranked.
         limits: minimum widths and rounding.
         seed: of ``random``.
@@ -39,7 +40,7 @@ class OneShot:
         *,
         flops: float,
         criterion: str,
-        scope: Literal["global", "uniform"],
+        scope: Scope,
         prune_step: int,
         limits: Limits,
         seed: int,
@@ -47,7 +48,7 @@ class OneShot:
         self._program = program
         self._flops = flops
         self._criterion = criterion
-        self._scope: Literal["global", "uniform"] = scope
+        self._scope = scope
         self._prune_step = prune_step
         self._limits = limits
         self._seed = seed

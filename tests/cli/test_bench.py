@@ -102,7 +102,22 @@ def test_files_of_another_model(atofx_command, pruned, tmp_path):
     save_file(models.load("resnet20").module.state_dict(), tmp_path / "dense.safetensors")
     wrong = atofx_command("bench", "resnet20", "--compact", str(tmp_path / "dense.safetensors"), *QUICK)
     assert "is not a compact model" in wrong.stderr
-    assert "--round-to" in atofx_command("bench", *SMALL, "--mask", "m", "--round-to", "8").stderr
+    for option in (("--round-to", "8"), ("--scope", "traffic")):
+        wrong = atofx_command("bench", *SMALL, "--mask", "m", *option)
+        assert wrong.exit_code == 2
+        assert option[0] in wrong.stderr
+
+
+def test_scope_says_where_the_cut_goes(atofx_command):
+    found = {}
+    for scope in ("uniform", "traffic"):
+        result = atofx_command("bench", *SMALL, "--scope", scope, "--json", *QUICK)
+        assert result.exit_code == 0, result.stderr
+        found[scope] = json.loads(result.stdout)
+    assert found["uniform"]["mask"] == "l2, the same share of every group"
+    assert found["traffic"]["mask"] == "l2, less of groups that move more memory"
+    moved = {scope: data["comparisons"][0]["compact"]["moved"] for scope, data in found.items()}
+    assert moved["traffic"] < moved["uniform"]
 
 
 def test_a_batch_that_the_model_does_not_take(atofx_command):

@@ -69,7 +69,7 @@ def assert_obeyed(program, mask, limits, freeze):
     assert all(small[name].shape == program.tensor(name).shape for name in frozen)
 
 
-@pytest.mark.parametrize("scope", ["global", "uniform"])
+@pytest.mark.parametrize("scope", ["global", "uniform", "traffic"])
 @pytest.mark.parametrize("name", list(CRITERIA))
 def test_criteria(case, name, scope):
     program, limits, target, batch, freeze = case

@@ -68,7 +68,7 @@ def test_taylor_leaves_the_model_alone():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("scope", ["global", "uniform"])
+@pytest.mark.parametrize("scope", ["global", "uniform", "traffic"])
 @pytest.mark.parametrize("name", ["l1", "l2", "bn-scale", "random", "taylor"])
 def test_meets_the_target(name, scope):
     program = atofx.trace(Residual(), torch.zeros(1, 3, 8, 8))
@@ -113,7 +113,7 @@ def test_errors_teach():
         oneshot(program, 0.5, "bn-scale")
     with pytest.raises(ConfigError, match="needs data"):
         oneshot(program, 0.5, "taylor")
-    with pytest.raises(ConfigError, match="'global' or 'uniform'"):
+    with pytest.raises(ConfigError, match="scope='local' is unknown; it is one of global, uniform, traffic"):
         oneshot(program, 0.5, scope="local")
     with pytest.raises(TargetError, match="the smallest mask"):
         oneshot(program, 1e-4)

@@ -1,0 +1,63 @@
+"""How scores of units of different groups compare: what decides how much each group keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+if TYPE_CHECKING:
+    from atofx.program import Program
+
+Scope = Literal["global", "uniform", "traffic"]
+"""``"global"`` compares all units; ``"uniform"`` keeps the same share of every group; ``"traffic"`` keeps less of those
+that move more memory for their multiply-adds."""
+
+_STEEPEST = 3.0  # exponent of a share, at most; its inverse at least
+
+
+def comparable(program: Program, scores: Mapping[str, torch.Tensor], scope: Scope) -> dict[str, torch.Tensor]:
+    """Scores that one threshold over all groups may be held against, in the same order within each group.
+
+    Args:
+        program: the traced model.
+        scores: one vector a group, higher stays longer.
+        scope: see :data:`Scope`. With ``"traffic"``, where ``"uniform"`` would keep a share s of every group, a group
+            keeps s^w: w is its part of the elements written over its part of the FLOPs, between a third and three.
+    """
+    if scope == "global":
+        return {name: _by_mean(score) for name, score in scores.items()}
+    powers = _powers(program, scores) if scope == "traffic" else dict.fromkeys(scores, 1.0)
+    return {name: _by_rank(score, powers[name]) for name, score in scores.items()}
+
+
+def _by_mean(scores: torch.Tensor) -> torch.Tensor:
+    """Scores over their group's mean, so that groups of different width and scale compare."""
+    mean = scores.mean()
+    return scores / mean if float(mean) > 0 else scores
+
+
+def _by_rank(scores: torch.Tensor, power: float) -> torch.Tensor:
+    """1 - ((rank + 1/2) / size)^(1 / power): the threshold 1 - s then keeps the share s^power."""
+    rank = torch.empty(len(scores), dtype=torch.float64)
+    rank[torch.argsort(scores, descending=True, stable=True)] = torch.arange(len(scores), dtype=torch.float64)
+    return 1 - ((rank + 0.5) / len(scores)) ** (1 / power)
+
+
+def _powers(program: Program, names: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """Each group's part of the elements written over its part of the FLOPs, both as its units' marginal costs."""
+    ones = {g.name: torch.ones(g.size, dtype=torch.float64, requires_grad=True) for g in program.prunable}
+    gradients = torch.autograd.grad(program.flops(ones), list(ones.values()), materialize_grads=True)
+    flops = {name: float(gradient.sum()) for name, gradient in zip(ones, gradients, strict=True)}
+    unit = program.elements_per_unit()
+    elements = {name: unit[name] * len(names[name]) for name in names}
+    whole = sum(flops[name] for name in names), sum(elements.values())
+    return {name: _limited(elements[name] * whole[0], flops[name] * whole[1]) for name in names}
+
+
+def _limited(numerator: float, denominator: float) -> float:
+    """The ratio between a third and three; one that is not defined is 1."""
+    if denominator <= 0:
+        return 1.0 if numerator <= 0 else _STEEPEST
+    return min(max(numerator / denominator, 1 / _STEEPEST), _STEEPEST)
