@@ -111,7 +111,7 @@ def test_files_of_another_model(atofx_command, pruned, tmp_path):
 def test_scope_says_where_the_cut_goes(atofx_command):
     found = {}
     for scope in ("uniform", "traffic"):
-        result = atofx_command("bench", *SMALL, "--scope", scope, "--json", *QUICK)
+        result = atofx_command("bench", "resnet20", "--scope", scope, "--json", *QUICK)
         assert result.exit_code == 0, result.stderr
         found[scope] = json.loads(result.stdout)
     assert found["uniform"]["mask"] == "l2, the same share of every group"
