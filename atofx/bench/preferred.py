@@ -17,7 +17,7 @@ from torch import nn
 from atofx.bench.backend import BACKENDS, check
 from atofx.bench.interleave import Rounds, interleave
 from atofx.bench.machine import this_machine
-from atofx.bench.setting import Setting, place_inputs, place_model
+from atofx.bench.setting import BackendName, Setting, place_inputs, place_model
 from atofx.bench.spread import Spread
 from atofx.errors import ConfigError, FileError
 from atofx.report.whole_file import write_whole
@@ -162,8 +162,8 @@ def round_to_number(text: str | int, setting: Setting) -> int:
     Raises:
         ConfigError: it is neither, or the back end is missing here.
     """
-    word, colon, asked = str(text).partition(":")
-    backend = next((name for name in BACKENDS if name == asked), None if colon else setting.backend)
+    word, colon, _ = str(text).partition(":")
+    backend = named_backend(text) or (None if colon else setting.backend)
     if word == "auto" and backend is not None:
         return preferred_multiple(replace(setting, backend=backend)).multiple
     if colon or not word.isdecimal() or int(word) < 1:
@@ -172,3 +172,9 @@ def round_to_number(text: str | int, setting: Setting) -> int:
             f"{', '.join(BACKENDS)}"
         )
     return int(word)
+
+
+def named_backend(text: str | int) -> BackendName | None:
+    """The back end that ``auto:BACKEND`` names, if it is one."""
+    asked = str(text).partition(":")[2]
+    return next((name for name in BACKENDS if name == asked), None)

@@ -13,6 +13,7 @@ from rich.console import Console
 import atofx
 from atofx.bench import Setting
 from atofx.bench.latency_target import fit_latency
+from atofx.bench.preferred import named_backend
 from atofx.bench.setting import BackendName
 from atofx.cli import models, options, output
 from atofx.cli.assignments import assign
@@ -47,7 +48,8 @@ def run(
         typer.Option(help="Instead of --flops: share of the dense model's time on this machine, met by measuring."),
     ] = None,
     backend: Annotated[
-        BackendName | None, typer.Option(help="What --latency and --round-to auto are measured with.  [default: eager]")
+        BackendName | None,
+        typer.Option(help="What --latency and --round-to auto run on.  [default: that of auto:BACKEND, or eager]"),
     ] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Inputs in a timed pass.  [default: as in the example input]")
@@ -96,7 +98,7 @@ def run(
         raise ConfigError("--flops and --latency each say how much is cut; give one of them")
     if latency is None and round_to.isdecimal() and (backend is not None or batch is not None):
         raise ConfigError("--backend and --batch say how --latency and --round-to auto measure; neither is given")
-    setting = Setting(backend or "eager", batch)
+    setting = Setting(backend or named_backend(round_to) or "eager", batch)
     multiple = multiple_of(round_to, setting)
     limits = limits_from(round_to=multiple, min_units=min_units, min_width=min_width, min_keep=min_keep, limit=limit)
     if finetune and (out / FINETUNE).exists():

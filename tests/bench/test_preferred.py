@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from atofx.bench import Rounds, Setting, preferred_multiple
-from atofx.bench.preferred import TOLERANCE, WIDTHS, round_to_number
+from atofx.bench.preferred import TOLERANCE, WIDTHS, named_backend, round_to_number
 from atofx.errors import ConfigError
 
 ONCE = Rounds(warm_up=0, least=1, most=1)
@@ -65,3 +65,10 @@ def test_what_is_neither_a_number_nor_auto_is_refused(text: str) -> None:
 
 def test_numbers_stand_for_themselves() -> None:
     assert round_to_number("16", Setting()) == round_to_number(16, Setting()) == 16
+
+
+@pytest.mark.parametrize(
+    ("text", "backend"), [("auto:onnxruntime", "onnxruntime"), ("auto", None), ("8", None), (8, None)]
+)
+def test_named_backend(text, backend):
+    assert named_backend(text) == backend

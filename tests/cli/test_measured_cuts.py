@@ -76,3 +76,16 @@ def test_a_latency_target_is_a_share(atofx_command, tmp_path):
     result = atofx_command("prune", "resnet20", "--latency", "1.5", "--out", str(tmp_path / "out"))
     assert result.exit_code == 2
     assert "above 0 and below 1, not 1.5" in result.stderr
+
+
+@pytest.mark.slow
+def test_the_back_end_that_widths_suit_is_the_one_that_is_timed(atofx_command, monkeypatch, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    setting = Setting("onnxruntime")
+    preferred_multiple(setting, Rounds(warm_up=0, least=1, most=1))
+    options = ("--latency", "0.9", "--round-to", "auto:onnxruntime", "--out", str(tmp_path / "out"), "--json")
+    result = atofx_command("prune", "resnet20", *options)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["latency"]["backend"] == "onnxruntime"
