@@ -64,6 +64,15 @@ class OneShotOptions(_Options):
     """Fraction of the training after which the units are ranked and dropped."""
 
 
+class DistillationOptions(_Options):
+    """How much the teacher of distill has to say (values of the code of TAS)."""
+
+    alpha: Share = 0.9
+    """Weight of the teacher's answers in the loss; the labels have the rest."""
+    temperature: float = Field(default=4.0, gt=0)
+    """Logits of both networks are divided by this."""
+
+
 class TrainConfig(_Options):
     """One training run. FLOPs are fused multiply-adds counted once."""
 
@@ -118,6 +127,12 @@ class TrainConfig(_Options):
     """Options of method ato."""
     oneshot: OneShotOptions = OneShotOptions()
     """Options of the one-shot criteria."""
+
+    distill: str | None = None
+    """Learn from a trained network, too: the folder of its run, or baseline (with baseline: true): the dense network,
+    trained first."""
+    distillation: DistillationOptions = DistillationOptions()
+    """Options of distill."""
 
     epochs: int = Field(default=30, ge=1)
     """Passes over the training images."""
@@ -177,6 +192,8 @@ class TrainConfig(_Options):
             raise ValueError("nesterov needs a momentum above 0; set nesterov: false")
         if self.cache == "memory" and self.augment == "imagenet":
             raise ValueError("augment imagenet works on files of any size; it needs cache: none (or auto)")
+        if self.distill == "baseline" and not self.baseline:
+            raise ValueError("distill baseline needs the dense network: set baseline: true, or give a run's folder")
         if self.resume and self.out is None:
             raise ValueError("resume needs the run folder: give out")
         if isinstance(self.round_to, str) and self.round_to.partition(":")[0] != "auto":

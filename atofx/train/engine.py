@@ -16,6 +16,7 @@ from atofx.methods import Method, subset_indices
 from atofx.train import checkpoint, rng
 from atofx.train.config import TrainConfig
 from atofx.train.controller_data import ControllerBatches
+from atofx.train.distill import Teacher
 from atofx.train.evaluation import logits_of, top1
 from atofx.train.images import DataSet
 from atofx.train.keys import generator_seed
@@ -56,6 +57,7 @@ class Engine:
         processes: those of the run.
         folder: of checkpoints and records.
         console: where lines and bars go.
+        teacher: whom the network learns from besides the labels.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Engine:
         processes: Processes,
         folder: RunFolder,
         console: Console,
+        teacher: Teacher | None = None,
     ) -> None:
         self._config = config
         self._data = data
@@ -77,6 +80,7 @@ class Engine:
         self._processes = processes
         self._folder = folder
         self._console = console
+        self._teacher = teacher
         self._order = training_order(config, data, processes)
         subset = subset_indices(len(data.train), fraction=_controller_share(config, data), seed=config.seed)
         controller_order = Shuffled(subset.numpy(), config.batch_size, config.seed, _CONTROLLER, processes.share)
@@ -149,6 +153,9 @@ class Engine:
         with self._autocast():
             logits = logits_of(self._wrapped(batch.images))
         loss = batch.loss(logits, config.label_smoothing)
+        if self._teacher is not None:
+            with self._autocast():
+                loss = self._teacher.loss(batch.images, logits, loss)
         self._processes.accelerator.backward(loss)
         self._optimizer.step()
         self._optimizer.zero_grad()

@@ -26,6 +26,7 @@ from atofx.train import rng
 from atofx.train.build_method import build_method, check_method, target_of
 from atofx.train.config import TrainConfig
 from atofx.train.data import load_data
+from atofx.train.distill import BASELINE, Teacher, load_teacher
 from atofx.train.engine import Engine, training_order
 from atofx.train.evaluation import compare, logits_of, top1
 from atofx.train.models import resolve_model
@@ -100,10 +101,13 @@ class _Run:
         steps = training_order(config, self._data, self._processes).steps_per_epoch
         method = build_method(config, program, steps)
         folder = RunFolder(Path(self._processes.agree(str(choose(config)))))
+        teacher = None if config.distill in (None, BASELINE) else self._teacher(Path(str(config.distill)).expanduser())
         self._prepare(folder, config)
         dense_top1 = self._baseline(folder) if config.baseline and method is not None else None
+        if config.distill == BASELINE:
+            teacher = self._teacher(folder.baseline.path)
         self._say(f"Training in {folder.path}")
-        self._fit(Engine(config, self._data, model, program, method, self._processes, folder, self._console))
+        self._fit(Engine(config, self._data, model, program, method, self._processes, folder, self._console, teacher))
         mask = program.full_mask() if method is None else method.mask()
         result = self._compare(program, mask, dense_top1, folder)
         self._processes.wait()
@@ -171,12 +175,15 @@ class _Run:
 
     def _baseline(self, folder: RunFolder) -> float:
         """Top-1 of the dense network after the same training; it starts from the same weights."""
-        config = self._config.updated(method="none", baseline=False, out=str(folder.baseline.path))
+        config = self._config.updated(method="none", baseline=False, distill=None, out=str(folder.baseline.path))
         self._prepare(folder.baseline, config)
         self._say(f"Training the dense baseline in {folder.baseline.path}")
         model = self._model()
         self._fit(Engine(config, self._data, model, None, None, self._processes, folder.baseline, self._console))
         return top1(model, self._data.test, config.eval_batch_size, self._processes)
+
+    def _teacher(self, path: Path) -> Teacher:
+        return load_teacher(path, self._config, self._data, self._processes.device)
 
     def _fit(self, engine: Engine) -> None:
         engine.fit()
