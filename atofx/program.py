@@ -39,6 +39,7 @@ from atofx.passes.restrict import restrict, restriction
 from atofx.passes.trace import Frontend, Traced, refuse_own_hooks
 from atofx.passes.trace import trace as trace_module
 from atofx.passes.verify import VerifyReport, verify
+from atofx.passes.zero_mask import zero_mask
 from atofx.passes.zeroed import zeroed
 
 SoftMask = Mapping[str, Tensor]
@@ -285,6 +286,13 @@ class Program:
         if round_to < 1:
             raise MaskError(f"round_to must be at least 1, got {round_to}")
         return random_mask(self.prunable, keep, seed, limits.rounded(round_to, narrow="free"))
+
+    def zero_mask(self) -> Mask:
+        """Drop what is zero already: units whose producers are all exactly zero, as sparse training leaves them.
+
+        The model computes what ``compact`` of this mask computes. A group that is zero as a whole keeps one unit.
+        """
+        return zero_mask(self.prunable, self.traced.tensors)
 
     def check_limits(self, mask: SoftMask, limits: Limits) -> None:
         """Make sure that a mask keeps an allowed number of units of every group.

@@ -1,4 +1,6 @@
-"""What ATO adds to a training step: ResNet-56, batch 128, CPU, fp32; controller steps included, and projection alone.
+"""What methods add to a training step: ResNet-56, batch 128, CPU, fp32.
+
+ATO with its controller steps, and its projection alone; the optimizers HSPG, DHSPG and HESSO above SGD's own step.
 
     python -m benchmarks.overhead [--rounds 10] [--threads 2]
 
@@ -20,7 +22,19 @@ import torch
 from torch.nn import functional
 
 import atofx
-from atofx.methods import ATO, Schedule, oneshot
+from atofx.methods import (
+    ATO,
+    DHSPG,
+    HESSO,
+    HSPG,
+    DHSPGSchedule,
+    HESSOSchedule,
+    HSPGSchedule,
+    Kind,
+    Schedule,
+    SparseOptimizer,
+    oneshot,
+)
 from atofx.methods.producers import Dropped, producer_axes
 from atofx.methods.projection import Proximal
 from atofx.methods.selection import UnitSpace
@@ -54,11 +68,16 @@ def main() -> None:
     space = UnitSpace(program.prunable)
     keep = space.join(oneshot(program, 0.5, scope="uniform"))
     producers = Dropped(program, space, producer_axes(space), keep)
+    sparse = _sparse_optimizers(program, model)
+    for part in sparse.values():
+        part()  # makes its choice of units, once
     parts: dict[str, Callable[[], None]] = {
         "plain step": plain,
         "projection": lambda: Proximal().step(producers, lmd=1e-6, lr=1e-6),
         "controller step": lambda: learner.step(lr=0.0, batch=batch),
         "drawing a mask": lambda: drawer.step(lr=0.0, batch=batch),
+        "SGD's own step": _step(torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9), model),
+        **sparse,
     }
     seconds = _interleaved(parts, arguments.rounds)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
@@ -76,6 +95,8 @@ def main() -> None:
         ("ATO adds in the controller's window", "", f"{100 * total:.2f} %", "<= 10 %"),
         ("ATO adds to a whole short training", "", f"{100 * short:.2f} %", "<= 10 %"),
     ]
+    added = {name: 100 * (medians[name] - medians["SGD's own step"]) / step for name in sparse}
+    rows += [(f"{name} adds", "", f"{percent:.2f} %", "<= 2 %") for name, percent in added.items()]
     table = record.markdown(("", "median", "of a plain step", "wanted"), rows)
     result = record.circumstances() | {
         "model": "resnet56",
@@ -86,9 +107,46 @@ def main() -> None:
         "projection_percent": round(100 * projection, 3),
         "ato_percent": round(100 * total, 3),
         "ato_short_training_percent": round(100 * short, 3),
+        "optimizers_percent": {name: round(percent, 3) for name, percent in added.items()},
     }
     record.write("overhead", result, table)
     print(table)
+
+
+def _sparse_optimizers(program: atofx.Program, model: torch.nn.Module) -> dict[str, Callable[[], None]]:
+    """One step of each in its dearest phase; nothing moves, as the rate is zero."""
+
+    def base() -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
+
+    length = 10**6
+    always = HSPGSchedule(t_half_space=0.0, t_decide=1.0, t_end=1.0)
+    split = DHSPGSchedule(t_partition=0.0, t_fade=1.0, t_end=1.0)
+    made: dict[str, SparseOptimizer] = {
+        "HSPG, sub-gradient": HSPG(
+            base(), program, flops=0.5, total_steps=length, schedule=HSPGSchedule(1.0, 1.0, 1.0)
+        ),
+        "HSPG, half-space": HSPG(
+            base(), program, flops=0.5, total_steps=length, schedule=always, kind=Kind(adaptive=True)
+        ),
+        "DHSPG, candidates": DHSPG(base(), program, flops=0.5, total_steps=length, schedule=split),
+        "HESSO, fading": HESSO(
+            base(), program, flops=0.5, total_steps=length, schedule=HESSOSchedule(0.0, 1.0, periods=1)
+        ),
+    }
+    return {name: _step(optimizer, model) for name, optimizer in made.items()}
+
+
+def _step(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> Callable[[], None]:
+    gradients = [torch.randn_like(parameter) for parameter in model.parameters()]
+
+    def run() -> None:
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return run
 
 
 def _interleaved(parts: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from atofx.cli import options, output
-from atofx.cli.prune import MASK
+from atofx.cli.cut_folder import MASK
 from atofx.ir.mask import Mask
 from atofx.report.difference import difference_text, differences
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,9 +16,10 @@ from atofx.bench.preferred import named_backend
 from atofx.bench.setting import BackendName
 from atofx.cli import models, options, output
 from atofx.cli.assignments import assign
+from atofx.cli.cut_folder import MASK, RESULT, WEIGHTS, measure, save_cut, save_result
 from atofx.cli.limits import granularity_from, limits_from
 from atofx.cli.multiple import multiple_of
-from atofx.errors import ConfigError, FileError
+from atofx.errors import ConfigError
 from atofx.ir.mask import Mask
 from atofx.methods import oneshot
 from atofx.methods.shares import Scope
@@ -29,8 +29,7 @@ from atofx.report.text import prune_text
 if TYPE_CHECKING:
     from atofx.cli.finetune import Workbench
 
-#: Files in the folder of ``--out``.
-MASK, WEIGHTS, RESULT, FINETUNE = "mask.json", "model.safetensors", "result.json", "finetune"
+FINETUNE = "finetune"  # beside the other files in the folder of --out
 
 Criterion = Literal["l2", "l1", "bn-scale", "taylor", "random"]
 
@@ -128,16 +127,14 @@ def run(
     mask = mask_at(0.5 if flops is None else flops) if fit is None else fit.mask
     if not loaded.trained and criterion != "random":
         output.warn(f"{model} has random weights, so {criterion} ranks noise; load trained ones with --weights")
-    _make(out)
-    mask.save(out / MASK)
-    atofx.save(program, mask, out / WEIGHTS)
+    save_cut(program, mask, out)
     chosen = {**asdict(program.options), "limits": limits.to_dict()}
-    result = {"model": loaded.name, "criterion": criterion, "scope": scope, **chosen, **_measure(program, mask)}
+    result = {"model": loaded.name, "criterion": criterion, "scope": scope, **chosen, **measure(program, mask)}
     if fit is not None:
         result["latency"] = {"wanted": latency, **asdict(fit.share), **asdict(setting)}
     if bench is not None:
         result |= _try_out(bench, program, mask, out, epochs=finetune)
-    (out / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    save_result(result, out)
     output.emit(result, prune_text(result, loaded.title, out), as_json=as_json)
 
 
@@ -177,24 +174,3 @@ def _try_out(bench: Workbench, program: Program, mask: Mask, out: Path, *, epoch
         "pruned_top1": pruned,
         "compact_top1": bench.top1(compact) if epochs else pruned,
     }
-
-
-def _measure(program: Program, mask: Mask) -> dict[str, Any]:
-    report = program.verify(mask)
-    return {
-        "units": sum(vector.numel() for vector in mask.values()),
-        "units_kept": sum(mask.kept.values()),
-        "flops_dense": int(program.flops()),
-        "flops_compact": report.flops_counted,
-        "params_dense": int(program.params()),
-        "params_compact": report.params_counted,
-        "error": report.error,
-        "ok": report.ok,
-    }
-
-
-def _make(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder {str(out)!r} (--out): {error}") from error

@@ -1,4 +1,4 @@
-"""Methods that decide a mask: while a model trains (ATO), or in one look (``oneshot``)."""
+"""Methods that decide a mask: while a model trains (ATO, and the optimizers HSPG, DHSPG, HESSO), or in one look."""
 
 from __future__ import annotations
 
@@ -8,19 +8,46 @@ from types import MappingProxyType
 
 from atofx.errors import ConfigError
 from atofx.methods.ato import ATO
+from atofx.methods.dhspg import DHSPG, DHSPGSchedule
+from atofx.methods.hesso import HESSO, HESSOSchedule
+from atofx.methods.hspg import HSPG, HSPGSchedule
+from atofx.methods.kinds import Kind
 from atofx.methods.oneshot import oneshot
 from atofx.methods.protocol import Method
 from atofx.methods.schedule import PUBLISHED, Schedule
+from atofx.methods.selection import GroupFilter
+from atofx.methods.sparse_optimizer import SparseOptimizer
 from atofx.methods.subset import subset_indices
 from atofx.methods.targets import Targets, targets
 
-__all__ = ["ATO", "PUBLISHED", "Method", "Schedule", "Targets", "by_name", "oneshot", "subset_indices", "targets"]
+__all__ = [
+    "ATO",
+    "PUBLISHED",
+    "Schedule",
+    "HSPG",
+    "HSPGSchedule",
+    "Kind",
+    "DHSPG",
+    "DHSPGSchedule",
+    "HESSO",
+    "HESSOSchedule",
+    "SparseOptimizer",
+    "Method",
+    "GroupFilter",
+    "Targets",
+    "by_name",
+    "oneshot",
+    "subset_indices",
+    "targets",
+]
 
-_METHODS: Mapping[str, type[ATO]] = MappingProxyType({"ato": ATO})
+_METHODS: Mapping[str, type[ATO | SparseOptimizer]] = MappingProxyType(
+    {"ato": ATO, "hspg": HSPG, "dhspg": DHSPG, "hesso": HESSO}
+)
 
 
-def by_name(name: str) -> type[ATO]:
-    """The training-time method called ``name``.
+def by_name(name: str) -> type[ATO | SparseOptimizer]:
+    """The training-time method called ``name``; the OTO family are optimizers around one's own.
 
     Raises:
         ConfigError: there is none; the message names the nearest.

@@ -48,6 +48,7 @@ def calibrate(
     *,
     tolerance: float = TOLERANCE,
     limits: Limits = NO_LIMITS,
+    gone: Mapping[str, torch.Tensor] | None = None,
 ) -> Calibrated:
     """The mask within the limits whose kept FLOPs are nearest to ``flops`` of the whole model.
 
@@ -62,12 +63,13 @@ def calibrate(
         flops: wanted kept fraction of the whole model's FLOPs.
         tolerance: relative; a mask within it ends the search. A miss beyond it is warned about.
         limits: minimum widths and rounding.
+        gone: by group name, units (True) that are zero already and never come back.
 
     Raises:
         TargetError: even the smallest mask has more FLOPs; the message says what the least is.
         ConfigError: a score is NaN, or the limits name a group that there is not.
     """
-    ranking = _Ranking(program, groups, scores, limits)
+    ranking = _Ranking(program, groups, scores, limits, gone or {})
     wanted = flops * ranking.total
     problem = CountProblem(ranking.allowed, ranking.price, wanted, tolerance * wanted)
     least = ranking.price_of(ranking.counts(0))
@@ -90,15 +92,23 @@ class _Ranking:
     """Masks as counts of kept units per group: the best ones of each."""
 
     def __init__(
-        self, program: Program, groups: Sequence[Group], scores: Mapping[str, torch.Tensor], limits: Limits
+        self,
+        program: Program,
+        groups: Sequence[Group],
+        scores: Mapping[str, torch.Tensor],
+        limits: Limits,
+        gone: Mapping[str, torch.Tensor],
     ) -> None:
         self.program = program
         self.groups = tuple(groups)
         self.total = int(program.flops())
         allowed = limits.allowed_counts(program.prunable)
-        self.allowed = tuple(allowed[group.name] for group in groups)
+        self.allowed = tuple(at_most_left(allowed[group.name], gone.get(group.name)) for group in groups)
         self.space = UnitSpace(groups)
         self.scores = self.space.join({name: score.detach().double().cpu() for name, score in scores.items()})
+        for name, part in self.space.split(self.scores).items():
+            if name in gone:
+                part[gone[name].cpu()] = -torch.inf
         if bool(self.scores.isnan().any()):
             raise ConfigError("scores contain NaN; the model has diverged or a criterion divides by zero")
         ranking = torch.argsort(self.scores, descending=True, stable=True)
@@ -131,6 +141,22 @@ class _Ranking:
         for offset, scores, count in zip(self.space.offsets, parts, counts.tolist(), strict=True):
             keep[offset + torch.argsort(scores, descending=True, stable=True)[:count]] = True
         return self.space.mask(self.program, keep)
+
+
+def at_most_left(allowed: torch.Tensor, gone: torch.Tensor | None) -> torch.Tensor:
+    """The allowed numbers of kept units that are left to a group some units of which are gone for good.
+
+    Args:
+        allowed: int64, rising; the last is the group's size.
+        gone: BoolTensor (size,), or None.
+
+    Returns:
+        Those up to the number of units left; the smallest if none is.
+    """
+    if gone is None:
+        return allowed
+    left = allowed[allowed <= int((~gone).sum())]
+    return left if len(left) else allowed[:1]
 
 
 def _answer(ranking: _Ranking, counts: torch.Tensor, problem: CountProblem, limits: Limits) -> Calibrated:

@@ -43,8 +43,8 @@ def producer_axes(space: UnitSpace) -> tuple[Axis, ...]:
     return tuple(Axis(name, dim, unit) for (name, dim), unit in merged.items())
 
 
-class Dropped:
-    """The producers of the dropped units, ready for per-unit norms and scalings; made once per mask.
+class UnitSet:
+    """The producers of some units, ready for per-unit norms and scalings; made once per choice of units.
 
     A *coordinate* is one index along a producer axis (a filter, a bias entry, a norm's gamma). Norms and other sums
     range over parameters; buffers that produce (the running mean of a norm without gamma and beta) are scaled along.
@@ -53,15 +53,15 @@ class Dropped:
         program: the traced model; its live tensors are referred to, not copied.
         space: the units.
         axes: from :func:`producer_axes`.
-        keep: BoolTensor (space.total,).
+        chosen: BoolTensor (space.total,).
     """
 
-    def __init__(self, program: Program, space: UnitSpace, axes: Sequence[Axis], keep: torch.Tensor) -> None:
-        gone = ~keep.cpu()
-        self.count = int(gone.sum())
+    def __init__(self, program: Program, space: UnitSpace, axes: Sequence[Axis], chosen: torch.Tensor) -> None:
+        inside = chosen.cpu()
+        self.count = int(inside.sum())
         number = torch.full((space.total + 1,), self.count, dtype=torch.long)
-        number[:-1][gone] = torch.arange(self.count)
-        touched = [(axis, number[axis.unit]) for axis in axes if bool(gone[axis.unit[axis.unit >= 0]].any())]
+        number[:-1][inside] = torch.arange(self.count)
+        touched = [(axis, number[axis.unit]) for axis in axes if bool(inside[axis.unit[axis.unit >= 0]].any())]
         tensors = [(axis, unit, program.tensor(axis.name)) for axis, unit in touched]
         tensors.sort(key=lambda item: (not isinstance(item[2], torch.nn.Parameter), item[2].dim() > 1))
         self.dims = [axis.dim for axis, _, _ in tensors]
@@ -79,30 +79,30 @@ class Dropped:
         self._order = order.to(self.device)
         self._lengths = torch.bincount(owned[positions], minlength=self.count).to(self.device)
         self._every = every.to(self.device)
-        per_group = torch.bincount(space.owner[gone], minlength=len(space.groups))
-        share = per_group[space.owner[gone]].to(self.dtype) / max(1, self.count)
+        per_group = torch.bincount(space.owner[inside], minlength=len(space.groups))
+        share = per_group[space.owner[inside]].to(self.dtype) / max(1, self.count)
         self.share = share.to(self.device)
-        """n_l / N of each dropped unit: dropped units of its group over all dropped units."""
+        """n_l / N of each unit: chosen units of its group over all chosen units."""
 
     @torch.no_grad()
     def squares(self) -> torch.Tensor:
-        """Sum of squares of each dropped unit's parameters, shape (count,)."""
+        """Sum of squares of each unit's parameters, shape (count,)."""
         return self.sums(self._coordinate_squares())
 
     def dots(self, left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Inner product per dropped unit of two lists of tensors shaped like the parameters."""
+        """Inner product per unit of two lists of tensors shaped like the parameters."""
         products = torch._foreach_mul(list(left), list(right))
         return self.sums([_over_others(product, dim) for product, dim in zip(products, self.dims, strict=False)])
 
     def sums(self, coordinates: Sequence[torch.Tensor]) -> torch.Tensor:
-        """One value per coordinate of the parameters as one sum per dropped unit; the order of addition is fixed."""
+        """One value per coordinate of the parameters as one sum per unit; the order of addition is fixed."""
         if not self.count or not coordinates:
             return torch.zeros(self.count, dtype=self.dtype, device=self.device)
         flat = torch.cat(list(coordinates)).to(self.dtype)[self._order]
         return torch.segment_reduce(flat, "sum", lengths=self._lengths, unsafe=True)
 
     def spread(self, values: torch.Tensor, other: float) -> list[torch.Tensor]:
-        """One value per dropped unit as one broadcastable factor per tensor, ``other`` on all other coordinates."""
+        """One value per unit as one broadcastable factor per tensor, ``other`` on all other coordinates."""
         padded = torch.cat([values, values.new_full((1,), other)])
         parts = torch.split(padded[self._every], self._flat_size) if self.tensors else ()
         return [
@@ -112,19 +112,19 @@ class Dropped:
 
     @torch.no_grad()
     def scale_(self, factors: torch.Tensor) -> None:
-        """Multiply every dropped unit by its factor, in place; kept coordinates are multiplied by exactly one."""
+        """Multiply every unit by its factor, in place; other coordinates are multiplied by exactly one."""
         if self.count and self.tensors:
             torch._foreach_mul_(self.tensors, self.spread(factors, 1.0))
 
     @torch.no_grad()
     def zero_(self, tensors: Iterable[tuple[int, torch.Tensor]] | None = None) -> None:
-        """Set dropped units to exactly zero in place: their producers, or ``(position, tensor)`` shaped like them."""
+        """Set the units to exactly zero in place: their producers, or ``(position, tensor)`` shaped like them."""
         for position, tensor in enumerate(self.tensors) if tensors is None else tensors:
             index = (self.units[position] < self.count).nonzero().flatten().to(tensor.device)
             tensor.index_fill_(self.dims[position], index, 0)
 
     def clear_momentum_(self, optimizer: torch.optim.Optimizer) -> None:
-        """Zero the rows of dropped units in every state tensor that is shaped like its parameter."""
+        """Zero the rows of the units in every state tensor that is shaped like its parameter."""
         for position, owner in enumerate(self.tensors[: self.parameters]):
             state = optimizer.state.get(owner, {})
             shaped = [v for v in state.values() if isinstance(v, torch.Tensor) and v.shape == owner.shape and v.dim()]
@@ -143,6 +143,20 @@ class Dropped:
         if norms:
             squares.append(torch.cat(norms).square())
         return squares
+
+
+class Dropped(UnitSet):
+    """The units that a mask drops.
+
+    Args:
+        program: the traced model.
+        space: the units.
+        axes: from :func:`producer_axes`.
+        keep: BoolTensor (space.total,).
+    """
+
+    def __init__(self, program: Program, space: UnitSpace, axes: Sequence[Axis], keep: torch.Tensor) -> None:
+        super().__init__(program, space, axes, ~keep)
 
 
 def _over_others(tensor: torch.Tensor, dim: int) -> torch.Tensor:

@@ -163,6 +163,26 @@ def prune_text(result: Mapping[str, Any], title: str, out: Path) -> str:
     return "\n\n".join([f"{title}, pruned by {result['criterion']}", comparison(rows), close])
 
 
+def compact_text(result: Mapping[str, Any], title: str, out: Path) -> str:
+    """The page of ``atofx compact``: what is zero, dense and compact side by side, and where the files are."""
+    found = [row for row in result["groups"] if row["zero"]]
+    rows = [(r["name"], f"{r['units']:,}", f"{r['zero']:,}", percent(r["zero"], r["units"])) for r in found]
+    whole = len(result["groups"]) - len(found)
+    more = f"\n\n{counted(whole, 'other prunable group')}: nothing is zero." if whole else ""
+    costs = [
+        ("units", result["units"], result["units_kept"]),
+        ("FLOPs", result["flops_dense"], result["flops_compact"]),
+        ("parameters", result["params_dense"], result["params_compact"]),
+    ]
+    check = "The compact model computes" if result["ok"] else "WARNING: the compact model does NOT compute"
+    close = (
+        f"{check} what the checkpoint computes (largest relative error in float64: {result['error']:.1e}).\n"
+        f"Written to {out}. FLOPs are fused multiply-adds, counted once."
+    )
+    head = f"{title}, zero units in {result['checkpoint']}"
+    return "\n\n".join([head, table(("group", "units", "zero", "share"), rows) + more, comparison(costs), close])
+
+
 def _latency(result: Mapping[str, Any]) -> str:
     if "latency" not in result:
         return ""

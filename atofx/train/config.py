@@ -7,73 +7,29 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from atofx.errors import ConfigError
 from atofx.ir.granularity import HeadsOrDims
 from atofx.ir.limits import Limits
-from atofx.methods.shares import Scope
 from atofx.passes.trace import Frontend
 from atofx.train.config_errors import explain
+from atofx.train.options import (
+    AtoOptions,
+    DhspgOptions,
+    DistillationOptions,
+    HessoOptions,
+    HspgOptions,
+    OneShotOptions,
+    Options,
+    Share,
+)
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
 _DOCUMENT_END = "..."  # what YAML writes after a lone scalar
 
 
-class _Options(BaseModel):
-    """Frozen, and unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class AtoOptions(_Options):
-    """Auto-Train-Once (Wu et al., CVPR 2024). The five ``t_`` fields are fractions of the whole training."""
-
-    groups: tuple[str, ...] | None = None
-    """Patterns (* and ?) of the group names to prune, e.g. [layer*.conv1]; null: all prunable groups."""
-    every: int | None = Field(default=None, ge=1)
-    """Optimizer steps per controller step; null: 20, less in short runs."""
-    controller_lr: float | None = Field(default=None, gt=0)
-    """Learning rate of the controller; null: 1e-3, up to 1e-2 in short runs."""
-    lmd: float = Field(default=0.0, ge=0)
-    """Strength of the projection; 0: 10 before t_lambda, 1000 from there on."""
-    projection: Literal["proximal", "half-space"] = "proximal"
-    """How dropped units are shrunk."""
-    reg_w: float = Field(default=4.0, gt=0)
-    """Weight of the FLOPs term (applied twice over, as published)."""
-    t_start: Share = 0.1
-    """When the controller starts to learn."""
-    t_w: Share = 0.4
-    """When the projection starts."""
-    t_lambda: Share = 0.4
-    """When the projection becomes strong."""
-    t_decay: Share = 0.39
-    """When the controller's learning rate drops to a tenth."""
-    t_end: Share = 0.4
-    """When the mask is frozen."""
-
-
-class OneShotOptions(_Options):
-    """A criterion ranks the units once; the dropped ones stay at zero for the rest of the training."""
-
-    scope: Scope = "uniform"
-    """Rank units over the whole network (global), keep the same share of every group (uniform), or less of groups that
-    move more memory for their multiply-adds (traffic)."""
-    prune_at: Share = 0.5
-    """Fraction of the training after which the units are ranked and dropped."""
-
-
-class DistillationOptions(_Options):
-    """How much the teacher of distill has to say (values of the code of TAS)."""
-
-    alpha: Share = 0.9
-    """Weight of the teacher's answers in the loss; the labels have the rest."""
-    temperature: float = Field(default=4.0, gt=0)
-    """Logits of both networks are divided by this."""
-
-
-class TrainConfig(_Options):
+class TrainConfig(Options):
     """One training run. FLOPs are fused multiply-adds counted once."""
 
     model: str = "resnet20"
@@ -98,7 +54,8 @@ class TrainConfig(_Options):
     """Processes that read files, where images are not kept in memory."""
 
     method: str = "ato"
-    """One of ato, none (dense training), or a one-shot criterion: l1, l2, bn-scale, taylor, random."""
+    """One of ato, hspg, dhspg, hesso, none (dense training), or a one-shot criterion: l1, l2, bn-scale, taylor,
+    random."""
     flops: Fraction | None = None
     """Kept fraction of the FLOPs of the whole model; 0.5 if neither flops nor p is given."""
     p: Fraction | None = None
@@ -125,6 +82,12 @@ class TrainConfig(_Options):
     matches and sets a limit holds."""
     ato: AtoOptions = AtoOptions()
     """Options of method ato."""
+    hspg: HspgOptions = HspgOptions()
+    """Options of method hspg."""
+    dhspg: DhspgOptions = DhspgOptions()
+    """Options of method dhspg."""
+    hesso: HessoOptions = HessoOptions()
+    """Options of method hesso."""
     oneshot: OneShotOptions = OneShotOptions()
     """Options of the one-shot criteria."""
 
@@ -288,13 +251,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def _commented(options: BaseModel, indent: str = "") -> list[str]:
     lines: list[str] = []
+    plain_values = options.model_dump()
     for name, field in type(options).model_fields.items():
         value = getattr(options, name)
         lines.append(f"{indent}# {' '.join((field.description or '').split())}")
         if isinstance(value, BaseModel):
             lines += [f"{indent}{name}:", *_commented(value, indent + "  ")]
             continue
-        plain = list(value) if isinstance(value, tuple) else value
+        plain = list(value) if isinstance(value, tuple) else plain_values[name]
         text = yaml.safe_dump(plain, default_flow_style=True, width=1000, allow_unicode=True, sort_keys=False)
         lines.append(f"{indent}{name}: {text.removesuffix(chr(10)).removesuffix(_DOCUMENT_END).strip()}")
     return lines

@@ -22,6 +22,7 @@ from atofx.train.images import DataSet
 from atofx.train.keys import generator_seed
 from atofx.train.loss import mixed
 from atofx.train.monitor import Monitor
+from atofx.train.optimizer_method import OptimizerMethod
 from atofx.train.optimizers import build_optimizer
 from atofx.train.plan import Shuffled
 from atofx.train.processes import Processes
@@ -87,6 +88,8 @@ class Engine:
         self._controller_batches = ControllerBatches(data.train, controller_order)
         self._wrapped = processes.wrap(model)
         self._optimizer = build_optimizer(config, model)
+        if isinstance(method, OptimizerMethod):
+            self._optimizer = method.wrap(self._optimizer)
         self._step = 0
         self._best = -1.0
         self._seconds = 0.0

@@ -154,8 +154,8 @@ class _Run:
             f"{data.channels} x {data.image_size} x {data.image_size}, {len(data.classes)} classes; "
             f"{self._processes.share.processes} x {self._processes.device.type}, {config.precision}, seed {config.seed}"
         )
-        if config.method != "none":
-            target = target_of(config, program)
+        target = target_of(config, program)
+        if target is not None:
             self._say(
                 f"Target: {target.flops:.1%} of all FLOPs, which is p = {target.p:.3f} of the prunable ones; "
                 f"the least possible is {target.least:.1%}"
@@ -202,7 +202,7 @@ class _Run:
             measured = {"times": times, "verified": {"ok": verified.ok, **asdict(verified)}}
         measured = json.loads(self._processes.agree(json.dumps(measured)))
         dense_ms, compact_ms = map(Spread.of, measured["times"])
-        target = target_of(config, program) if config.method != "none" else None
+        target = target_of(config, program)
         result = RunResult(
             dense_top1=masked_top1 if config.method == "none" else dense_top1,
             masked_top1=masked_top1,

@@ -19,7 +19,8 @@ SMALL = ("tests.cli.nets:small", "--input-shape", "1,3,8,8")
 def test_help_lists_the_subcommands_in_order(atofx_command):
     text = atofx_command("--help").stdout
     places = [
-        text.index(f"\n  {name} ") for name in ("train", "inspect", "prune", "verify", "bench", "diff", "explain")
+        text.index(f"\n  {name} ")
+        for name in ("train", "inspect", "prune", "compact", "verify", "bench", "diff", "explain")
     ]
     assert places == sorted(places)
 

@@ -8,8 +8,17 @@ def test_names():
     assert methods.__all__ == [
         "ATO",
         "PUBLISHED",
-        "Method",
         "Schedule",
+        "HSPG",
+        "HSPGSchedule",
+        "Kind",
+        "DHSPG",
+        "DHSPGSchedule",
+        "HESSO",
+        "HESSOSchedule",
+        "SparseOptimizer",
+        "Method",
+        "GroupFilter",
         "Targets",
         "by_name",
         "oneshot",
@@ -21,5 +30,6 @@ def test_names():
 
 def test_by_name():
     assert methods.by_name("ato") is methods.by_name("ATO") is methods.ATO
+    assert methods.by_name("dhspg") is methods.DHSPG
     with pytest.raises(ConfigError, match="unknown method 'atp'; did you mean 'ato'"):
         methods.by_name("atp")

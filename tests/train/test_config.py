@@ -95,7 +95,14 @@ def test_the_recipes_are_these() -> None:
         "ato-resnet34-imagenet",
         "ato-resnet50-imagenet",
         "ato-resnet56-cifar10",
+        "dhspg-resnet18-cifar10",
+        "dhspg-resnet50-cifar10",
+        "dhspg-resnet50-imagenet",
+        "dhspg-vgg16bn-cifar10",
         "digits",
+        "hesso-resnet18-cifar10",
+        "hspg-resnet50-cifar10",
+        "hspg-vgg16bn-cifar10",
     )
 
 
