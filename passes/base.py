@@ -37,8 +37,12 @@ def tensors_by_name(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str
     buffers: dict[str, torch.Tensor] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         prefix = f"{name}." if name else ""
-        parameters.update({prefix + k: p for k, p in module._parameters.items() if p is not None})
-        buffers.update({prefix + k: b for k, b in module._buffers.items() if b is not None})
+        for key, parameter in module._parameters.items():
+            if parameter is not None:
+                parameters[prefix + key] = parameter
+        for key, buffer in module._buffers.items():
+            if buffer is not None:
+                buffers[prefix + key] = buffer
     return parameters, buffers
 
 

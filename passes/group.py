@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from atofx.ir.groups import Group, Member, Role
 from atofx.ir.lineage import LeafAxis, Lineage, Pin
-from atofx.ir.values import Run
+from atofx.ir.values import Run, ids_of_runs
 from atofx.ops.context import tensors_in
 
 SINGLE_UNIT = "there is only one unit: removing it would leave nothing"
@@ -161,12 +161,12 @@ def _signatures(
                     done.add(memory)
                 ids = labels.reshape(-1).numpy()
                 places.append(ids if ids.min() >= 0 else ids[ids >= 0])
-    places += [np.arange(start, start + size) for start, size in runs]
+    starts, sizes = np.array(list(runs), dtype=np.int64).reshape(-1, 2).T
+    counts = [*(p.size for p in places), *sizes.tolist()]
+    places.append(ids_of_runs(starts, sizes))
     signature = np.zeros(count, dtype=np.uint64)
-    if places:
-        numbers = np.random.default_rng(0).integers(1, 2**63, len(places), dtype=np.uint64)
-        spread = np.repeat(numbers, [p.size for p in places])
-        np.add.at(signature, component[np.concatenate(places)], spread)
+    numbers = np.random.default_rng(0).integers(1, 2**63, len(counts), dtype=np.uint64)
+    np.add.at(signature, component[np.concatenate(places)], np.repeat(numbers, counts))
     return signature
 
 

@@ -117,19 +117,17 @@ class _Run:
         ctx.op_name = describe(node, module)
         record = REGISTRY.of(node, module)
         args, kwargs = self.resolve(node.args), self.resolve(dict(node.kwargs)) if node.kwargs else {}
-        operands = tensors_in((args, kwargs))
         mutated = mutated_argument(node, module)
         if kwargs.get("out") is not None:
-            ctx.pin_value(operands, "is written into another tensor with out=")
+            ctx.pin_value((args, kwargs), "is written into another tensor with out=")
             self.values[node] = unlabelled(ctx.out)
         elif module is not None and (module._forward_hooks or module._forward_pre_hooks):
-            self._pin_call(
-                node, module, operands, f"{ctx.op_name} has a forward hook, which may change what it computes"
-            )
+            reason = f"{ctx.op_name} has a forward hook, which may change what it computes"
+            self._pin_call(node, module, tensors_in((args, kwargs)), reason)
             self.values[node] = unlabelled(ctx.out)
         elif record is None:
-            self.values[node] = self._unknown(node, module, operands)
-        elif not operands and not holds(ctx.out, torch.Tensor):
+            self.values[node] = self._unknown(node, module, tensors_in((args, kwargs)))
+        elif not holds(ctx.out, torch.Tensor) and not tensors_in((args, kwargs)):
             self.values[node] = ctx.out
         else:
             self.values[node] = self._known(record, module, args, kwargs)

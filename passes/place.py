@@ -24,8 +24,10 @@ _ENTRY = re.compile(r'^\s*File "(.+)", line (\d+)', re.MULTILINE)
 
 def is_ours(filename: str) -> bool:
     """Whether a file belongs to torch or to atofx."""
-    path = str(Path(filename).resolve())
-    return filename.startswith("<") or (path.startswith(_NOT_THE_USERS) and not path.startswith(_MODELS))
+    if filename.startswith("<"):
+        return True
+    path = filename if filename.startswith(_NOT_THE_USERS) else os.path.realpath(filename)
+    return path.startswith(_NOT_THE_USERS) and not path.startswith(_MODELS)
 
 
 def place() -> str:
@@ -51,9 +53,10 @@ class Whereabouts:
     def now(self) -> tuple[str, int] | None:
         """File and line of the innermost frame of the model's code; None if only torch's leads to here."""
         frame: FrameType | None = sys._getframe(1)
+        known = self._foreign
         while frame is not None:
             name = frame.f_code.co_filename
-            if self._is_foreign(name):
+            if known[name] if name in known else self._is_foreign(name):
                 return name, frame.f_lineno
             if frame.f_code.co_name == _ROOT and str(Path(name).resolve()) == _TRACE:
                 return None  # outside of it is the code that asks for the trace

@@ -18,41 +18,31 @@ def attributes_restored(model: nn.Module) -> Iterator[None]:
     Some models keep an index or a mask they have made for the next call (``self.cache = …``); while tracing that would
     be a proxy, which must not outlive the tracer.
     """
-    before = [(vars(m), dict(vars(m)), _contents(vars(m))) for m in model.modules()]
+    before = [(live, dict(live)) for live in map(vars, model.modules())]
+    containers = [v for _, attributes in before for v in attributes.values() if type(v) in _KINDS]
+    filled = [(container, container.copy()) for container in containers if container]
+    empty = [container for container in containers if not container]  # as most are
     try:
         yield
     finally:
-        for live, attributes, contents in before:
-            if live.keys() != attributes.keys() or not all(map(is_, live.values(), attributes.values())):
+        for live, attributes in before:
+            if len(live) != len(attributes) or not _same(live, attributes):
                 live.clear()
                 live.update(attributes)
-            for container, content in contents:
-                if container or content is not None:  # most were empty, and are
-                    _refill(container, content)
+        for container in filter(None, empty):
+            container.clear()
+        for container, content in filled:
+            if len(container) != len(content) or not _same(container, content):
+                container.clear()
+                container.extend(content) if isinstance(container, list) else container.update(content)
 
 
 _KINDS = frozenset({dict, OrderedDict, list, set})  # hooks are kept in ordered dicts
 
 
-def _contents(attributes: dict[str, Any]) -> list[tuple[Any, Any]]:
-    """Containers and what they hold; None for nothing, as most hold."""
-    return [(value, value.copy() if value else None) for value in attributes.values() if type(value) in _KINDS]
-
-
-def _refill(container: Any, content: Any) -> None:
-    if content is None:
-        if container:
-            container.clear()
-        return
-    if len(container) == len(content) and _same(container, content):
-        return
-    container.clear()
-    container.extend(content) if isinstance(container, list) else container.update(content)
-
-
 def _same(container: Any, content: Any) -> bool:
     if isinstance(container, dict):
-        return all(k in container and container[k] is v for k, v in content.items())
+        return all(map(is_, container, content)) and all(map(is_, container.values(), content.values()))
     if isinstance(container, list):
-        return all(a is b for a, b in zip(container, content, strict=True))
+        return all(map(is_, container, content))
     return bool(container == content)

@@ -88,8 +88,10 @@ def _memory(node: fx.Node) -> int:
 
 def _mean(node: fx.Node) -> tuple[fx.Node, list[int], bool] | None:
     """(x, dimensions counted from 0, keepdim) of a mean over named dimensions."""
+    if not _calls(node, ("mean",)) or argument(node, 3, "dtype") is not None:
+        return None
     source = argument_node(node, 0, "input")
-    if source is None or not _calls(node, ("mean",)) or argument(node, 3, "dtype") is not None:
+    if source is None:
         return None
     dim: Any = argument(node, 1, "dim", node.kwargs.get("axis"))
     dims = [dim] if isinstance(dim, int) else dim

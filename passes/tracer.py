@@ -7,6 +7,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,8 +56,10 @@ class Tracer(fx.Tracer):
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """The graph of a module; every node has its value at the example input."""
-        with torch.no_grad(), factories_as_nodes(self):
-            graph = super().trace(root, concrete_args)
+        self._model = root
+        with torch.no_grad(), factories_as_nodes(self), math_as_nodes(self):
+            # of a module fx would look at every attribute first: for tensors, which are known here
+            graph = super().trace(type(root).forward, concrete_args)
         if not self._training.users:
             graph.erase_node(self._training)
         _remove_dead(graph)
@@ -91,13 +94,15 @@ class Tracer(fx.Tracer):
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable[..., Any], list[Any]]:
         """A placeholder for every given input; ``self.training`` is a node too."""
+        self.root = self._model
+        self.submodule_paths = {module: name for name, module in self.root.named_modules()}
         signature = inspect.signature(root_fn)
         proxies = [self.create_proxy("placeholder", name, (), {}) for name in self._inputs]
         training = self.create_proxy("get_attr", "training", (), {})
         self._training = training.node
         self.mode = training
         own = self.root.training
-        modules = [m for m in self.root.modules() if not self.is_leaf_module(m, "")]
+        modules = [m for m in self.submodule_paths if not self.is_leaf_module(m, "")]
 
         def call(root: nn.Module, *values: Any) -> Any:
             named = dict(zip(self._inputs, values, strict=True))
@@ -135,13 +140,11 @@ class Tracer(fx.Tracer):
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Open composite modules, look into modules without a record, call the others as they are."""
-        composite = COMPOSITES.module(m)
-        if composite is not None and not self.is_leaf_module(m, ""):
-            with self._inside(m):
-                return composite(m, *args, **kwargs)
         if self.is_leaf_module(m, ""):
-            with self._inside(m):
-                return self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
+            return self._inside(m, partial(self.create_proxy, "call_module", self.path_of_module(m), args, kwargs))
+        composite = COMPOSITES.module(m)
+        if composite is not None:
+            return self._inside(m, partial(composite, m, *args, **kwargs))
         if not _from_torch(type(m)):
             return super().call_module(m, forward, args, kwargs)
         if m._forward_pre_hooks and not any(True for _ in m.children()):
@@ -152,13 +155,12 @@ class Tracer(fx.Tracer):
             )
         return self._inside_or_leaf(m, lambda: super(Tracer, self).call_module(m, forward, args, kwargs))
 
-    @contextmanager
-    def _inside(self, m: nn.Module) -> Iterator[None]:
-        """Nodes made meanwhile belong to that module."""
+    def _inside(self, m: nn.Module, call: Callable[[], Any]) -> Any:
+        """The result of a call; nodes made meanwhile belong to that module."""
         path = self.path_of_module(m)
         self.module_stack[path] = (path, type(m))
         try:
-            yield
+            return call()
         finally:
             self.module_stack.pop(path, None)
 
@@ -186,6 +188,8 @@ class Tracer(fx.Tracer):
             return a
         if kind is ValueProxy:
             return a.node
+        if kind is tuple:
+            return tuple([self.create_arg(item) for item in a])
         if isinstance(a, torch.Tensor):
             name = self._names.get(id(a))
             if name is None:  # a tensor made while tracing, from no input: a constant of the graph
@@ -207,9 +211,10 @@ class Tracer(fx.Tracer):
         self, kind: str, target: Any, args: Any, kwargs: Any, name: str | None = None, type_expr: Any = None
     ) -> fx.Node:
         """A node that knows the modules whose code makes it."""
-        node = self.graph.create_node(kind, target, args, kwargs, name, type_expr)
+        node = self.graph.create_node(kind, target, (), {}, name, type_expr)
+        node.args, node.kwargs = args, kwargs  # set here, fx does not search them for symbolic sizes, which are none
         if self.module_stack:
-            node.meta["nn_module_stack"] = OrderedDict(self.module_stack)
+            node.meta["nn_module_stack"] = self.module_stack.copy()
         return node
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
@@ -284,10 +289,14 @@ class Tracer(fx.Tracer):
             self.inside_evaluation = before
 
     def _evaluate(self, node: fx.Node) -> Any:
+        original = self.leaves[str(node.target)] if node.op == "call_module" else None
+        short_cut = _shape(node, original)
+        if short_cut is not None:
+            return short_cut
         with self.evaluating():
-            return self._value(node)
+            return self._value(node, original)
 
-    def _value(self, node: fx.Node) -> Any:
+    def _value(self, node: fx.Node, original: nn.Module | None) -> Any:
         if node.op == "placeholder":
             return to_meta(self._inputs[str(node.target)])
         if node.op == "get_attr":
@@ -301,10 +310,6 @@ class Tracer(fx.Tracer):
             return None
         args = fx.node.map_arg(node.args, lambda n: n.meta["val"])
         kwargs = fx.node.map_arg(dict(node.kwargs), lambda n: n.meta["val"])
-        original = self.leaves[str(node.target)] if node.op == "call_module" else None
-        short_cut = _shape(node, original, args) if not kwargs else None
-        if short_cut is not None:
-            return short_cut
         module = None if original is None else self._twin(original)
         if node.target in self._opaque:  # its code may read values: run it on zeros
             return to_meta(meta_call(node, _zeros(args), _zeros(kwargs)))
@@ -360,6 +365,29 @@ def factories_as_nodes(tracer: Tracer) -> Iterator[None]:
             setattr(torch, name, original)
 
 
+@contextmanager
+def math_as_nodes(tracer: Tracer) -> Iterator[None]:
+    """While tracing, Python's math functions of a proxy become nodes, as fx makes them, but with fewer steps.
+
+    Where a file has imported one by name, fx finds and wraps it there.
+    """
+    originals = {name: f for name, f in vars(math).items() if not name.startswith("_") and callable(f)}
+
+    def node_for(original: Any) -> Any:
+        def function(*args: Any, **kwargs: Any) -> Any:
+            if not holds((args, kwargs), fx.Proxy):
+                return original(*args, **kwargs)
+            return tracer.create_proxy("call_function", original, args, kwargs)
+
+        return function
+
+    try:
+        vars(math).update((name, node_for(original)) for name, original in originals.items())
+        yield
+    finally:
+        vars(math).update(originals)
+
+
 def _is_foreign(function: Any) -> bool:
     """Whether a function is neither torch's nor Python's."""
     return (function.__module__ or "").split(".")[0] not in ("torch", "math", "operator", "_operator")
@@ -380,14 +408,18 @@ def _first_by_position(kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[st
     return (), kwargs
 
 
-def _shape(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...]) -> torch.Tensor | None:
+def _shape(node: fx.Node, module: nn.Module | None) -> torch.Tensor | None:
     """A call's result by its record's short cut, None if it has to be run."""
     record = REGISTRY.of(node, module)
-    if record is None or not args or not all(isinstance(a, torch.Tensor) for a in args):
+    args = node.args
+    if record is None or not args or node.kwargs or (record.shape is None and record.layout is None):
+        return None
+    tensors = [a.meta["val"] for a in args if isinstance(a, fx.Node)]
+    if len(tensors) < len(args) or not all(isinstance(t, torch.Tensor) for t in tensors):
         return None
     if module is None:
-        return None if record.layout is None else record.layout(*args)
-    return record.shape(module, args[0]) if record.shape is not None and len(args) == 1 else None
+        return None if record.layout is None else record.layout(*tensors)
+    return record.shape(module, tensors[0]) if record.shape is not None and len(tensors) == 1 else None
 
 
 def _remove_dead(graph: fx.Graph) -> None:

@@ -43,9 +43,10 @@ class Blueprint:
         found: list[tuple[str, torch.Tensor]] = []
         for name, value in self.attributes.items():
             if isinstance(value, nn.Module):
-                for prefix, module in value.named_modules(prefix=name, remove_duplicate=False):
+                inside = value.named_modules(prefix=name, remove_duplicate=False) if value._modules else [(name, value)]
+                for prefix, module in inside:
                     own = (*module._parameters.items(), *module._buffers.items())
-                    found.extend((f"{prefix}.{key}", tensor) for key, tensor in own if tensor is not None)
+                    found += [(f"{prefix}.{key}", tensor) for key, tensor in own if tensor is not None]
             elif isinstance(value, torch.Tensor):
                 found.append((name, value))
         return found

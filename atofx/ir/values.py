@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 #: The id of a coordinate that belongs to no channel: it is always kept.
@@ -42,6 +43,12 @@ class Run(NamedTuple):
         return torch.arange(self.start, self.start + self.size).reshape(self.shape)
 
 
+def ids_of_runs(starts: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The ids of runs that begin at ``starts``, one run after the other."""
+    ends = sizes.cumsum()
+    return np.repeat(starts - (ends - sizes), sizes) + np.arange(ends[-1] if ends.size else 0)
+
+
 #: Channel ids by element: int64 with size 1 along every dimension the id does not vary with, or a run.
 Labels = torch.Tensor | Run
 
@@ -51,9 +58,11 @@ def as_tensor(labels: Labels) -> torch.Tensor:
     return labels.tensor() if isinstance(labels, Run) else labels
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Layer:
     """One independent labelling of a tensor's elements with channel ids.
+
+    Never changed, but not frozen: thousands are made in one run, and a frozen one takes twice the time to make.
 
     A tensor carries several layers when several of its dimensions are channels (a weight matrix has two). An element
     disappears when the unit of any of its layers does.
@@ -172,9 +181,9 @@ class Layer:
         return self if self.clean else self.with_rest(zero_or_anything(self.rest == 0))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class TensorValue:
-    """What the analysis knows of one tensor in the graph.
+    """What the analysis knows of one tensor in the graph; never changed, and not frozen for the reason of a layer.
 
     Attributes:
         meta: tensor on the meta device: shape, dtype and (for aliasing) storage.

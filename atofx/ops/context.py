@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from atofx.ir.granularity import HeadsOrDims
 from atofx.ir.lineage import CostFactor, Fold, GatePoint, LeafAxis, Pin
-from atofx.ir.values import ANYTHING, NONE, Labels, Layer, Run, TensorValue, agreed, as_tensor
+from atofx.ir.values import ANYTHING, NONE, Labels, Layer, Run, TensorValue, agreed, as_tensor, ids_of_runs
 from atofx.ops.layers import align_layer, compress, fresh_layer
 
 
@@ -79,28 +79,51 @@ class LineageContext:
         self.num_ids += size
         return layer
 
+    def vector(self, name: str, dim: int, ndim: int) -> TensorValue:
+        """The value of a parameter or buffer of one dimension, along ``dim`` of ``ndim``."""
+        canonical, tensor = self._read(name)
+        size = tensor.shape[0]
+        shape = (1,) * dim + (size,) + (1,) * (ndim - dim - 1)
+        layers = () if size <= 1 else (Layer(Run(self._axis(canonical, 0, size).start, dim, shape), 0.0),)
+        return TensorValue(blank(shape, shape, tensor.dtype), layers, moved_leaf=True)
+
+    def _read(self, name: str) -> tuple[str, torch.Tensor]:
+        """The canonical name of a parameter or buffer, and the tensor; this node is one of its readers from now on."""
+        canonical = self.tensor_names[name]
+        self._readers.setdefault(canonical, set()).add(self.node)
+        return canonical, self._tensors[canonical]
+
+    def _axis(self, canonical: str, dim: int, size: int) -> LeafAxis:
+        axis = self.leaves.get((canonical, dim))
+        if axis is None:
+            axis = self.leaves[canonical, dim] = LeafAxis(canonical, dim, self.num_ids, size)
+            self.num_ids += size
+        return axis
+
     def leaf(self, name: str, dims: Sequence[int] | None = None) -> TensorValue:
         """The value of a parameter or buffer: one layer per dimension longer than 1 (of ``dims``, all if None)."""
-        canonical = self.tensor_names[name]
-        tensor = self._tensors[canonical]
-        self._readers.setdefault(canonical, set()).add(self.node)
+        canonical, tensor = self._read(name)
         layers = []
         for dim in range(tensor.dim()) if dims is None else dims:
             size = tensor.shape[dim]
-            if size <= 1:
-                continue
-            axis = self.leaves.get((canonical, dim))
-            if axis is None:
-                axis = self.leaves[canonical, dim] = LeafAxis(canonical, dim, self.num_ids, size)
-                self.num_ids += size
-            layers.append(fresh_layer(axis.start, size, dim, tensor.dim()))
+            if size > 1:
+                layers.append(fresh_layer(self._axis(canonical, dim, size).start, size, dim, tensor.dim()))
         return TensorValue(blank(tensor.size(), tensor.stride(), tensor.dtype), tuple(layers), moved_leaf=True)
 
     def module_leaf(self, attribute: str, dims: Sequence[int] | None = None) -> TensorValue | None:
         """The value of the called module's parameter or buffer, None if it has none."""
-        if self.module is None or getattr(self.module, attribute, None) is None:
-            return None
-        return self.leaf(f"{self.node.target}.{attribute}", dims)
+        return self.leaf(f"{self.node.target}.{attribute}", dims) if self._owns(attribute) else None
+
+    def module_vector(self, attribute: str, dim: int, ndim: int) -> TensorValue | None:
+        """:meth:`module_leaf` of one dimension, along ``dim`` of ``ndim``."""
+        return self.vector(f"{self.node.target}.{attribute}", dim, ndim) if self._owns(attribute) else None
+
+    def _owns(self, attribute: str) -> bool:
+        """Whether the called module has such a parameter or buffer."""
+        module = self.module
+        if module is None:
+            return False
+        return module._parameters.get(attribute) is not None or getattr(module, attribute, None) is not None
 
     def constant(self, meta: torch.Tensor, rest: float) -> TensorValue:
         """A constant created in the graph: every long dimension gets ids that join whatever they meet."""
@@ -320,11 +343,11 @@ class LineageContext:
     @property
     def edges(self) -> torch.Tensor:
         """All couplings so far, (2, E)."""
-        left, right, sizes = torch.tensor(self._pairs, dtype=torch.long).reshape(-1, 3).unbind(1)
-        along = torch.arange(int(sizes.sum())) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-        starts = torch.stack([left, right]).repeat_interleave(sizes, 1)
-        rows = [torch.cat([row, *more]) for row, more in zip(starts + along, (self._left, self._right), strict=True)]
-        return torch.stack(rows)
+        left, right, sizes = np.array(self._pairs, dtype=np.int64).reshape(-1, 3).T
+        runs = torch.from_numpy(np.stack([ids_of_runs(left, sizes), ids_of_runs(right, sizes)]))
+        if not self._left:
+            return runs
+        return torch.cat([runs, torch.stack([torch.cat(self._left), torch.cat(self._right)])], 1)
 
     def flags(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """(produced, consumed, sized, batched), bool per id."""

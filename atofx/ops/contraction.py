@@ -40,11 +40,10 @@ def contract(
         result: the letters of the result.
         cost_share: (numerator, denominator): the part of the node's FLOPs this product stands for.
     """
-    letters, orders = _common_order(tuple(labels), result)
-    if ctx.granularity == "dims":
+    letters, orders, shared = _common_order(tuple(labels), result)
+    if shared and ctx.granularity == "dims":
         operands = [
-            _same_in_every_head(ctx, operand, text, _shared(labels, result))
-            for operand, text in zip(operands, labels, strict=True)
+            _same_in_every_head(ctx, operand, text, shared) for operand, text in zip(operands, labels, strict=True)
         ]
     spread = [(i, _spread(layer, orders[i])) for i, operand in enumerate(operands) for layer in operand.layers]
     out_layers = []
@@ -64,10 +63,11 @@ def contract(
         summed = [d for d in layer.dims if letters[d] not in result]
         if summed and len(summed) == len(layer.dims):
             extents.append(layer.labels)
-            parts = [(i, ctx.tie(part, [d for d in part.dims if d not in layer.dims])) for i, part in parts]
+            if any(part.dims != layer.dims for _, part in parts):
+                parts = [(i, ctx.tie(part, [d for d in part.dims if d not in layer.dims])) for i, part in parts]
             _consume(ctx, layer.labels, parts, operands, nodes, labels, letters)
             continue
-        layer = ctx.tie(layer, summed)
+        layer = ctx.tie(layer, summed) if summed else layer
         for i, part in parts:
             if operands[i].moved_leaf:
                 ctx.mark_produced(part.labels)
@@ -77,12 +77,7 @@ def contract(
     return out_layers
 
 
-def _shared(labels: Sequence[str], result: str) -> set[str]:
-    """The letters of dimensions the product is taken for one by one: heads, besides the batch."""
-    return {c for c in result if sum(c in text for text in labels) > 1}
-
-
-def _same_in_every_head(ctx: LineageContext, x: TensorValue, text: str, heads: set[str]) -> TensorValue:
+def _same_in_every_head(ctx: LineageContext, x: TensorValue, text: str, heads: frozenset[str]) -> TensorValue:
     """Layers that vary within heads, tied across them: one dimension of every head is a unit."""
     across = [d for d, c in enumerate(text) if c in heads]
     layers = [ctx.tie(layer, across) if set(layer.dims) - set(across) else layer for layer in x.layers]
@@ -94,10 +89,16 @@ def _has_extent(operand: TensorValue, text: str, letter: str) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _common_order(labels: tuple[str, ...], result: str) -> tuple[tuple[str, ...], tuple[tuple[int | None, ...], ...]]:
-    """All letters, those of the result first; and per operand its dimension for each of them, None for none."""
+def _common_order(
+    labels: tuple[str, ...], result: str
+) -> tuple[tuple[str, ...], tuple[tuple[int | None, ...], ...], frozenset[str]]:
+    """All letters, those of the result first; per operand its dimension for each of them, None for none; the shared.
+
+    Shared are those of dimensions the product is taken for one by one: heads, besides the batch.
+    """
     letters = (*result, *sorted({c for text in labels for c in text} - set(result)))
-    return letters, tuple(tuple(text.index(c) if c in text else None for c in letters) for text in labels)
+    orders = tuple(tuple(text.index(c) if c in text else None for c in letters) for text in labels)
+    return letters, orders, frozenset(c for c in result if sum(c in text for text in labels) > 1)
 
 
 def _spread(layer: Layer, order: Sequence[int | None]) -> Layer:

@@ -52,7 +52,8 @@ def convolution(spatial: int, *, transposed: bool) -> Callable[..., TensorValue]
 
 def _channel_axes(weight: TensorValue) -> TensorValue:
     """The weight with the layers of its kernel dimensions left out."""
-    return TensorValue(weight.meta, tuple(y for y in weight.layers if set(y.dims) & {0, 1}), weight.moved_leaf)
+    layers = tuple([y for y in weight.layers if min(y.dims, default=2) < 2])
+    return weight if len(layers) == len(weight.layers) else TensorValue(weight.meta, layers, weight.moved_leaf)
 
 
 def _dense(ctx: LineageContext, x: TensorValue, w: TensorValue, channel: int, *, transposed: bool) -> list[Layer]:
@@ -270,7 +271,7 @@ def conv_shape(module: nn.Module, x: Tensor) -> Tensor | None:
     ]
     if min(sizes) < 1:
         return None
-    return torch.empty((x.shape[0], module.out_channels, *sizes), dtype=x.dtype, device="meta")
+    return x.new_empty((x.shape[0], module.out_channels, *sizes))
 
 
 _KINDS: tuple[tuple[int, bool, type[nn.Module], tuple[Any, ...]], ...] = (

@@ -15,13 +15,18 @@ _IN_PLACE_FUNCTIONS = frozenset(
 )  # fmt: skip
 
 
+def works_in_place(module: nn.Module) -> bool:
+    """Whether a module is asked to change its input in place."""
+    return vars(module).get("inplace", getattr(type(module), "inplace", False)) is True
+
+
 def mutated_argument(node: fx.Node, module: nn.Module | None) -> fx.Node | None:
     """The node whose tensor this node changes, None if it changes none."""
     target = node.args[0] if node.args else node.kwargs.get("input", node.kwargs.get("out"))
     if not isinstance(target, fx.Node):
         return None
     if node.op == "call_module":
-        return target if getattr(module, "inplace", False) is True else None
+        return target if module is not None and works_in_place(module) else None
     if node.op not in ("call_function", "call_method"):
         return None
     out = node.kwargs.get("out")

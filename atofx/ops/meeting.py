@@ -39,7 +39,10 @@ def meet(
         value: the result's value at rest from those of the operands.
     """
     ndim = len(shape)
-    layers = [(i, align_layer(layer, ndim)) for i, operand in enumerate(operands) for layer in operand.layers]
+    layers: list[tuple[int, Layer]] = []
+    for i, operand in enumerate(operands):
+        aligned = operand.ndim == ndim
+        layers += [(i, layer if aligned else align_layer(layer, ndim)) for layer in operand.layers]
     result = []
     for ids, parts in join(ctx, layers, "meets coordinates that are always kept"):
         members = {i for i, _ in parts}
@@ -104,7 +107,8 @@ def leanest(ctx: LineageContext, layer: Layer, parts: Sequence[Layer]) -> Layer:
     A part that lacks a dimension (one table for all heads) couples what differs only along that one; said at once, what
     comes next need not choose between heads and their dimensions.
     """
-    if all(part.dims == layer.dims for part in parts):
+    dims = layer.dims
+    if all(part.dims == dims for part in parts):
         return layer
     common = set.intersection(*(set(part.dims) for part in parts))
     return ctx.tie(layer, [d for d in layer.dims if d not in common]) if common else layer

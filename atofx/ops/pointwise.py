@@ -151,7 +151,9 @@ def prelu(ctx: LineageContext, x: TensorValue, weight: TensorValue) -> TensorVal
 
 
 def along_dim(vector: TensorValue, dim: int, ndim: int) -> TensorValue:
-    """View a one-dimensional value along ``dim`` of an ``ndim``-dimensional tensor."""
+    """View a one-dimensional value along ``dim`` of an ``ndim``-dimensional tensor, where it may lie already."""
+    if vector.ndim == ndim:
+        return vector
     shape = (1,) * dim + vector.shape + (1,) * (ndim - dim - 1)
     layers = tuple([y.reshaped(shape) for y in vector.layers])
     return TensorValue(blank(shape, shape, vector.meta.dtype), layers, vector.moved_leaf)

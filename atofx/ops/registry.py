@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from atofx.ops.evaluate import as_meta
+from atofx.ops.inplace import works_in_place
 
 if TYPE_CHECKING:
     from atofx.ops.context import LineageContext
@@ -37,7 +38,7 @@ ShapeFunction = Callable[[nn.Module, Tensor], Tensor | None]
 
 def same_shape(module: nn.Module, x: Tensor) -> Tensor:
     """The shape function of modules whose result has the input's shape and dtype."""
-    return x if getattr(module, "inplace", False) is True else as_meta(x)
+    return x if works_in_place(module) else as_meta(x)
 
 
 def same_layout(*tensors: Tensor) -> Tensor | None:
