@@ -58,11 +58,9 @@ def as_tensor(labels: Labels) -> torch.Tensor:
     return labels.tensor() if isinstance(labels, Run) else labels
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Layer:
     """One independent labelling of a tensor's elements with channel ids.
-
-    Never changed, but not frozen: thousands are made in one run, and a frozen one takes twice the time to make.
 
     A tensor carries several layers when several of its dimensions are channels (a weight matrix has two). An element
     disappears when the unit of any of its layers does.
@@ -181,9 +179,9 @@ class Layer:
         return self if self.clean else self.with_rest(zero_or_anything(self.rest == 0))
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class TensorValue:
-    """What the analysis knows of one tensor in the graph; never changed, and not frozen for the reason of a layer.
+    """What the analysis knows of one tensor in the graph.
 
     Attributes:
         meta: tensor on the meta device: shape, dtype and (for aliasing) storage.
