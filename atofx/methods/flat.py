@@ -33,7 +33,7 @@ class FlatUnits:
 
     def __init__(self, program: Program, space: UnitSpace, axes: Sequence[Axis], chosen: torch.Tensor) -> None:
         self.units = UnitSet(program, space, axes, chosen)
-        self.where = chosen.cpu().nonzero().flatten()
+        self.where = chosen.cpu().nonzero().flatten().to(self.units.device)
         self.parameters = self.units.tensors[: self.units.parameters]
         dims = self.units.dims[: self.units.parameters]
         self._orders = [_memory_order(tensor, dim) for tensor, dim in zip(self.parameters, dims, strict=True)]
