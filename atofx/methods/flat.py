@@ -92,7 +92,7 @@ class FlatUnits:
         if not self.parameters:
             return
         parts = torch.split(elements, [tensor.numel() for tensor in self.parameters])
-        views = [tensor.permute(order) for tensor, order in zip(self.parameters, self._orders, strict=True)]
+        views = [_permuted(tensor, order) for tensor, order in zip(self.parameters, self._orders, strict=True)]
         shaped = [part.view(view.shape).to(view.dtype) for part, view in zip(parts, views, strict=True)]
         torch._foreach_sub_(views, shaped)
 
@@ -100,7 +100,7 @@ class FlatUnits:
         if not tensors:
             return torch.zeros(0, dtype=self.units.dtype, device=self.units.device)
         with torch.no_grad():
-            flat = [tensor.permute(order).reshape(-1) for tensor, order in zip(tensors, self._orders, strict=True)]
+            flat = [_permuted(tensor, order).reshape(-1) for tensor, order in zip(tensors, self._orders, strict=True)]
             return torch.cat(flat).to(self.units.dtype)
 
 
@@ -110,6 +110,14 @@ def learning_rates(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.
     return [rates.get(id(parameter), 0.0) for parameter in parameters]
 
 
-def _memory_order(tensor: torch.Tensor, dim: int) -> list[int]:
-    """``dim`` first, the others as they lie in memory: of a dense tensor the permutation is then contiguous."""
-    return [dim, *sorted((d for d in range(tensor.dim()) if d != dim), key=lambda d: -tensor.stride()[d])]
+def _memory_order(tensor: torch.Tensor, dim: int) -> list[int] | None:
+    """``dim`` first, the others as they lie in memory: of a dense tensor the permutation is then contiguous.
+
+    None if that changes nothing.
+    """
+    order = [dim, *sorted((d for d in range(tensor.dim()) if d != dim), key=lambda d: -tensor.stride()[d])]
+    return None if order == list(range(tensor.dim())) else order
+
+
+def _permuted(tensor: torch.Tensor, order: list[int] | None) -> torch.Tensor:
+    return tensor if order is None else tensor.permute(order)
