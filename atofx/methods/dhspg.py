@@ -172,16 +172,16 @@ class DHSPG(SparseOptimizer):
         units = self._candidates
         assert units is not None
         rates = learning_rates(self.base, units.parameters)
-        x, g = units.read(), units.gradients()
-        squares, products, gradients = units.sums(x * x), units.sums(x * g), units.sums(g * g)
+        x, g = units.read("x"), units.gradients("g")
+        squares, products, gradients = units.dots(x, x), units.dots(x, g), units.dots(g, g)
         self.base.step()
         zero = self._gone[units.where]
         room = self._room(units, zero)
         lmd = penalties(self._lmd, squares, products, gradients, amplify=self._amplify, cap=self._cap)
         strength = torch.where((squares > 0) & (room > 0), lmd / squares.sqrt(), torch.zeros_like(lmd))
-        shift = units.expand(strength, rates) * x
+        shift = units.expand(strength, rates).mul_(x)
         if now >= step_of(self.schedule.half_space, self.total_steps):
-            trial = units.sums((units.read() - shift) * x)
+            trial = units.dots(units.read("trial").sub_(shift), x)
             away = turns_away(trial, squares, self._epsilon) & ~zero
             zero = zero | first_of_each(away, trial / squares, torch.zeros_like(units.where), room)
             self._gone = self._gone.index_put((units.where,), zero)
