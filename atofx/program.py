@@ -288,7 +288,7 @@ class Program:
         return random_mask(self.prunable, keep, seed, limits.rounded(round_to, narrow="free"))
 
     def zero_mask(self) -> Mask:
-        """Drop what is zero already: units whose producers are all exactly zero, as sparse training leaves them.
+        """Drop what is zero already, as sparse training leaves it: every unit with all producers at exactly zero.
 
         The model computes what ``compact`` of this mask computes. A group that is zero as a whole keeps one unit.
         """

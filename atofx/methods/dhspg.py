@@ -13,6 +13,7 @@ import torch
 
 from atofx.errors import ConfigError
 from atofx.ir.limits import NO_LIMITS, Limits
+from atofx.methods import parallel
 from atofx.methods.flat import FlatUnits, learning_rates
 from atofx.methods.goal import SparsityGoal
 from atofx.methods.half_space import EPSILON_MOST, first_of_each, penalties, turns_away
@@ -151,10 +152,11 @@ class DHSPG(SparseOptimizer):
             self._average_score()
             self.base.step()
             return
-        if self._candidates is None:
+        is_new = self._candidates is None
+        if is_new:
             self._average_score()
             self._split(self._target.widened(self._tolerance).choose(self._scores(), self._gone))
-        if self._keep is None and now % _CHECK_EVERY == 0 and self._is_met():
+        if self._keep is None and (is_new or now % _CHECK_EVERY == 0) and self._is_met():
             self._decide(self._decision())
             self._freeze()
         if self._frozen:
@@ -170,19 +172,19 @@ class DHSPG(SparseOptimizer):
         units = self._candidates
         assert units is not None
         rates = learning_rates(self.base, units.parameters)
-        x, g = units.read(), units.gradients()
-        squares, products, gradients = units.sums(x * x), units.sums(x * g), units.sums(g * g)
+        x, g = units.read("x"), units.gradients("g")
+        squares, products, gradients = units.dots(x, x), units.dots(x, g), units.dots(g, g)
         self.base.step()
-        zero = self._gone[units.where.to(self._gone.device)]
+        zero = self._gone[units.where]
         room = self._room(units, zero)
         lmd = penalties(self._lmd, squares, products, gradients, amplify=self._amplify, cap=self._cap)
         strength = torch.where((squares > 0) & (room > 0), lmd / squares.sqrt(), torch.zeros_like(lmd))
-        shift = units.expand(strength, rates) * x
+        shift = units.expand(strength, rates).mul_(x)
         if now >= step_of(self.schedule.half_space, self.total_steps):
-            trial = units.sums((units.read() - shift) * x)
+            trial = units.dots(units.read("trial").sub_(shift), x)
             away = turns_away(trial, squares, self._epsilon) & ~zero
-            zero = zero | first_of_each(away, trial / squares, torch.zeros_like(self._where(units)), room)
-            self._gone = self._gone.index_put((self._where(units),), zero)
+            zero = zero | first_of_each(away, trial / squares, torch.zeros_like(units.where), room)
+            self._gone = self._gone.index_put((units.where,), zero)
         units.subtract_(shift)
         units.units.scale_((~zero).to(units.units.dtype))
 
@@ -194,7 +196,7 @@ class DHSPG(SparseOptimizer):
     def _is_met(self) -> bool:
         units = self._candidates
         assert units is not None
-        return int(self._room(units, self._gone[self._where(units)])) <= 0
+        return int(self._room(units, self._gone[units.where])) <= 0
 
     def _fade_step(self, step: int, length: int) -> None:
         if self._keep is None:
@@ -210,13 +212,11 @@ class DHSPG(SparseOptimizer):
         units = self._candidates
         assert units is not None
         scores = torch.full((self._space.total,), torch.inf, dtype=units.units.dtype, device=self._gone.device)
-        return scores.index_put((self._where(units),), units.sums(units.read().square()).sqrt())
-
-    def _where(self, units: FlatUnits) -> torch.Tensor:
-        return units.where.to(self._gone.device)
+        return scores.index_put((units.where,), units.sums(units.read().square()).sqrt())
 
     def _split(self, keep: torch.Tensor) -> None:
-        self._candidates = FlatUnits(self.program, self._space, self._axes, ~keep)
+        chosen = parallel.agree(~keep, self._device())
+        self._candidates = FlatUnits(self.program, self._space, self._axes, chosen)
         self._all = None  # scored for the last time
 
     def _decision(self) -> torch.Tensor:
@@ -249,7 +249,7 @@ class DHSPG(SparseOptimizer):
         state: dict[str, StateValue] = {}
         if self._candidates is not None:
             candidates = torch.zeros(self._space.total, dtype=torch.bool)
-            candidates[self._candidates.where] = True
+            candidates[self._candidates.where.cpu()] = True
             state["candidates"] = candidates
         if self._score is not None:
             state["score"] = self._score.cpu().clone()

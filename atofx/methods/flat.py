@@ -33,7 +33,7 @@ class FlatUnits:
 
     def __init__(self, program: Program, space: UnitSpace, axes: Sequence[Axis], chosen: torch.Tensor) -> None:
         self.units = UnitSet(program, space, axes, chosen)
-        self.where = chosen.cpu().nonzero().flatten()
+        self.where = chosen.cpu().nonzero().flatten().to(self.units.device)
         self.parameters = self.units.tensors[: self.units.parameters]
         dims = self.units.dims[: self.units.parameters]
         self._orders = [_memory_order(tensor, dim) for tensor, dim in zip(self.parameters, dims, strict=True)]
@@ -45,6 +45,7 @@ class FlatUnits:
         self._tensor_of = torch.repeat_interleave(torch.arange(len(self._rows)), rows).to(device)
         self._element = torch.repeat_interleave(torch.arange(coordinates), lengths).to(device)
         self._lengths = lengths.to(device)
+        self._kept: dict[str, torch.Tensor] = {}
         owners = self.units.units[: self.units.parameters]
         self._unit = torch.cat(owners).to(device) if owners else torch.zeros(0, dtype=torch.long, device=device)
         self.sizes = self.units.sums([self._lengths.to(self.units.dtype)] if owners else [])
@@ -54,14 +55,22 @@ class FlatUnits:
         """Number of units."""
         return self.units.count
 
-    def read(self) -> torch.Tensor:
-        """A copy of all parameter elements, shape (elements,), in float32, or float64 if a tensor is."""
-        return self._joined(self.parameters)
+    def read(self, place: str | None = None) -> torch.Tensor:
+        """A copy of all parameter elements, shape (elements,), in float32, or float64 if a tensor is.
 
-    def gradients(self) -> torch.Tensor:
+        Args:
+            place: name of memory that is used again by the next call with this name; None: new memory.
+        """
+        return self._joined(self.parameters, place)
+
+    def gradients(self, place: str | None = None) -> torch.Tensor:
         """The gradients laid out like :meth:`read`; zero where there is none."""
         found = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
-        return self._joined(found)
+        return self._joined(found, place)
+
+    def dots(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """Inner products of each unit's elements, shape (count,)."""
+        return self.sums(torch.mul(left, right, out=self._memory("product")))
 
     def sums(self, elements: torch.Tensor) -> torch.Tensor:
         """One value per element as one sum per unit, shape (count,); the order of addition is fixed."""
@@ -72,6 +81,8 @@ class FlatUnits:
 
     def expand(self, values: torch.Tensor, rates: Sequence[float]) -> torch.Tensor:
         """One value per unit on each of its elements, times the tensor's rate; zero on elements of other units.
+
+        The result is overwritten by the next call.
 
         Args:
             values: (count,).
@@ -84,7 +95,7 @@ class FlatUnits:
             rows = rows * rates[0]
         else:
             rows = rows * torch.tensor(rates, dtype=rows.dtype).to(rows.device)[self._tensor_of]
-        return rows.index_select(0, self._element)
+        return torch.index_select(rows, 0, self._element, out=self._memory("expanded"))
 
     @torch.no_grad()
     def subtract_(self, elements: torch.Tensor) -> None:
@@ -92,16 +103,26 @@ class FlatUnits:
         if not self.parameters:
             return
         parts = torch.split(elements, [tensor.numel() for tensor in self.parameters])
-        views = [tensor.permute(order) for tensor, order in zip(self.parameters, self._orders, strict=True)]
+        views = [_permuted(tensor, order) for tensor, order in zip(self.parameters, self._orders, strict=True)]
         shaped = [part.view(view.shape).to(view.dtype) for part, view in zip(parts, views, strict=True)]
         torch._foreach_sub_(views, shaped)
 
-    def _joined(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _joined(self, tensors: Sequence[torch.Tensor], place: str | None) -> torch.Tensor:
         if not tensors:
             return torch.zeros(0, dtype=self.units.dtype, device=self.units.device)
         with torch.no_grad():
-            flat = [tensor.permute(order).reshape(-1) for tensor, order in zip(tensors, self._orders, strict=True)]
-            return torch.cat(flat).to(self.units.dtype)
+            flat = [_permuted(tensor, order).reshape(-1) for tensor, order in zip(tensors, self._orders, strict=True)]
+            if place is None:
+                return torch.cat(flat).to(self.units.dtype)
+            if all(part.dtype == self.units.dtype for part in flat):
+                return torch.cat(flat, out=self._memory(place))
+            return self._memory(place).copy_(torch.cat(flat))
+
+    def _memory(self, place: str) -> torch.Tensor:
+        """Memory for one value per element, kept: fresh pages would cost more than the arithmetic."""
+        if place not in self._kept:
+            self._kept[place] = torch.empty(len(self._element), dtype=self.units.dtype, device=self.units.device)
+        return self._kept[place]
 
 
 def learning_rates(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor]) -> list[float]:
@@ -110,6 +131,14 @@ def learning_rates(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.
     return [rates.get(id(parameter), 0.0) for parameter in parameters]
 
 
-def _memory_order(tensor: torch.Tensor, dim: int) -> list[int]:
-    """``dim`` first, the others as they lie in memory: of a dense tensor the permutation is then contiguous."""
-    return [dim, *sorted((d for d in range(tensor.dim()) if d != dim), key=lambda d: -tensor.stride()[d])]
+def _memory_order(tensor: torch.Tensor, dim: int) -> list[int] | None:
+    """``dim`` first, the others as they lie in memory: of a dense tensor the permutation is then contiguous.
+
+    None if that changes nothing.
+    """
+    order = [dim, *sorted((d for d in range(tensor.dim()) if d != dim), key=lambda d: -tensor.stride()[d])]
+    return None if order == list(range(tensor.dim())) else order
+
+
+def _permuted(tensor: torch.Tensor, order: list[int] | None) -> torch.Tensor:
+    return tensor if order is None else tensor.permute(order)

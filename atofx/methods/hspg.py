@@ -169,24 +169,24 @@ class HSPG(SparseOptimizer):
     def _first(self, now: int) -> None:
         units, lmd = self._units, self.lmd(now)
         rates = learning_rates(self.base, units.parameters)
-        x = units.read() if self._first_stage == "subgradient" else None
+        x = units.read("x") if self._first_stage == "subgradient" else None
         self.base.step()
         if x is not None:
-            units.subtract_(units.expand(pull(lmd, units.sums(x * x)), rates) * x)
+            units.subtract_(units.expand(pull(lmd, units.dots(x, x)), rates).mul_(x))
             return
-        x = units.read()
-        norm = units.sums(x * x).sqrt()
+        x = units.read("x")
+        norm = units.dots(x, x).sqrt()
         strength = torch.where(norm > 0, lmd / norm, torch.zeros_like(norm))
-        units.subtract_(units.expand(strength, rates).clamp(max=1) * x)
+        units.subtract_(units.expand(strength, rates).clamp_(max=1).mul_(x))
 
     def _second(self, now: int) -> None:
         units = self._units
         rates = learning_rates(self.base, units.parameters)
-        x = units.read()
+        x = units.read("x")
         self.base.step()
-        squares = units.sums(x * x)
-        shift = units.expand(pull(self.lmd(now), squares), rates) * x
-        trial = units.sums((units.read() - shift) * x)
+        squares = units.dots(x, x)
+        shift = units.expand(pull(self.lmd(now), squares), rates).mul_(x)
+        trial = units.dots(units.read("trial").sub_(shift), x)
         zero = (squares == 0) & (units.sizes > 0)
         away = turns_away(trial, squares, self._epsilon[self._kinds.owner])
         away = self._within_target(self._within_room(away, trial / squares, zero), trial / squares, zero, now)

@@ -36,7 +36,7 @@ class Moments:
     def of(cls, units: FlatUnits) -> Moments:
         """From the present parameters and gradients; a missing gradient is zero."""
         x, g = units.read(), units.gradients()
-        return cls(units.sums(x * x), units.sums(x * g), units.sums(g * g), units.sizes)
+        return cls(units.dots(x, x), units.dots(x, g), units.dots(g, g), units.sizes)
 
     @property
     def norms(self) -> torch.Tensor:

@@ -347,6 +347,17 @@ def test_is_a_torch_optimizer_around_another():
     assert optimizer.param_groups is base.param_groups
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_has_to_go(method):
+    model, program = traced(Plain)
+    optimizer = METHODS[method](sgd(model), program, flops=1.0, total_steps=20)
+    train(model, optimizer, 0, 20)
+    assert optimizer.finish() == program.full_mask()
+    nothing = METHODS[method](sgd(model), program, sparsity=0.0, groups=[], total_steps=20)
+    train(model, nothing, 0, 20)
+    assert nothing.finish() == program.full_mask()
+
+
 def test_closure():
     program, weight, base = toy([(1.0,), (2.0,)])
     optimizer = HSPG(base, program, total_steps=10, lmd=0.0)
