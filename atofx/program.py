@@ -25,6 +25,7 @@ from atofx.ir.lineage import Pin
 from atofx.ir.mask import Mask
 from atofx.ir.patterns import Patterns
 from atofx.ir.sampling import random_mask
+from atofx.nn import Init, renew_
 from atofx.passes.base import attribute
 from atofx.passes.compact import compact, make_resizer
 from atofx.passes.dependency import dependency_graph
@@ -39,6 +40,7 @@ from atofx.passes.restrict import restrict, restriction
 from atofx.passes.trace import Frontend, Traced, refuse_own_hooks
 from atofx.passes.trace import trace as trace_module
 from atofx.passes.verify import VerifyReport, verify
+from atofx.passes.widen import Factors, rebuild_wider, widened_sizes
 from atofx.passes.zeroed import zeroed
 
 SoftMask = Mapping[str, Tensor]
@@ -409,6 +411,37 @@ class Program:
             MaskError: the mask does not fit.
         """
         return rebuild(self.traced, compact(self.analysis, self.check_mask(mask)))
+
+    def widen(self, factors: Factors, *, seed: int = 0, init: Init = "layers") -> nn.Module:
+        """The same architecture with more units in some groups and new random weights, a plain GraphModule.
+
+        Every prunable group takes ``int(size * factor)`` units: coupled layers follow, and so do groups of
+        convolutions (whole groups where those are units), numbers written in ``view`` or ``split``, norms and
+        attention scales. A model widened by 1 has the shapes of this one. Trace the result to prune it;
+        :meth:`flops_by_counts` says beforehand what it costs.
+
+        Args:
+            factors: one for all prunable groups, or by pattern on group names (``{"layer3.*": 1.5}``); the last that
+                covers a group holds, and a group without one stays as it is.
+            seed: of the new weights.
+            init: how they are drawn (:func:`atofx.nn.renew_`).
+
+        Raises:
+            ConfigError: a factor below 1, a pattern without a group, or the wider model does not run on the example
+                (the message says where).
+        """
+        sizes = self.widened_sizes(factors)
+        wide = rebuild_wider(self.traced, self.analysis, sizes)
+        renew_(wide, seed=seed, init=init)
+        return wide
+
+    def widened_sizes(self, factors: Factors) -> dict[str, int]:
+        """Units of every prunable group in the model that :meth:`widen` makes.
+
+        Raises:
+            ConfigError: a factor below 1, or a pattern without a group.
+        """
+        return widened_sizes(self.analysis, factors)
 
     def state_dict_map(self, mask: SoftMask) -> dict[str, KeptTensor]:
         """For every parameter and buffer of the user's model: its key in the compact model and the kept indices.
