@@ -31,6 +31,7 @@ from atofx.passes.compact import compact, make_resizer
 from atofx.passes.dependency import dependency_graph
 from atofx.passes.describe import explain, summarize
 from atofx.passes.gate import Gated, insert_gates
+from atofx.passes.gate_places import Places
 from atofx.passes.group import form_groups
 from atofx.passes.inputs import ExampleInputs
 from atofx.passes.lineage import trace_lineage
@@ -391,13 +392,20 @@ class Program:
         """
         return rebuild(self.traced, zeroed(self.analysis, self.check_mask(mask)))
 
-    def gated(self, mask: SoftMask | None = None) -> Gated:
+    def gated(self, mask: SoftMask | None = None, *, places: Places = "consumers") -> Gated:
         """The dense module with gate nodes, open unless ``mask`` is given; it shares parameters with :attr:`module`.
+
+        Args:
+            mask: hard or soft.
+            places: ``"consumers"``: gates stand before whatever mixes the channels. ``"norms"``: behind the norm and
+                before the activation, where all that lies between that norm and what mixes its channels treats every
+                channel by itself (not so in sums, depthwise convolutions, squeeze-and-excitation). Hard masks give the
+                same either way; soft ones differ where an activation f has f(g x) other than g f(x), as ReLU6 and SiLU.
 
         Raises:
             MaskError: the mask does not fit.
         """
-        module = rebuild(self.traced, insert_gates(self.analysis))
+        module = rebuild(self.traced, insert_gates(self.analysis, places))
         assert isinstance(module, Gated)
         module.set_mask(mask)
         return module
