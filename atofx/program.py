@@ -34,6 +34,7 @@ from atofx.passes.gate import Gated, insert_gates
 from atofx.passes.gate_places import Places
 from atofx.passes.group import form_groups
 from atofx.passes.inputs import ExampleInputs
+from atofx.passes.lift import lifted, silence_
 from atofx.passes.lineage import trace_lineage
 from atofx.passes.outer import rebuild
 from atofx.passes.regions import trace_regions
@@ -469,6 +470,39 @@ class Program:
             key = name if name in present else by_tensor.get(canonical[name])
             result[name] = KeptTensor(key, resizer.kept_axes(name, tensor.dim()))
         return result
+
+    def dense_state_dict(self, mask: SoftMask, compact: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the user's model with which it computes what a compact model with its own weights computes.
+
+        The way back from :meth:`compact`: train the compact model, then ``model.load_state_dict(
+        program.dense_state_dict(mask, small.state_dict()))``. The producers of dropped units are zero, and
+        ``program.compact(mask)`` gives the trained weights again.
+
+        Args:
+            mask: what the compact model keeps.
+            compact: its state dict.
+
+        Returns:
+            Every parameter and persistent buffer of the model, copies; what the graph does not use as it is now.
+
+        Raises:
+            MaskError: the mask does not fit.
+            KeyError: ``compact`` lacks a tensor.
+        """
+        vectors = self.check_mask(mask)
+        present = self.module.state_dict().keys()
+        canonical = self.analysis.lineage.tensor_names
+        by_tensor: dict[str, Tensor] = {}  # a tied one is one, however many names it has
+        state = {}
+        for name, place in self.state_dict_map(vectors).items():
+            own = self.traced.tensors[name]
+            used = place.key is not None and place.key in present
+            if used and canonical[name] not in by_tensor:
+                by_tensor[canonical[name]] = lifted(own, place.kept, compact[str(place.key)])
+            if used or isinstance(own, nn.Parameter) or name in self.traced.unused:
+                state[name] = by_tensor[canonical[name]] if used else own.detach().clone()
+        silence_(self.analysis, vectors, state)
+        return state
 
     def verify(self, mask: SoftMask) -> VerifyReport:
         """Check the promise on one mask, in float64 and eval mode: equality, FLOPs and parameters.
