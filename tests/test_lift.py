@@ -14,7 +14,7 @@ from atofx.testing import relative_error
 from tests import invariants
 from tests.models import FAMILIES
 
-# Every call changes what the next one gives; a divisor that is a matrix may become 0 / 0.
+# Every call changes what the next one gives.
 SKIPPED = {"running_average_by_hand"}
 
 

@@ -1,4 +1,4 @@
-"""Methods that decide a mask: while a model trains (ATO), or in one look (``oneshot``)."""
+"""Methods that decide a mask: before a model trains (``PruningFromScratch``), meanwhile (ATO), or in one look."""
 
 from __future__ import annotations
 
@@ -11,10 +11,22 @@ from atofx.methods.ato import ATO
 from atofx.methods.oneshot import oneshot
 from atofx.methods.protocol import Method
 from atofx.methods.schedule import PUBLISHED, Schedule
+from atofx.methods.scratch import PruningFromScratch
 from atofx.methods.subset import subset_indices
 from atofx.methods.targets import Targets, targets
 
-__all__ = ["ATO", "PUBLISHED", "Method", "Schedule", "Targets", "by_name", "oneshot", "subset_indices", "targets"]
+__all__ = [
+    "ATO",
+    "PUBLISHED",
+    "Method",
+    "PruningFromScratch",
+    "Schedule",
+    "Targets",
+    "by_name",
+    "oneshot",
+    "subset_indices",
+    "targets",
+]
 
 _METHODS: Mapping[str, type[ATO]] = MappingProxyType({"ato": ATO})
 

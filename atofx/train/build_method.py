@@ -6,7 +6,8 @@ import difflib
 from typing import TYPE_CHECKING
 
 from atofx.errors import ConfigError
-from atofx.methods import ATO, Method, Schedule, Targets, targets
+from atofx.methods import ATO, Method, PruningFromScratch, Schedule, Targets, targets
+from atofx.methods.protocol import Search
 from atofx.train.config import TrainConfig
 from atofx.train.oneshot import OneShot
 
@@ -22,11 +23,39 @@ def check_method(name: str) -> None:
     Raises:
         ConfigError: the message offers the nearest.
     """
-    known = ("ato", "none", *_CRITERIA)
+    known = ("ato", "scratch", "none", *_CRITERIA)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         raise ConfigError(f"no method {name!r}; {hint}")
+
+
+def build_search(config: TrainConfig, program: Program, base: Program) -> Search | None:
+    """What looks for a structure before the training; None for methods that decide while the network trains.
+
+    Args:
+        config: options.
+        program: of the network that is searched.
+        base: of the network as it was before it was widened; FLOPs targets mean that one.
+
+    Raises:
+        ConfigError: options that do not fit the model.
+        TargetError: the FLOPs target cannot be reached.
+    """
+    if config.method != "scratch":
+        return None
+    options = config.scratch
+    return PruningFromScratch(
+        program,
+        target_of(config, base).flops,
+        base_flops=base.flops(),
+        groups=options.groups,
+        limits=config.limits,
+        r=options.r,
+        lmd=options.lmd,
+        lr=options.lr,
+        seed=config.seed,
+    )
 
 
 def build_method(config: TrainConfig, program: Program, steps_per_epoch: int) -> Method | None:
@@ -74,5 +103,5 @@ def build_method(config: TrainConfig, program: Program, steps_per_epoch: int) ->
 
 def target_of(config: TrainConfig, program: Program) -> Targets:
     """The FLOPs target in both spellings, ``flops`` of the whole model and ``p`` of its prunable part."""
-    groups = config.ato.groups if config.method == "ato" else None
+    groups = {"ato": config.ato.groups, "scratch": config.scratch.groups}.get(config.method)
     return targets(program, groups=groups, limits=config.limits, **config.target)

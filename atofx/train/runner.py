@@ -20,18 +20,23 @@ from atofx.bench.preferred import round_to_number
 from atofx.bench.setting import Device, Setting
 from atofx.bench.spread import Spread, pairwise
 from atofx.errors import ConfigError
+from atofx.methods.fixed import Fixed
+from atofx.methods.protocol import Search
+from atofx.methods.scratch import budget_epochs
 from atofx.passes.verify import TOLERANCE
 from atofx.report.run_report import write_run_report
 from atofx.train import rng
-from atofx.train.build_method import build_method, check_method, target_of
+from atofx.train.build_method import build_method, build_search, check_method, target_of
 from atofx.train.config import TrainConfig
 from atofx.train.data import load_data
 from atofx.train.engine import Engine, training_order
 from atofx.train.evaluation import compare, logits_of, top1
 from atofx.train.models import resolve_model
+from atofx.train.network import Compact, Dense
 from atofx.train.processes import Processes
 from atofx.train.result import LayerFlops, RunResult, Verification
 from atofx.train.run_folder import RunFolder, check, choose, prepare
+from atofx.train.search import SearchPhase
 
 if TYPE_CHECKING:
     from atofx.ir.mask import Mask
@@ -88,7 +93,31 @@ class _Run:
         """All of it."""
         config = self._config
         model = self._model()
-        program = atofx.trace(
+        base = self._trace(model)
+        self._describe(base)
+        model, program = self._widened(model, base)
+        search = build_search(config, program, base)
+        steps = training_order(config, self._data, self._processes).steps_per_epoch
+        method = build_method(config, program, steps) if search is None else None
+        folder = RunFolder(Path(self._processes.agree(str(choose(config)))))
+        self._prepare(folder, config)
+        dense_top1 = self._baseline(folder) if config.baseline and config.method != "none" else None
+        self._say(f"Training in {folder.path}")
+        if search is not None:
+            mask = self._search_and_train(search, program, base, model, folder)
+        else:
+            network = Dense(model, program)
+            self._fit(Engine(config, self._data, network, method, self._processes, folder, self._console))
+            mask = program.full_mask() if method is None else method.mask()
+        result = self._compare(base, program, mask, dense_top1, folder)
+        self._processes.wait()
+        self._console.print(result.table())
+        self._say(f"Everything is in {folder.path}")
+        return result
+
+    def _trace(self, model: nn.Module) -> Program:
+        config = self._config
+        return atofx.trace(
             model,
             self._noise(1),
             frontend=config.frontend,
@@ -96,20 +125,38 @@ class _Run:
             only=config.only,
             granularity=config.granularity,
         )
-        self._describe(program)
-        steps = training_order(config, self._data, self._processes).steps_per_epoch
-        method = build_method(config, program, steps)
-        folder = RunFolder(Path(self._processes.agree(str(choose(config)))))
-        self._prepare(folder, config)
-        dense_top1 = self._baseline(folder) if config.baseline and method is not None else None
-        self._say(f"Training in {folder.path}")
-        self._fit(Engine(config, self._data, model, program, method, self._processes, folder, self._console))
-        mask = program.full_mask() if method is None else method.mask()
-        result = self._compare(program, mask, dense_top1, folder)
-        self._processes.wait()
-        self._console.print(result.table())
-        self._say(f"Everything is in {folder.path}")
-        return result
+
+    def _widened(self, model: nn.Module, base: Program) -> tuple[nn.Module, Program]:
+        """The network that is searched: wider than the user's, if the method is asked for that."""
+        options = self._config.scratch
+        if self._config.method != "scratch" or options.expand == 1:
+            return model, base
+        wide = base.widen(options.expand, seed=self._config.seed, init=options.init)
+        if self._config.channels_last:
+            wide.to(memory_format=torch.channels_last)
+        program = self._trace(wide)
+        self._say(f"Widened to {program.params():,} parameters, {program.flops():,} FLOPs")
+        return wide, program
+
+    def _search_and_train(
+        self, search: Search, program: Program, base: Program, model: nn.Module, folder: RunFolder
+    ) -> Mask:
+        """Find a structure, train its compact network from new weights, and put these into the dense model."""
+        config = self._config
+        phase = SearchPhase(config, self._data, search, self._processes, folder, self._console)
+        phase.fit()
+        self._earlier += phase.earlier_seconds
+        mask = search.mask()
+        kept = program.flops(mask) / base.flops()
+        if config.scratch.budget:
+            config = config.updated(epochs=budget_epochs(config.epochs, kept))
+        self._say(
+            f"{kept:.1%} of the FLOPs are kept; the compact network trains from new weights, {config.epochs} epochs"
+        )
+        network = Compact(program, model, mask, config.seed, config.scratch.init)
+        method = Fixed(mask, kept)
+        self._fit(Engine(config, self._data, network, method, self._processes, folder, self._console, phase.length))
+        return mask
 
     def _model(self) -> nn.Module:
         config, data = self._config, self._data
@@ -175,14 +222,17 @@ class _Run:
         self._prepare(folder.baseline, config)
         self._say(f"Training the dense baseline in {folder.baseline.path}")
         model = self._model()
-        self._fit(Engine(config, self._data, model, None, None, self._processes, folder.baseline, self._console))
+        self._fit(Engine(config, self._data, Dense(model), None, self._processes, folder.baseline, self._console))
         return top1(model, self._data.test, config.eval_batch_size, self._processes)
 
     def _fit(self, engine: Engine) -> None:
         engine.fit()
         self._earlier += engine.earlier_seconds
 
-    def _compare(self, program: Program, mask: Mask, dense_top1: float | None, folder: RunFolder) -> RunResult:
+    def _compare(
+        self, base: Program, program: Program, mask: Mask, dense_top1: float | None, folder: RunFolder
+    ) -> RunResult:
+        """The outcome: ``program`` under ``mask`` against ``base``, which is narrower where the network was widened."""
         config = self._config
         masked, compact = program.zeroed(mask), program.compact(mask)
         masked_top1, compact_top1 = compare(masked, compact, self._data.test, config.eval_batch_size, self._processes)
@@ -190,19 +240,19 @@ class _Run:
         if self._processes.is_main:
             mask.save(folder.mask)
             atofx.save(program, mask, folder.compact)
-            times = latencies_ms([program.module, compact], self._noise(config.latency_batch), Rounds())
+            times = latencies_ms([base.module, compact], self._noise(config.latency_batch), Rounds())
             verified = program.verify(mask)
             measured = {"times": times, "verified": {"ok": verified.ok, **asdict(verified)}}
         measured = json.loads(self._processes.agree(json.dumps(measured)))
         dense_ms, compact_ms = map(Spread.of, measured["times"])
-        target = target_of(config, program) if config.method != "none" else None
+        target = target_of(config, base) if config.method != "none" else None
         result = RunResult(
             dense_top1=masked_top1 if config.method == "none" else dense_top1,
             masked_top1=masked_top1,
             compact_top1=compact_top1,
-            flops_dense=program.flops(),
+            flops_dense=base.flops(),
             flops_compact=program.flops(mask),
-            params_dense=program.params(),
+            params_dense=base.params(),
             params_compact=program.params(mask),
             latency_dense_ms=dense_ms.median,
             latency_compact_ms=compact_ms.median,
@@ -219,7 +269,7 @@ class _Run:
             latency_dense_quartiles_ms=(dense_ms.lower, dense_ms.upper),
             latency_compact_quartiles_ms=(compact_ms.lower, compact_ms.upper),
             verification=Verification(tolerance=TOLERANCE, **measured["verified"]),
-            layers=_layers(program, mask),
+            layers=_layers(base, program, mask),
         )
         if self._processes.is_main:
             result.save(folder.result)
@@ -230,7 +280,7 @@ class _Run:
         self._console.print(text, highlight=False, soft_wrap=True)
 
 
-def _layers(program: Program, mask: Mask) -> tuple[LayerFlops, ...]:
-    """Every layer before and after."""
-    pairs = zip(program.layer_costs(), program.layer_costs(mask), strict=True)
-    return tuple(LayerFlops(dense.name, dense.op, dense.flops, compact.flops) for dense, compact in pairs)
+def _layers(base: Program, program: Program, mask: Mask) -> tuple[LayerFlops, ...]:
+    """Every layer before and after; a wider graph has the names of the one it was made from."""
+    after = {cost.node: cost.flops for cost in program.layer_costs(mask)}
+    return tuple(LayerFlops(cost.name, cost.op, cost.flops, after.get(cost.node, 0)) for cost in base.layer_costs())

@@ -9,6 +9,7 @@ def test_names():
         "ATO",
         "PUBLISHED",
         "Method",
+        "PruningFromScratch",
         "Schedule",
         "Targets",
         "by_name",
