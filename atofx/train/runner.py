@@ -270,6 +270,8 @@ class _Run:
             latency_compact_quartiles_ms=(compact_ms.lower, compact_ms.upper),
             verification=Verification(tolerance=TOLERANCE, **measured["verified"]),
             layers=_layers(base, program, mask),
+            flops_masked=None if program is base else program.flops(),
+            params_masked=None if program is base else program.params(),
         )
         if self._processes.is_main:
             result.save(folder.result)

@@ -102,6 +102,7 @@ def test_widened(tmp_path: Path) -> None:
     assert sum(layer.dense for layer in result.layers) == result.flops_dense
     assert sum(layer.compact for layer in result.layers) == result.flops_compact
     assert result.masked_top1 == result.compact_top1
+    assert result.flops_masked == int(program.flops_by_counts(torch.tensor([[32, 36]])))
     mask = atofx.Mask.load(tmp_path / "mask.json")
     assert {name: vector.numel() for name, vector in mask.items()} == {"conv1": 32, "conv2": 36}
     assert mask.kept["conv2"] == 36  # no gates there
