@@ -20,9 +20,6 @@ from atofx.bench.preferred import round_to_number
 from atofx.bench.setting import Device, Setting
 from atofx.bench.spread import Spread, pairwise
 from atofx.errors import ConfigError
-from atofx.methods.fixed import Fixed
-from atofx.methods.protocol import Search
-from atofx.methods.scratch import budget_epochs
 from atofx.passes.verify import TOLERANCE
 from atofx.report.run_report import write_run_report
 from atofx.train import rng
@@ -32,11 +29,11 @@ from atofx.train.data import load_data
 from atofx.train.engine import Engine, training_order
 from atofx.train.evaluation import compare, logits_of, top1
 from atofx.train.models import resolve_model
-from atofx.train.network import Compact, Dense
+from atofx.train.network import Dense
 from atofx.train.processes import Processes
 from atofx.train.result import LayerFlops, RunResult, Verification
 from atofx.train.run_folder import RunFolder, check, choose, prepare
-from atofx.train.search import SearchPhase
+from atofx.train.two_phases import TwoPhases
 
 if TYPE_CHECKING:
     from atofx.ir.mask import Mask
@@ -104,7 +101,9 @@ class _Run:
         dense_top1 = self._baseline(folder) if config.baseline and config.method != "none" else None
         self._say(f"Training in {folder.path}")
         if search is not None:
-            mask = self._search_and_train(search, program, base, model, folder)
+            phases = TwoPhases(config, self._data, self._processes, folder, self._console)
+            found = phases.run(search, program, base, model)
+            mask, self._earlier = found.mask, self._earlier + found.earlier_seconds
         else:
             network = Dense(model, program)
             self._fit(Engine(config, self._data, network, method, self._processes, folder, self._console))
@@ -137,26 +136,6 @@ class _Run:
         program = self._trace(wide)
         self._say(f"Widened to {program.params():,} parameters, {program.flops():,} FLOPs")
         return wide, program
-
-    def _search_and_train(
-        self, search: Search, program: Program, base: Program, model: nn.Module, folder: RunFolder
-    ) -> Mask:
-        """Find a structure, train its compact network from new weights, and put these into the dense model."""
-        config = self._config
-        phase = SearchPhase(config, self._data, search, self._processes, folder, self._console)
-        phase.fit()
-        self._earlier += phase.earlier_seconds
-        mask = search.mask()
-        kept = program.flops(mask) / base.flops()
-        if config.scratch.budget:
-            config = config.updated(epochs=budget_epochs(config.epochs, kept))
-        self._say(
-            f"{kept:.1%} of the FLOPs are kept; the compact network trains from new weights, {config.epochs} epochs"
-        )
-        network = Compact(program, model, mask, config.seed, config.scratch.init)
-        method = Fixed(mask, kept)
-        self._fit(Engine(config, self._data, network, method, self._processes, folder, self._console, phase.length))
-        return mask
 
     def _model(self) -> nn.Module:
         config, data = self._config, self._data

@@ -96,6 +96,10 @@ def test_the_recipes_are_these() -> None:
         "ato-resnet50-imagenet",
         "ato-resnet56-cifar10",
         "digits",
+        "scratch-mobilenetv2-imagenet",
+        "scratch-resnet50-imagenet",
+        "scratch-resnet56-cifar10",
+        "scratch-vgg16-cifar10",
     )
 
 
