@@ -25,13 +25,16 @@ from atofx.ir.lineage import Pin
 from atofx.ir.mask import Mask
 from atofx.ir.patterns import Patterns
 from atofx.ir.sampling import random_mask
+from atofx.nn import Init, renew_
 from atofx.passes.base import attribute
 from atofx.passes.compact import compact, make_resizer
 from atofx.passes.dependency import dependency_graph
 from atofx.passes.describe import explain, summarize
 from atofx.passes.gate import Gated, insert_gates
+from atofx.passes.gate_places import Places
 from atofx.passes.group import form_groups
 from atofx.passes.inputs import ExampleInputs
+from atofx.passes.lift import lifted, silence_
 from atofx.passes.lineage import trace_lineage
 from atofx.passes.outer import rebuild
 from atofx.passes.regions import trace_regions
@@ -39,6 +42,7 @@ from atofx.passes.restrict import restrict, restriction
 from atofx.passes.trace import Frontend, Traced, refuse_own_hooks
 from atofx.passes.trace import trace as trace_module
 from atofx.passes.verify import VerifyReport, verify
+from atofx.passes.widen import Factors, rebuild_wider, widened_sizes
 from atofx.passes.zero_mask import zero_mask
 from atofx.passes.zeroed import zeroed
 
@@ -404,13 +408,20 @@ class Program:
         """
         return rebuild(self.traced, zeroed(self.analysis, self.check_mask(mask)))
 
-    def gated(self, mask: SoftMask | None = None) -> Gated:
+    def gated(self, mask: SoftMask | None = None, *, places: Places = "consumers") -> Gated:
         """The dense module with gate nodes, open unless ``mask`` is given; it shares parameters with :attr:`module`.
+
+        Args:
+            mask: hard or soft.
+            places: ``"consumers"``: gates stand before whatever mixes the channels. ``"norms"``: behind the norm and
+                before the activation, where all that lies between that norm and what mixes its channels treats every
+                channel by itself (not so in sums, depthwise convolutions, squeeze-and-excitation). Hard masks give the
+                same either way; soft ones differ where an activation f has f(g x) other than g f(x), as ReLU6 and SiLU.
 
         Raises:
             MaskError: the mask does not fit.
         """
-        module = rebuild(self.traced, insert_gates(self.analysis))
+        module = rebuild(self.traced, insert_gates(self.analysis, places))
         assert isinstance(module, Gated)
         module.set_mask(mask)
         return module
@@ -424,6 +435,37 @@ class Program:
             MaskError: the mask does not fit.
         """
         return rebuild(self.traced, compact(self.analysis, self.check_mask(mask)))
+
+    def widen(self, factors: Factors, *, seed: int = 0, init: Init = "layers") -> nn.Module:
+        """The same architecture with more units in some groups and new random weights, a plain GraphModule.
+
+        Every prunable group takes ``int(size * factor)`` units: coupled layers follow, and so do groups of
+        convolutions (whole groups where those are units), numbers written in ``view`` or ``split``, norms and
+        attention scales. A model widened by 1 has the shapes of this one. Trace the result to prune it;
+        :meth:`flops_by_counts` says beforehand what it costs.
+
+        Args:
+            factors: one for all prunable groups, or by pattern on group names (``{"layer3.*": 1.5}``); the last that
+                covers a group holds, and a group without one stays as it is.
+            seed: of the new weights.
+            init: how they are drawn (:func:`atofx.nn.renew_`).
+
+        Raises:
+            ConfigError: a factor below 1, a pattern without a group, or the wider model does not run on the example
+                (the message says where).
+        """
+        sizes = self.widened_sizes(factors)
+        wide = rebuild_wider(self.traced, self.analysis, sizes)
+        renew_(wide, seed=seed, init=init)
+        return wide
+
+    def widened_sizes(self, factors: Factors) -> dict[str, int]:
+        """Units of every prunable group in the model that :meth:`widen` makes.
+
+        Raises:
+            ConfigError: a factor below 1, or a pattern without a group.
+        """
+        return widened_sizes(self.analysis, factors)
 
     def state_dict_map(self, mask: SoftMask) -> dict[str, KeptTensor]:
         """For every parameter and buffer of the user's model: its key in the compact model and the kept indices.
@@ -443,6 +485,39 @@ class Program:
             key = name if name in present else by_tensor.get(canonical[name])
             result[name] = KeptTensor(key, resizer.kept_axes(name, tensor.dim()))
         return result
+
+    def dense_state_dict(self, mask: SoftMask, compact: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the user's model with which it computes what a compact model with its own weights computes.
+
+        The way back from :meth:`compact`: train the compact model, then ``model.load_state_dict(
+        program.dense_state_dict(mask, small.state_dict()))``. The producers of dropped units are zero, and
+        ``program.compact(mask)`` gives the trained weights again.
+
+        Args:
+            mask: what the compact model keeps.
+            compact: its state dict.
+
+        Returns:
+            Every parameter and persistent buffer of the model, copies; what the graph does not use as it is now.
+
+        Raises:
+            MaskError: the mask does not fit.
+            KeyError: ``compact`` lacks a tensor.
+        """
+        vectors = self.check_mask(mask)
+        present = self.module.state_dict().keys()
+        canonical = self.analysis.lineage.tensor_names
+        by_tensor: dict[str, Tensor] = {}  # a tied one is one, however many names it has
+        state = {}
+        for name, place in self.state_dict_map(vectors).items():
+            own = self.traced.tensors[name]
+            used = place.key is not None and place.key in present
+            if used and canonical[name] not in by_tensor:
+                by_tensor[canonical[name]] = lifted(own, place.kept, compact[str(place.key)])
+            if used or isinstance(own, nn.Parameter) or name in self.traced.unused:
+                state[name] = by_tensor[canonical[name]] if used else own.detach().clone()
+        silence_(self.analysis, vectors, state)
+        return state
 
     def verify(self, mask: SoftMask) -> VerifyReport:
         """Check the promise on one mask, in float64 and eval mode: equality, FLOPs and parameters.

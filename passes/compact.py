@@ -15,7 +15,7 @@ from atofx.nn.sizes import expect_sizes
 from atofx.ops import REGISTRY
 from atofx.ops.constants import is_written, memory_of
 from atofx.ops.resize import Resizer
-from atofx.passes.input_sizes import sizes_needed
+from atofx.passes.input_sizes import Sizes, sizes_needed
 
 
 def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor], *, double: bool = False) -> fx.GraphModule:
@@ -29,12 +29,22 @@ def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor], *, double: 
     with torch.no_grad():
         resizer = make_resizer(analysis, vectors)
         resizer.double = double
-        fixed = sizes_needed(analysis, vectors)
-        for node in analysis.blueprint.graph.nodes:
-            new = _emit(resizer, node)
-            if node in fixed:
-                new = resizer.function(expect_sizes, new, fixed[node])
-            resizer.record(node, new)
+        return resized(analysis, resizer, sizes_needed(analysis, ~analysis.kept_ids(dict(vectors))))
+
+
+def resized(analysis: Analysis, resizer: Resizer, fixed: Mapping[fx.Node, Sizes]) -> fx.GraphModule:
+    """The module in which every coordinate stands as often as the resizer says.
+
+    Args:
+        analysis: the analysed model.
+        resizer: a fresh one for it.
+        fixed: placeholders that take some sizes only (:func:`~atofx.passes.input_sizes.sizes_needed`).
+    """
+    for node in analysis.blueprint.graph.nodes:
+        new = _emit(resizer, node)
+        if node in fixed:
+            new = resizer.function(expect_sizes, new, fixed[node])
+        resizer.record(node, new)
     _remove_dead_numbers(resizer.graph)
     source = analysis.blueprint
     transient = (source.transient & resizer.attributes.keys()) | set(resizer.index_names)
@@ -47,7 +57,7 @@ def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor], *, double: 
 
 def make_resizer(analysis: Analysis, vectors: Mapping[str, torch.Tensor]) -> Resizer:
     """The resizer for a mask."""
-    return Resizer(analysis.module, analysis.lineage, analysis.kept_ids(dict(vectors)))
+    return Resizer(analysis.module, analysis.lineage, analysis.kept_ids(dict(vectors)), analysis.unit_numbers)
 
 
 def _emit(resizer: Resizer, node: fx.Node) -> Any:

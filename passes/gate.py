@@ -1,4 +1,4 @@
-"""Insert gate nodes before every operation that mixes the channels of a prunable group."""
+"""Insert gate nodes before every operation that mixes the channels of a prunable group, or behind norms."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from atofx.ir.analysis import Analysis
 from atofx.ir.lineage import GatePoint
 from atofx.ir.values import run_length
 from atofx.passes.base import attribute
+from atofx.passes.gate_places import Places, place
 from atofx.passes.input_sizes import input_sizes, sized_groups
 
 
@@ -41,37 +42,47 @@ class GatedModule(Gated, fx.GraphModule):
         return result
 
 
-def insert_gates(analysis: Analysis) -> GatedModule:
-    """The traced module with a gate wherever channels of prunable groups are mixed; modules and tensors are shared."""
+def insert_gates(analysis: Analysis, places: Places = "consumers") -> GatedModule:
+    """The traced module with gates for the channels of prunable groups; modules and tensors are shared.
+
+    Args:
+        analysis: the analysed model.
+        places: where gates stand. Masks of zeros and ones give the same either way.
+    """
     source = analysis.module
     graph = fx.Graph()
     env: dict[fx.Node, fx.Node] = {}
     bank = GateBank({g.name: g.size for g in analysis.groups if g.prunable})
-    points: dict[fx.Node, list[GatePoint]] = {}
-    for point in analysis.lineage.gate_points:
-        points.setdefault(point.user, []).append(point)
+    placed = place(analysis, places)
     gates: dict[str, nn.Module] = {}
     groups = sized_groups(analysis)
     fixed = input_sizes(analysis, batched=bool(analysis.lineage.batched.any())) if groups else {}
     for node in analysis.module.graph.nodes:
         replaced: dict[fx.Node, fx.Node] = {}
-        for point in points.get(node, ()):
-            gate = _make_gate(analysis, bank, point)
-            if gate is None:
-                continue
-            name = f"gate_{len(gates)}"
-            gates[name] = gate
-            replaced[point.value] = graph.call_module(name, (replaced.get(point.value, env[point.value]),))
+        for point in placed.before.get(node, ()):
+            before = replaced.get(point.value, env[point.value])
+            replaced[point.value] = _emit(graph, gates, _make_gate(analysis, bank, point), before)
         new = graph.node_copy(node, lambda n, swap=replaced: swap.get(n, env[n]))  # type: ignore[misc]
         if node in fixed:
             name = f"sizes_{len(gates)}"
             gates[name] = SizeCheck(bank, groups, fixed[node])
             new = graph.call_module(name, (new,))
+        for point in placed.behind.get(node, ()):
+            new = _emit(graph, gates, _make_gate(analysis, bank, point), new)
         env[node] = new
     module = GatedModule(_attributes(graph, source, gates), graph, type(source).__name__)
     module.gates = bank
     module.training = source.training
     return module
+
+
+def _emit(graph: fx.Graph, gates: dict[str, nn.Module], gate: ChannelGate | None, value: fx.Node) -> fx.Node:
+    """The gated value."""
+    if gate is None:
+        return value
+    name = f"gate_{len(gates)}"
+    gates[name] = gate
+    return graph.call_module(name, (value,))
 
 
 def _attributes(graph: fx.Graph, source: fx.GraphModule, gates: Mapping[str, nn.Module]) -> dict[str, Any]:

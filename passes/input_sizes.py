@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import fx
 
@@ -13,21 +11,20 @@ from atofx.ir.values import TensorValue
 Sizes = tuple[int | None, ...]
 
 
-def sizes_needed(analysis: Analysis, vectors: Mapping[str, torch.Tensor]) -> dict[fx.Node, Sizes]:
-    """The sizes that inputs must have where units are dropped without which other sizes give something else.
+def sizes_needed(analysis: Analysis, changed: torch.Tensor) -> dict[fx.Node, Sizes]:
+    """The sizes that inputs must have where units are changed without which other sizes give something else.
 
     Args:
         analysis: the analysed model.
-        vectors: bool per prunable group (True = keep).
+        changed: bool per id: dropped, or repeated.
 
     Returns:
         Placeholder -> its sizes, None for any; empty if inputs may have any sizes.
     """
-    dropped = ~analysis.kept_ids(dict(vectors))
     lineage = analysis.lineage
-    if not bool((dropped & lineage.sized).any()):
+    if not bool((changed & lineage.sized).any()):
         return {}
-    return input_sizes(analysis, batched=bool((dropped & lineage.batched).any()))
+    return input_sizes(analysis, batched=bool((changed & lineage.batched).any()))
 
 
 def input_sizes(analysis: Analysis, *, batched: bool) -> dict[fx.Node, Sizes]:

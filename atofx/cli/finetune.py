@@ -22,6 +22,7 @@ from atofx.train.engine import Engine
 from atofx.train.evaluation import top1
 from atofx.train.images import DataSet
 from atofx.train.models import resolve_model
+from atofx.train.network import Dense
 from atofx.train.plan import in_order
 from atofx.train.processes import Processes
 from atofx.train.recipes import load_config
@@ -93,7 +94,7 @@ class Workbench:
         run_folder = RunFolder(folder)
         prepare(run_folder, self.config)
         with rng.isolated():
-            Engine(self.config, self.data, module, None, None, self.processes, run_folder, console).fit()
+            Engine(self.config, self.data, Dense(module), None, self.processes, run_folder, console).fit()
 
     def _build(self) -> nn.Module:
         with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""Methods that decide a mask: while a model trains (ATO, and the optimizers HSPG, DHSPG, HESSO), or in one look."""
+"""Methods that decide a mask: before a model trains (scratch), meanwhile (ATO, the OTO optimizers), or in one look."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from atofx.methods.kinds import Kind
 from atofx.methods.oneshot import oneshot
 from atofx.methods.protocol import Method
 from atofx.methods.schedule import PUBLISHED, Schedule
+from atofx.methods.scratch import PruningFromScratch
 from atofx.methods.selection import GroupFilter
 from atofx.methods.sparse_optimizer import SparseOptimizer
 from atofx.methods.subset import subset_indices
@@ -33,6 +34,7 @@ __all__ = [
     "HESSOSchedule",
     "SparseOptimizer",
     "Method",
+    "PruningFromScratch",
     "GroupFilter",
     "Targets",
     "by_name",

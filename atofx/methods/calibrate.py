@@ -49,6 +49,7 @@ def calibrate(
     tolerance: float = TOLERANCE,
     limits: Limits = NO_LIMITS,
     gone: Mapping[str, torch.Tensor] | None = None,
+    warn_beyond: float | None = None,
 ) -> Calibrated:
     """The mask within the limits whose kept FLOPs are nearest to ``flops`` of the whole model.
 
@@ -61,9 +62,10 @@ def calibrate(
         groups: the groups that may be pruned; all others are kept whole.
         scores: importance of each unit by group name, comparable across groups; higher stays longer.
         flops: wanted kept fraction of the whole model's FLOPs.
-        tolerance: relative; a mask within it ends the search. A miss beyond it is warned about.
+        tolerance: relative; a mask within it ends the search.
         limits: minimum widths and rounding.
         gone: by group name, units (True) that are zero already and never come back.
+        warn_beyond: relative; a miss beyond it is warned about. None: beyond the tolerance.
 
     Raises:
         TargetError: even the smallest mask has more FLOPs; the message says what the least is.
@@ -85,7 +87,8 @@ def calibrate(
     ends = torch.stack([ranking.counts(level) for level in (high, low)])
     ends = ends[problem.miss(ends).argsort(stable=True)]
     met = not groups or float(problem.excess(ends[:1])) == 0
-    return _answer(ranking, ends[0] if met else meet_target(problem, ends), problem, limits)
+    counts = ends[0] if met else meet_target(problem, ends)
+    return _answer(ranking, counts, wanted, tolerance if warn_beyond is None else warn_beyond, limits)
 
 
 class _Ranking:
@@ -159,14 +162,14 @@ def at_most_left(allowed: torch.Tensor, gone: torch.Tensor | None) -> torch.Tens
     return left if len(left) else allowed[:1]
 
 
-def _answer(ranking: _Ranking, counts: torch.Tensor, problem: CountProblem, limits: Limits) -> Calibrated:
+def _answer(ranking: _Ranking, counts: torch.Tensor, wanted: float, warn_beyond: float, limits: Limits) -> Calibrated:
     mask = ranking.mask(counts)
     flops = int(ranking.program.flops(mask))
-    if abs(flops - problem.wanted) > problem.slack:
+    if abs(flops - wanted) > warn_beyond * wanted:
         step = "a single unit" if limits == NO_LIMITS else "a single step that the limits allow"
         warnings.warn(
             f"the nearest mask keeps {flops / ranking.total:.4f} of the FLOPs for a target of "
-            f"{problem.wanted / ranking.total:.4f}: {step} more or less is worth more than the tolerance",
+            f"{wanted / ranking.total:.4f}: {step} more or less is worth more than the tolerance",
             stacklevel=3,
         )
     level = min(int(counts.sum()), len(ranking.ranked) - 1)

@@ -52,6 +52,36 @@ class Method(Protocol):
         """Continue from what :meth:`state_dict` gave."""
 
 
+@runtime_checkable
+class Search(Protocol):
+    """Finds a mask before any weight is trained; the compact network is then trained from new weights.
+
+    The loop calls :meth:`step` on training batches and :meth:`evaluate` now and then; the user's model stays as it is.
+    """
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """What :meth:`evaluate` asks the accuracy of."""
+
+    def step(self, batch: Batch) -> None:
+        """Learn from one batch."""
+
+    def evaluate(self, accuracy: float) -> None:
+        """Take note of the accuracy of :attr:`network` on validation images, in percent."""
+
+    def mask(self) -> Mask:
+        """The decision as it would be now. Always meets the FLOPs target."""
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers worth logging."""
+
+    def state_dict(self) -> dict[str, StateValue]:
+        """Everything needed to continue, flat: tensors and JSON scalars."""
+
+    def load_state_dict(self, state: Mapping[str, StateValue]) -> None:
+        """Continue from what :meth:`state_dict` gave."""
+
+
 def draw(batch: BatchSource) -> Batch:
     """The batch itself, made now if it was given as a function."""
     return batch() if callable(batch) else batch

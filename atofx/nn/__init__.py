@@ -1,5 +1,6 @@
-"""Modules of compact models that PyTorch has no counterpart for: norms that keep their original element count."""
+"""Modules of compact models that PyTorch has no counterpart for, and new random weights for any module."""
 
+from atofx.nn.fresh import Init, renew_
 from atofx.nn.norms import CutGroupNorm, CutLayerNorm, CutRMSNorm
 
-__all__ = ["CutGroupNorm", "CutLayerNorm", "CutRMSNorm"]
+__all__ = ["CutGroupNorm", "CutLayerNorm", "CutRMSNorm", "Init", "renew_"]

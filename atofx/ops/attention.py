@@ -89,7 +89,7 @@ def _repeated_heads(x: TensorValue, heads: int) -> TensorValue:
 def resize_attention(resizer: Resizer, node: fx.Node) -> Any:
     """The default scale is 1/sqrt of the *original* head dimension."""
     query = source_node(node, "query")
-    if resizer.keep(query)[-1] is None or node.kwargs.get("scale") is not None:
+    if resizer.widens or resizer.keep(query)[-1] is None or node.kwargs.get("scale") is not None:
         return resizer.copy(node)
     resizer.fix(query, [-1])
     new = resizer.copy(node)

@@ -18,7 +18,7 @@ from atofx.ops.meeting import meet, zero_if
 from atofx.ops.movement import movement
 from atofx.ops.positions import countable, fix_where_computed
 from atofx.ops.registry import REGISTRY, OpRecord
-from atofx.ops.resize import Resizer
+from atofx.ops.resize import Resizer, places
 
 
 def getitem(ctx: LineageContext, x: Any, index: Any) -> Any:
@@ -234,14 +234,11 @@ def renumber(resizer: Resizer, source: fx.Node, index: Any) -> tuple[list[Any], 
         if dim is None or kept is None:
             result.append(resizer.number(given))
             continue
-        position = torch.full((value.shape[dim],), -1, dtype=torch.long)
-        position[kept] = torch.arange(kept.numel())
-        if isinstance(entry, int):
-            result.append(int(position[entry]) if int(position[entry]) >= 0 else _DROPPED)
-            continue
         picked = torch.arange(value.shape[dim])[_constant_entry(entry, given)]
-        target = position[picked.reshape(-1)]
-        target = target[target >= 0]
+        target = places(kept, value.shape[dim], picked.reshape(-1))
+        if isinstance(entry, int):
+            result.append(int(target[0]) if target.numel() else _DROPPED)
+            continue
         if isinstance(entry, slice) and (bounds := _as_slice(target, kept.numel())) is not None:
             result.append(bounds)
         else:
@@ -294,12 +291,9 @@ def _resize_along(pick: Callable[[Resizer, fx.Node], Tensor | int]) -> Callable[
             return resizer.copy(node)
         resizer.fix(source, [dim])
         picked = pick(resizer, node)
-        position = torch.full((value.shape[dim],), -1, dtype=torch.long)
-        position[kept] = torch.arange(kept.numel())
+        target = places(kept, value.shape[dim], torch.as_tensor(picked).reshape(-1))
         if isinstance(picked, int):
-            return resizer.function(torch.select, resizer.new(source), dim, int(position[picked]))
-        target = position[picked]
-        target = target[target >= 0]
+            return resizer.function(torch.select, resizer.new(source), dim, int(target[0]) if target.numel() else -1)
         bounds = _as_slice(target, kept.numel())
         if bounds is not None and bounds.step is None and bounds.start is not None:
             return resizer.function(torch.narrow, resizer.new(source), dim, bounds.start, bounds.stop - bounds.start)

@@ -17,7 +17,7 @@ from atofx.ops.layers import reshape_layer, run_on_ids
 from atofx.ops.positions import countable
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.reshaping import fix_where_sizes_count
-from atofx.ops.resize import Resizer
+from atofx.ops.resize import Resizer, places
 
 
 def rerun(ctx: LineageContext, value: TensorValue, args: Any, kwargs: Any) -> list[Layer]:
@@ -204,7 +204,7 @@ def _moved(resizer: Resizer, node: fx.Node, value: fx.Node, dim: int, mapping: T
     kept_in, kept_out = resizer.keep(source_node(node))[dim], resizer.keep(node)[dim]
     assert kept_in is not None
     assert kept_out is not None
-    positions = torch.searchsorted(kept_in, mapping[kept_out])
+    positions = places(kept_in, mapping.numel(), mapping[kept_out.unique_consecutive()])
     if torch.equal(positions, torch.arange(positions.numel())):
         return value
     return resizer.function(torch.index_select, value, dim, resizer.index_buffer(node, positions))

@@ -132,9 +132,22 @@ def _resize_to(
     ndim = 1 if isinstance(normalized_shape, int) else len(normalized_shape)
     share = resizer.share(source, range(-ndim, 0))
     if share == 1:
-        return resizer.copy(node)
+        return _native(resizer, node, ndim)
     others = [resizer.forward(argument(node, i, name, default)) for i, (name, default) in enumerate(rest, start=2)]
     return resizer.function(function, resizer.new(source), ndim, *others, share=share)
+
+
+def _native(resizer: Resizer, node: fx.Node, ndim: int) -> fx.Node:
+    """The same norm over all elements there are: of the shape that its input has."""
+    new = resizer.copy(node)
+    shape = resizer.shape(source_node(node))[-ndim:]
+    if shape == resizer.lineage.values[source_node(node)].shape[-ndim:]:
+        return new
+    if len(new.args) > 1:
+        new.args = (new.args[0], shape, *new.args[2:])
+    else:
+        new.kwargs = {**new.kwargs, "normalized_shape": shape}
+    return new
 
 
 def resize_cut_norm(resizer: Resizer, node: fx.Node) -> Any:

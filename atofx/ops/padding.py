@@ -15,7 +15,7 @@ from atofx.ops.arguments import argument, source_node
 from atofx.ops.context import LineageContext
 from atofx.ops.positions import countable
 from atofx.ops.registry import REGISTRY, BoundCall, OpRecord
-from atofx.ops.resize import Resizer
+from atofx.ops.resize import Resizer, places
 
 
 def pad(
@@ -111,9 +111,9 @@ def resize_pad(resizer: Resizer, node: fx.Node) -> Any:
             if after < 0:
                 new_amounts[position + 1] = -int((kept_in > inner.max()).sum())
             continue
-        places = torch.arange(size, dtype=torch.float64).reshape(1, 1, -1)
-        line = F.pad(places, (before, after), mode=mode).reshape(-1).long()
-        index = torch.searchsorted(kept_in, line[kept_out])
+        numbers = torch.arange(size, dtype=torch.float64).reshape(1, 1, -1)
+        line = F.pad(numbers, (before, after), mode=mode).reshape(-1).long()
+        index = places(kept_in, size, line[kept_out.unique_consecutive()])
         result = resizer.function(torch.index_select, result, dim, resizer.index_buffer(node, index))
         new_amounts[position] = new_amounts[position + 1] = 0
     if all(isinstance(a, int) and a == 0 for a in new_amounts):

@@ -29,16 +29,26 @@ class Resizer:
         attributes: qualified name -> module, parameter or buffer of the compact module.
         index_names: attributes that are index buffers; they are no part of the state dict.
         double: whether parameters and buffers become float64.
+        widens: whether coordinates are repeated, not cut: sizes read in the graph follow, and divisors count what is
+            there, as in the same model written wider. Where something is cut, they stay those of the dense model.
+
+    Args:
+        source: the traced module.
+        lineage: of it.
+        copies: per id, how often its coordinates stand in the result: 0 (cut) or 1, in a wider model 1 or more.
+        units: per id, a number that is the same for all ids of one unit, and -1 at the end for "no channel".
     """
 
-    def __init__(self, source: fx.GraphModule, lineage: Lineage, kept_ids: torch.Tensor) -> None:
+    def __init__(self, source: fx.GraphModule, lineage: Lineage, copies: torch.Tensor, units: torch.Tensor) -> None:
         self.source = source
         self.lineage = lineage
         self.graph = fx.Graph()
         self.attributes: dict[str, Any] = {}
         self.index_names: list[str] = []
         self.double = False
-        self._flags = torch.cat([kept_ids, torch.ones(1, dtype=torch.bool)])  # index -1 (no channel) reads True
+        self.widens = bool((copies > 1).any())
+        self._units = units
+        self._copies = torch.cat([copies.long(), torch.ones(1, dtype=torch.long)])  # index -1 (no channel) reads 1
         self._env: dict[fx.Node, Any] = {}
         self._concrete: dict[fx.Node, Any] = {}
         self._originals: dict[fx.Node, Any] = {}
@@ -48,7 +58,10 @@ class Resizer:
     # ---------------------------------------------------------------- what is kept
 
     def keep(self, node: fx.Node) -> Keep:
-        """Per dimension of a tensor node: indices of the kept coordinates, None where all are."""
+        """Per dimension of a tensor node: indices of the kept coordinates, None where all are.
+
+        In a wider model an index stands there as often as its coordinate is repeated, side by side.
+        """
         value = self.lineage.values[node]
         assert isinstance(value, TensorValue), node
         return self.keep_of(value)
@@ -57,13 +70,15 @@ class Resizer:
         """:meth:`keep` for a value."""
         keep: list[torch.Tensor | None] = [None] * value.ndim
         for layer in value.layers:
-            flags = self._flags[layer.ids]
-            if bool(flags.all()):
+            copies = self._copies[layer.ids]
+            if bool((copies == 1).all()):
                 continue
-            flags = compress(flags)
-            dims = [d for d, size in enumerate(flags.shape) if size > 1]
+            dims = [d for d, size in enumerate(compress(copies).shape) if size > 1]
+            if not dims:  # all are repeated equally often: along the dimension that tells units apart
+                dims = [d for d, size in enumerate(compress(self._units[layer.ids]).shape) if size > 1]
             assert len(dims) == 1, f"not rectangular: {value.shape}, varies along {dims}"
-            keep[dims[0]] = flags.reshape(-1).nonzero().flatten()
+            first = copies.movedim(dims[0], 0).reshape(copies.shape[dims[0]], -1)[:, 0]
+            keep[dims[0]] = repeated(first)
         return tuple(keep)
 
     def shape_of(self, value: TensorValue) -> tuple[int, ...]:
@@ -76,14 +91,16 @@ class Resizer:
 
     def is_kept(self, ids: torch.Tensor) -> torch.Tensor:
         """Per id, whether it is kept; coordinates without a channel are."""
-        return self._flags[ids]
+        return self._copies[ids] > 0
 
     def is_resized(self, node: fx.Node) -> bool:
-        """Whether any dimension of a tensor node shrinks."""
+        """Whether any dimension of a tensor node changes its size."""
         return any(k is not None for k in self.keep(node))
 
     def share(self, node: fx.Node, dims: Iterable[int]) -> float:
-        """Kept elements along ``dims`` of a tensor node, divided by original ones."""
+        """Kept elements along ``dims`` of a tensor node, divided by original ones; 1 in a wider model."""
+        if self.widens:
+            return 1.0
         value, keep = self.lineage.values[node], self.keep(node)
         cut = [d for d in {d % value.ndim for d in dims} if keep[d] is not None]
         self.fix(node, [d for d in cut if _occurrences(value, d) is None])
@@ -119,7 +136,12 @@ class Resizer:
             self._env[node] = self.function(expect_sizes, self._env[node], tuple(sizes))
 
     def number(self, argument: Any) -> Any:
-        """An argument whose *number* must stay what it was: a size read from a shrunk tensor becomes a literal."""
+        """An argument whose *number* must stay what it was: a size read from a shrunk tensor becomes a literal.
+
+        In a wider model it follows.
+        """
+        if self.widens:
+            return self.forward(argument)
 
         def replace(node: fx.Node) -> Any:
             value = self.lineage.values[node]
@@ -255,9 +277,9 @@ class Resizer:
         for dim in range(ndim):
             axis = self.lineage.leaves.get((canonical, dim))
             if axis is not None:
-                flags = self._flags[axis.start : axis.start + axis.size]
-                if not bool(flags.all()):
-                    keep[dim] = flags.nonzero().flatten()
+                copies = self._copies[axis.start : axis.start + axis.size]
+                if not bool((copies == 1).all()):
+                    keep[dim] = repeated(copies)
         return tuple(keep)
 
     def module(self, name: str) -> nn.Module:
@@ -297,6 +319,27 @@ def _compact_meta(resizer: Resizer, value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _compact_meta(resizer, v) for k, v in value.items()}
     return value
+
+
+def repeated(copies: torch.Tensor) -> torch.Tensor:
+    """Every index as often as its entry says: ``[2, 0, 1]`` gives ``[0, 0, 2]``."""
+    return torch.repeat_interleave(torch.arange(copies.numel()), copies)
+
+
+def places(kept: torch.Tensor, size: int, wanted: torch.Tensor) -> torch.Tensor:
+    """Where coordinates stand among the kept ones: none for one that was cut, all of them for one that is repeated.
+
+    Args:
+        kept: indices of the kept coordinates, rising; repeated ones side by side.
+        size: how many coordinates there were.
+        wanted: original coordinates, in the order in which their places are listed.
+    """
+    copies = torch.bincount(kept, minlength=size)
+    first = (copies.cumsum(0) - copies)[wanted]
+    counts = copies[wanted]
+    total = torch.arange(int(counts.sum()))
+    within = total - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    return torch.repeat_interleave(first, counts) + within
 
 
 def _occurrences(value: TensorValue, dim: int) -> int | None:

@@ -21,11 +21,13 @@ from atofx.methods import (
     HSPGSchedule,
     Kind,
     Method,
+    PruningFromScratch,
     Schedule,
     SparseOptimizer,
     Targets,
     targets,
 )
+from atofx.methods.protocol import Search
 from atofx.train.config import TrainConfig
 from atofx.train.oneshot import OneShot
 from atofx.train.optimizer_method import OptimizerMethod
@@ -43,11 +45,40 @@ def check_method(name: str) -> None:
     Raises:
         ConfigError: the message offers the nearest.
     """
-    known = (*_BUILDERS, *_OPTIMIZERS, "none", *_CRITERIA)
+    known = (*_BUILDERS, *_OPTIMIZERS, "scratch", "none", *_CRITERIA)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         raise ConfigError(f"no method {name!r}; {hint}")
+
+
+def build_search(config: TrainConfig, program: Program, base: Program) -> Search | None:
+    """What looks for a structure before the training; None for methods that decide while the network trains.
+
+    Args:
+        config: options.
+        program: of the network that is searched.
+        base: of the network as it was before it was widened; FLOPs targets mean that one.
+
+    Raises:
+        ConfigError: options that do not fit the model.
+        TargetError: the FLOPs target cannot be reached.
+    """
+    if config.method != "scratch":
+        return None
+    options, target = config.scratch, target_of(config, base)
+    assert target is not None
+    return PruningFromScratch(
+        program,
+        target.flops,
+        base_flops=base.flops(),
+        groups=options.groups,
+        limits=config.limits,
+        r=options.r,
+        lmd=options.lmd,
+        lr=options.lr,
+        seed=config.seed,
+    )
 
 
 def build_method(config: TrainConfig, program: Program, steps_per_epoch: int) -> Method | None:

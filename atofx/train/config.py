@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -18,14 +18,15 @@ from atofx.train.options import (
     AtoOptions,
     DhspgOptions,
     DistillationOptions,
+    Fraction,
     HessoOptions,
     HspgOptions,
     OneShotOptions,
     Options,
+    ScratchOptions,
     Share,
 )
 
-Fraction = Annotated[float, Field(gt=0, le=1)]
 _DOCUMENT_END = "..."  # what YAML writes after a lone scalar
 
 
@@ -54,8 +55,8 @@ class TrainConfig(Options):
     """Processes that read files, where images are not kept in memory."""
 
     method: str = "ato"
-    """One of ato, hspg, dhspg, hesso, none (dense training), or a one-shot criterion: l1, l2, bn-scale, taylor,
-    random."""
+    """One of ato, hspg, dhspg, hesso, scratch, none (dense training), or a one-shot criterion: l1, l2, bn-scale,
+    taylor, random."""
     flops: Fraction | None = None
     """Kept fraction of the FLOPs of the whole model; 0.5 if neither flops nor p is given."""
     p: Fraction | None = None
@@ -90,6 +91,8 @@ class TrainConfig(Options):
     """Options of method hesso."""
     oneshot: OneShotOptions = OneShotOptions()
     """Options of the one-shot criteria."""
+    scratch: ScratchOptions = ScratchOptions()
+    """Options of method scratch."""
 
     distill: str | None = None
     """Learn from a trained network, too: the folder of its run, or baseline (with baseline: true): the dense network,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -21,16 +21,14 @@ from atofx.train.evaluation import logits_of, top1
 from atofx.train.images import DataSet
 from atofx.train.keys import generator_seed
 from atofx.train.loss import mixed
-from atofx.train.monitor import Monitor
+from atofx.train.monitor import NOTHING_BEFORE, Before, Monitor
+from atofx.train.network import Network
 from atofx.train.optimizer_method import OptimizerMethod
 from atofx.train.optimizers import build_optimizer
 from atofx.train.plan import Shuffled
 from atofx.train.processes import Processes
 from atofx.train.rates import learning_rate
 from atofx.train.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from atofx.program import Program
 
 _TRAINING, _CONTROLLER = 0, 1  # the two data orders of a run
 _CONTROLLER_SHARE = 0.05  # of the training images: Wu et al., CVPR 2024, and their code
@@ -39,7 +37,7 @@ _DROPOUT = 5
 
 
 class Engine:
-    """Trains ``model`` in place, with ``method`` between the optimizer steps.
+    """Trains a network in place, with ``method`` between the optimizer steps.
 
     Everything that decides the outcome is either a pure function of the seed and the step (data order, augmentation,
     mixup, learning rate) or in the checkpoint (weights, optimizer, method, global random states), so that on one CPU
@@ -52,12 +50,12 @@ class Engine:
     Args:
         config: options.
         data: training and test images.
-        model: on its device; the unwrapped network.
-        program: the trace of ``model``; None with ``method`` None only.
+        network: what is trained, on its device.
         method: what prunes; None is dense training.
         processes: those of the run.
         folder: of checkpoints and records.
         console: where lines and bars go.
+        before: how long the run has been in an earlier phase.
         teacher: whom the network learns from besides the labels.
     """
 
@@ -65,18 +63,19 @@ class Engine:
         self,
         config: TrainConfig,
         data: DataSet,
-        model: nn.Module,
-        program: Program | None,
+        network: Network,
         method: Method | None,
         processes: Processes,
         folder: RunFolder,
         console: Console,
+        before: Before = NOTHING_BEFORE,
         teacher: Teacher | None = None,
     ) -> None:
         self._config = config
         self._data = data
-        self._model = model
-        self._program = program
+        self._network = network
+        self._model: nn.Module = network.module
+        self._before = before
         self._method = method
         self._processes = processes
         self._folder = folder
@@ -86,8 +85,8 @@ class Engine:
         subset = subset_indices(len(data.train), fraction=_controller_share(config, data), seed=config.seed)
         controller_order = Shuffled(subset.numpy(), config.batch_size, config.seed, _CONTROLLER, processes.share)
         self._controller_batches = ControllerBatches(data.train, controller_order)
-        self._wrapped = processes.wrap(model)
-        self._optimizer = build_optimizer(config, model)
+        self._wrapped = processes.wrap(self._model)
+        self._optimizer = build_optimizer(config, self._model)
         if isinstance(method, OptimizerMethod):
             self._optimizer = method.wrap(self._optimizer)
         self._step = 0
@@ -108,11 +107,13 @@ class Engine:
             self._restore(checkpoint.load(self._folder.last, self._processes.device))
         per_epoch = self._order.steps_per_epoch
         folder = self._folder if self._processes.is_main else None
-        with Monitor(folder, self._console, self._config.method, self._config.epochs, per_epoch, self._step) as monitor:
+        method, epochs = self._config.method, self._config.epochs
+        with Monitor(folder, self._console, method, epochs, per_epoch, self._step, self._before) as monitor:
             while self._step < self._config.epochs * per_epoch:
                 self._train_epoch(self._step // per_epoch, monitor)
         if self._method is not None:
             self._method.finish(self._optimizer)
+        self._network.settle()
 
     def _train_epoch(self, epoch: int, monitor: Monitor) -> None:
         per_epoch = self._order.steps_per_epoch
@@ -184,8 +185,7 @@ class Engine:
         model, name = self._model, "top1"
         is_frozen = self._method is None or bool(self._method.metrics()["frozen"])
         if self._method is not None and is_frozen:
-            assert self._program is not None
-            model, name = self._program.zeroed(self._method.mask()), "masked_top1"
+            model, name = self._network.masked(self._method.mask()), "masked_top1"
         size = self._config.eval_batch_size
         numbers[name] = top1(model, self._data.test, size, self._processes, self._autocast())
         if not is_frozen or numbers[name] <= self._best:
@@ -210,7 +210,7 @@ class Engine:
             "seconds": self._seconds,
             "sums": sums,
             "controller_batches": self._controller_batches.taken,
-            "model": self._model.state_dict(),
+            "model": self._network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "method": None if self._method is None else self._method.state_dict(),
             "rng": rng.capture(),
@@ -223,7 +223,7 @@ class Engine:
         # Kept on one process only: they are added up over processes at the end of the epoch.
         self._sums = state["sums"] if self._processes.is_main else torch.zeros_like(self._sums)
         self._controller_batches.resume(state["controller_batches"])
-        self._model.load_state_dict(state["model"])
+        self._network.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._method is not None:
             self._method.load_state_dict(state["method"])

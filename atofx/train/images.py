@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from atofx.train.keys import UInt64, uniform
-from atofx.train.plan import Batch
+from atofx.train.plan import Batch, Indices
 
 Augment = Literal["none", "shift", "crop-flip", "imagenet"]
 
@@ -101,6 +101,22 @@ class MemoryImages:
             columns = torch.where(mirrored, columns.flip(1), columns)
         which = torch.arange(len(pixels), device=pixels.device)[:, None, None]
         return padded[which, rows[:, :, None], columns[:, None, :]]
+
+
+@dataclass(frozen=True, eq=False)
+class PartOf:
+    """Some of a set's images: the ones at ``indices``, numbered from 0."""
+
+    images: Images
+    indices: Indices
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.indices)
+
+    def batches(self, plan: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Those of the whole set."""
+        return self.images.batches(Batch(self.indices[batch.indices], batch.keys) for batch in plan)
 
 
 def in_memory(

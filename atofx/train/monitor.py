@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
@@ -27,6 +28,17 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+@dataclass(frozen=True)
+class Before:
+    """How long an earlier phase of a run was."""
+
+    epochs: int = 0
+    steps: int = 0
+
+
+NOTHING_BEFORE = Before()
+
+
 class Monitor:
     """Speaks and writes on the main process only; a silent one does nothing.
 
@@ -37,14 +49,23 @@ class Monitor:
         epochs: of the run.
         steps_per_epoch: of the run.
         start: the step training begins with; records of later steps (of a run that was killed) are discarded.
+        before: epochs and steps of an earlier phase of the same run: what is recorded counts on from there.
     """
 
     def __init__(
-        self, folder: RunFolder | None, console: Console, title: str, epochs: int, steps_per_epoch: int, start: int
+        self,
+        folder: RunFolder | None,
+        console: Console,
+        title: str,
+        epochs: int,
+        steps_per_epoch: int,
+        start: int,
+        before: Before = NOTHING_BEFORE,
     ) -> None:
         self._console = console
         self._title = title
-        self._epochs = epochs
+        self._before = before
+        self._epochs = before.epochs + epochs
         self._total = epochs * steps_per_epoch
         self._start = start
         self._folder = folder
@@ -57,11 +78,11 @@ class Monitor:
     def __enter__(self) -> Self:
         """Open the files and start the bars."""
         if self._folder is not None:
-            earlier = _discard_after(self._folder, self._start)
+            earlier = _discard_after(self._folder, self._before.steps + self._start)
             masks = [(record["kept"], record["units"]) for record in earlier if record["kind"] == "mask"]
             self._shares = [[kept[name] / units[name] for name in units] for kept, units in masks]
             self._file = self._folder.metrics.open("a", encoding="utf-8")
-            self._board = SummaryWriter(str(self._folder.tensorboard), purge_step=self._start)
+            self._board = SummaryWriter(str(self._folder.tensorboard), purge_step=self._before.steps + self._start)
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
@@ -105,6 +126,7 @@ class Monitor:
         """Print and record the end of an epoch."""
         if self._progress is None:
             return
+        epoch += self._before.epochs
         line = f"{self._title} epoch {epoch}/{self._epochs}  {_phrase(values)}"
         self._console.print(line, highlight=False, soft_wrap=True)
         self._record("epoch", step, {"epoch": epoch, **values})
@@ -113,6 +135,7 @@ class Monitor:
         """Record how many units of every group are kept at the end of an epoch; TensorBoard shows it as a heat map."""
         if self._file is None or self._board is None or not mask:
             return
+        epoch, step = epoch + self._before.epochs, step + self._before.steps
         units = {name: vector.numel() for name, vector in mask.items()}
         kept = {name: int(vector.sum()) for name, vector in mask.items()}
         self._write({"kind": "mask", "step": step, "epoch": epoch, "kept": kept, "units": units})
@@ -121,6 +144,7 @@ class Monitor:
 
     def _record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         assert self._board is not None
+        step += self._before.steps
         self._write({"kind": kind, "step": step, **values})
         for name, value in values.items():
             self._board.add_scalar(f"{kind}/{name}", value, step)
@@ -151,6 +175,8 @@ _FORMATS = (
     ("loss", "loss {:.3f}"),
     ("accuracy", "accuracy {:.1f} %"),
     ("flops", "FLOPs {:.1%}"),
+    ("gates_open", "gates open {:.1%}"),
+    ("validation_top1", "validation top-1 {:.2f} %"),
     ("top1", "test top-1 {:.2f} %"),
     ("masked_top1", "masked test top-1 {:.2f} %"),
     ("images_per_second", "{:.0f} images/s"),

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from atofx.methods.shares import Scope
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
 Drops = tuple[Share, ...]
 
 
@@ -143,6 +144,34 @@ class OneShotOptions(Options):
     move more memory for their multiply-adds (traffic)."""
     prune_at: Share = 0.5
     """Fraction of the training after which the units are ranked and dropped."""
+
+
+class ScratchOptions(Options):
+    """Pruning from Scratch (Wang et al., AAAI 2020): gates learn on random weights, then the compact network trains."""
+
+    groups: tuple[str, ...] | None = None
+    """Patterns (* and ?) of the group names to prune, e.g. [layer*.conv1]; null: all prunable groups."""
+    epochs: int = Field(default=10, ge=1)
+    """Passes over the training images in which the gates learn; they come before the epochs of the training."""
+    r: Fraction = 0.2
+    """Mean that the gates are drawn to, over the whole network; also the largest share of non-zero gates of a state
+    that may be chosen by its validation accuracy."""
+    lmd: float = Field(default=0.5, ge=0)
+    """Weight of (mean gate - r)^2 in the loss."""
+    lr: float = Field(default=0.01, gt=0)
+    """Learning rate of Adam on the gates."""
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training images that is held out while the gates learn, to choose among their states."""
+    check_every: int | None = Field(default=None, ge=1)
+    """Steps of the gates per validation (the end of an epoch always); null: at the ends of epochs."""
+    expand: float | dict[str, float] = 1.0
+    """How many times wider all prunable groups are before the search; or by pattern on group names: {layer3.*: 1.25}.
+    The last that matches holds. FLOPs targets mean the network as it was."""
+    budget: bool = True
+    """Train the compact network for epochs / kept FLOPs, at the cost of epochs of the dense one (Scratch-B)."""
+    init: Literal["layers", "he"] = "he"
+    """New weights. he: convolutions normal with variance 2 / (kernel elements x output channels); layers: every layer's
+    own."""
 
 
 class DistillationOptions(Options):

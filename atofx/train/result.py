@@ -51,7 +51,7 @@ class RunResult:
         dense_top1: percent, of the dense baseline; None if none was trained.
         masked_top1: percent, of the trained network with the dropped units at zero.
         compact_top1: percent, of the compact model.
-        flops_dense: of the dense network.
+        flops_dense: of the dense network, as it was before a method widened it.
         flops_compact: of the compact model.
         params_dense: parameters of the dense network.
         params_compact: parameters of the compact model.
@@ -72,6 +72,8 @@ class RunResult:
         granularity: what attention lost, by pattern on module names.
         verification: what :meth:`atofx.Program.verify` says of the mask, in float64.
         layers: every layer that has FLOPs, in the order of the graph.
+        flops_masked: of the network with the dropped units at zero, where that was widened; None: ``flops_dense``.
+        params_masked: its parameters; None: ``params_dense``.
     """
 
     dense_top1: float | None
@@ -97,6 +99,8 @@ class RunResult:
     latency_compact_quartiles_ms: tuple[float, float] | None = None
     verification: Verification | None = None
     layers: tuple[LayerFlops, ...] = ()
+    flops_masked: int | None = None
+    params_masked: int | None = None
 
     def save(self, path: Path) -> None:
         """Write JSON, at once or not at all.
@@ -116,6 +120,8 @@ class RunResult:
         flops, params = _millions(self.flops_dense), _millions(self.params_dense)
         latency = f"{self.latency_dense_ms:.2f} ms"
         table.add_row("dense", dense, flops, params, latency)
+        if self.flops_masked is not None and self.params_masked is not None:
+            flops, params, latency = _millions(self.flops_masked), _millions(self.params_masked), "-"
         table.add_row("masked", f"{self.masked_top1:.2f} %", flops, params, latency)
         table.add_row(
             "compact",

@@ -36,6 +36,11 @@ class RunFolder:
         return self.path / "best.safetensors"
 
     @property
+    def search(self) -> Path:
+        """The checkpoint of the search for a structure, for methods that train the compact network only."""
+        return self.path / "search.safetensors"
+
+    @property
     def metrics(self) -> Path:
         """One JSON object a line."""
         return self.path / "metrics.jsonl"

@@ -23,16 +23,18 @@ from atofx.errors import ConfigError
 from atofx.passes.verify import TOLERANCE
 from atofx.report.run_report import write_run_report
 from atofx.train import rng
-from atofx.train.build_method import build_method, check_method, target_of
+from atofx.train.build_method import build_method, build_search, check_method, target_of
 from atofx.train.config import TrainConfig
 from atofx.train.data import load_data
 from atofx.train.distill import BASELINE, Teacher, load_teacher
 from atofx.train.engine import Engine, training_order
 from atofx.train.evaluation import compare, logits_of, top1
 from atofx.train.models import resolve_model
+from atofx.train.network import Dense
 from atofx.train.processes import Processes
 from atofx.train.result import LayerFlops, RunResult, Verification
 from atofx.train.run_folder import RunFolder, check, choose, prepare
+from atofx.train.two_phases import TwoPhases
 
 if TYPE_CHECKING:
     from atofx.ir.mask import Mask
@@ -89,7 +91,38 @@ class _Run:
         """All of it."""
         config = self._config
         model = self._model()
-        program = atofx.trace(
+        base = self._trace(model)
+        self._describe(base)
+        model, program = self._widened(model, base)
+        search = build_search(config, program, base)
+        steps = training_order(config, self._data, self._processes).steps_per_epoch
+        method = build_method(config, program, steps) if search is None else None
+        folder = RunFolder(Path(self._processes.agree(str(choose(config)))))
+        teacher = None if config.distill in (None, BASELINE) else self._teacher(Path(str(config.distill)).expanduser())
+        self._prepare(folder, config)
+        dense_top1 = self._baseline(folder) if config.baseline and config.method != "none" else None
+        if config.distill == BASELINE:
+            teacher = self._teacher(folder.baseline.path)
+        self._say(f"Training in {folder.path}")
+        if search is not None:
+            phases = TwoPhases(config, self._data, self._processes, folder, self._console, teacher)
+            found = phases.run(search, program, base, model)
+            mask, self._earlier = found.mask, self._earlier + found.earlier_seconds
+        else:
+            network = Dense(model, program)
+            self._fit(
+                Engine(config, self._data, network, method, self._processes, folder, self._console, teacher=teacher)
+            )
+            mask = program.full_mask() if method is None else method.mask()
+        result = self._compare(base, program, mask, dense_top1, folder)
+        self._processes.wait()
+        self._console.print(result.table())
+        self._say(f"Everything is in {folder.path}")
+        return result
+
+    def _trace(self, model: nn.Module) -> Program:
+        config = self._config
+        return atofx.trace(
             model,
             self._noise(1),
             frontend=config.frontend,
@@ -97,23 +130,18 @@ class _Run:
             only=config.only,
             granularity=config.granularity,
         )
-        self._describe(program)
-        steps = training_order(config, self._data, self._processes).steps_per_epoch
-        method = build_method(config, program, steps)
-        folder = RunFolder(Path(self._processes.agree(str(choose(config)))))
-        teacher = None if config.distill in (None, BASELINE) else self._teacher(Path(str(config.distill)).expanduser())
-        self._prepare(folder, config)
-        dense_top1 = self._baseline(folder) if config.baseline and method is not None else None
-        if config.distill == BASELINE:
-            teacher = self._teacher(folder.baseline.path)
-        self._say(f"Training in {folder.path}")
-        self._fit(Engine(config, self._data, model, program, method, self._processes, folder, self._console, teacher))
-        mask = program.full_mask() if method is None else method.mask()
-        result = self._compare(program, mask, dense_top1, folder)
-        self._processes.wait()
-        self._console.print(result.table())
-        self._say(f"Everything is in {folder.path}")
-        return result
+
+    def _widened(self, model: nn.Module, base: Program) -> tuple[nn.Module, Program]:
+        """The network that is searched: wider than the user's, if the method is asked for that."""
+        options = self._config.scratch
+        if self._config.method != "scratch" or options.expand == 1:
+            return model, base
+        wide = base.widen(options.expand, seed=self._config.seed, init=options.init)
+        if self._config.channels_last:
+            wide.to(memory_format=torch.channels_last)
+        program = self._trace(wide)
+        self._say(f"Widened to {program.params():,} parameters, {program.flops():,} FLOPs")
+        return wide, program
 
     def _model(self) -> nn.Module:
         config, data = self._config, self._data
@@ -179,7 +207,7 @@ class _Run:
         self._prepare(folder.baseline, config)
         self._say(f"Training the dense baseline in {folder.baseline.path}")
         model = self._model()
-        self._fit(Engine(config, self._data, model, None, None, self._processes, folder.baseline, self._console))
+        self._fit(Engine(config, self._data, Dense(model), None, self._processes, folder.baseline, self._console))
         return top1(model, self._data.test, config.eval_batch_size, self._processes)
 
     def _teacher(self, path: Path) -> Teacher:
@@ -189,7 +217,10 @@ class _Run:
         engine.fit()
         self._earlier += engine.earlier_seconds
 
-    def _compare(self, program: Program, mask: Mask, dense_top1: float | None, folder: RunFolder) -> RunResult:
+    def _compare(
+        self, base: Program, program: Program, mask: Mask, dense_top1: float | None, folder: RunFolder
+    ) -> RunResult:
+        """The outcome: ``program`` under ``mask`` against ``base``, which is narrower where the network was widened."""
         config = self._config
         masked, compact = program.zeroed(mask), program.compact(mask)
         masked_top1, compact_top1 = compare(masked, compact, self._data.test, config.eval_batch_size, self._processes)
@@ -197,19 +228,19 @@ class _Run:
         if self._processes.is_main:
             mask.save(folder.mask)
             atofx.save(program, mask, folder.compact)
-            times = latencies_ms([program.module, compact], self._noise(config.latency_batch), Rounds())
+            times = latencies_ms([base.module, compact], self._noise(config.latency_batch), Rounds())
             verified = program.verify(mask)
             measured = {"times": times, "verified": {"ok": verified.ok, **asdict(verified)}}
         measured = json.loads(self._processes.agree(json.dumps(measured)))
         dense_ms, compact_ms = map(Spread.of, measured["times"])
-        target = target_of(config, program)
+        target = target_of(config, base)
         result = RunResult(
             dense_top1=masked_top1 if config.method == "none" else dense_top1,
             masked_top1=masked_top1,
             compact_top1=compact_top1,
-            flops_dense=program.flops(),
+            flops_dense=base.flops(),
             flops_compact=program.flops(mask),
-            params_dense=program.params(),
+            params_dense=base.params(),
             params_compact=program.params(mask),
             latency_dense_ms=dense_ms.median,
             latency_compact_ms=compact_ms.median,
@@ -226,7 +257,9 @@ class _Run:
             latency_dense_quartiles_ms=(dense_ms.lower, dense_ms.upper),
             latency_compact_quartiles_ms=(compact_ms.lower, compact_ms.upper),
             verification=Verification(tolerance=TOLERANCE, **measured["verified"]),
-            layers=_layers(program, mask),
+            layers=_layers(base, program, mask),
+            flops_masked=None if program is base else program.flops(),
+            params_masked=None if program is base else program.params(),
         )
         if self._processes.is_main:
             result.save(folder.result)
@@ -237,7 +270,7 @@ class _Run:
         self._console.print(text, highlight=False, soft_wrap=True)
 
 
-def _layers(program: Program, mask: Mask) -> tuple[LayerFlops, ...]:
-    """Every layer before and after."""
-    pairs = zip(program.layer_costs(), program.layer_costs(mask), strict=True)
-    return tuple(LayerFlops(dense.name, dense.op, dense.flops, compact.flops) for dense, compact in pairs)
+def _layers(base: Program, program: Program, mask: Mask) -> tuple[LayerFlops, ...]:
+    """Every layer before and after; a wider graph has the names of the one it was made from."""
+    after = {cost.node: cost.flops for cost in program.layer_costs(mask)}
+    return tuple(LayerFlops(cost.name, cost.op, cost.flops, after.get(cost.node, 0)) for cost in base.layer_costs())

@@ -18,6 +18,7 @@ def test_names():
         "HESSOSchedule",
         "SparseOptimizer",
         "Method",
+        "PruningFromScratch",
         "GroupFilter",
         "Targets",
         "by_name",

@@ -103,6 +103,10 @@ def test_the_recipes_are_these() -> None:
         "hesso-resnet18-cifar10",
         "hspg-resnet50-cifar10",
         "hspg-vgg16bn-cifar10",
+        "scratch-mobilenetv2-imagenet",
+        "scratch-resnet50-imagenet",
+        "scratch-resnet56-cifar10",
+        "scratch-vgg16-cifar10",
     )
 
 

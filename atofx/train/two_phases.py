@@ -1,0 +1,86 @@
+"""Methods that find a structure first: the search, then the compact network from new weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from torch import nn
+
+from atofx.ir.mask import Mask
+from atofx.methods.fixed import Fixed
+from atofx.methods.protocol import Search
+from atofx.methods.scratch import budget_epochs
+from atofx.train.config import TrainConfig
+from atofx.train.distill import Teacher
+from atofx.train.engine import Engine
+from atofx.train.images import DataSet
+from atofx.train.network import Compact
+from atofx.train.processes import Processes
+from atofx.train.run_folder import RunFolder
+from atofx.train.search import SearchPhase
+
+if TYPE_CHECKING:
+    from atofx.program import Program
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What two phases end with.
+
+    Attributes:
+        mask: the structure.
+        earlier_seconds: time that earlier, interrupted calls of this run had spent.
+    """
+
+    mask: Mask
+    earlier_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class TwoPhases:
+    """A run of such a method; both phases leave checkpoints and records in one folder.
+
+    Attributes:
+        config: options.
+        data: training and test images.
+        processes: those of the run.
+        folder: of checkpoints and records.
+        console: where lines and bars go.
+        teacher: whom the compact network learns from besides the labels.
+    """
+
+    config: TrainConfig
+    data: DataSet
+    processes: Processes
+    folder: RunFolder
+    console: Console
+    teacher: Teacher | None = None
+
+    def run(self, search: Search, program: Program, base: Program, model: nn.Module) -> Outcome:
+        """Search, train, and put the trained weights into the dense model.
+
+        Args:
+            search: what finds the structure.
+            program: the trace of ``model``.
+            base: of the network as it was before it was widened.
+            model: the dense network.
+        """
+        phase = SearchPhase(self.config, self.data, search, self.processes, self.folder, self.console)
+        phase.fit()
+        mask = search.mask()
+        kept = program.flops(mask) / base.flops()
+        config, options = self.config, self.config.scratch
+        if options.budget:
+            config = config.updated(epochs=budget_epochs(config.epochs, kept))
+        self.console.print(
+            f"{kept:.1%} of the FLOPs are kept; the compact network trains from new weights, {config.epochs} epochs",
+            highlight=False,
+            soft_wrap=True,
+        )
+        network, method = Compact(program, model, mask, config.seed, options.init), Fixed(mask, kept)
+        shared = (self.processes, self.folder, self.console, phase.length, self.teacher)
+        engine = Engine(config, self.data, network, method, *shared)
+        engine.fit()
+        return Outcome(mask, phase.earlier_seconds + engine.earlier_seconds)

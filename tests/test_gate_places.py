@@ -1,0 +1,96 @@
+"""Gates behind norms: where they stand, and that hard masks give the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+import atofx
+from atofx import zoo
+from atofx.gates import ChannelGate
+from atofx.testing import relative_error
+from tests import invariants
+from tests.models import FAMILIES
+
+
+def gated_nodes(program: atofx.Program) -> list[str]:
+    """What stands right before every gate."""
+    module = program.gated(places="norms")
+    assert isinstance(module, torch.fx.GraphModule)
+    return [
+        str(node.args[0].target)
+        for node in module.graph.nodes
+        if node.op == "call_module" and isinstance(module.get_submodule(node.target), ChannelGate)
+    ]
+
+
+def test_a_basic_block_is_gated_behind_its_first_norm_and_the_stream_where_it_is_read() -> None:
+    program = atofx.trace(zoo.resnet20(), torch.randn(1, 3, 8, 8))
+    names = gated_nodes(program)
+    assert [name for name in names if "bn" in name] == [f"layer{s}.{b}.bn1" for s in (1, 2, 3) for b in (0, 1, 2)]
+    assert len(names) == 9 + 9 + 1  # the stream before every first convolution, and before the classifier
+
+
+def test_every_convolution_of_vgg_is_gated_behind_its_norm() -> None:
+    program = atofx.trace(zoo.vgg16_bn(), torch.randn(1, 3, 32, 32))
+    names = gated_nodes(program)
+    module = program.module
+    assert len(names) == 13
+    assert all(isinstance(module.get_submodule(name), nn.BatchNorm2d) for name in names)
+
+
+def test_depthwise_convolutions_are_gated_behind_the_norm_that_follows() -> None:
+    program = atofx.trace(zoo.mobilenetv2(), torch.randn(1, 3, 8, 8))
+    assert next(name for name in gated_nodes(program) if name.startswith("features.4.")) == "features.4.conv.4"
+
+
+class Soft(nn.Module):
+    """A norm, ReLU6, and a convolution that reads it: worked out by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.act = nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ReLU6()
+        self.out = nn.Conv2d(2, 1, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.act(self.norm(self.conv(x))))
+
+
+def test_soft_gates_act_before_the_activation() -> None:
+    model = Soft().eval()
+    with torch.no_grad():
+        model.conv.weight.copy_(torch.tensor([8.0, 8.0]).reshape(2, 1, 1, 1))
+        model.conv.bias.zero_()
+        model.out.weight.fill_(1.0)
+        model.norm.eps = 0.0
+    program = atofx.trace(model, torch.ones(1, 1, 1, 1))
+    mask = {"conv": torch.tensor([0.5, 1.0])}
+    for places, expected in (("norms", 4.0 + 6.0), ("consumers", 3.0 + 6.0)):
+        assert float(program.gated(mask, places=places)(torch.ones(1, 1, 1, 1)).detach()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hard_masks_give_the_same(family: str) -> None:
+    for case in FAMILIES[family]:
+        if case.may_refuse or "eval" not in case.modes or case.name == "running_average_by_hand":
+            continue
+        program = atofx.trace(case.build().double().eval(), case.inputs(2))
+        _compare(program, case.name)
+
+
+@pytest.mark.parametrize("build", [models.mobilenet_v3_small, models.densenet121, models.efficientnet_b0])
+def test_hard_masks_give_the_same_in_classifiers(build: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    _compare(atofx.trace(build().double().eval(), torch.randn(1, 3, 32, 32).double()), "classifier")
+
+
+def _compare(program: atofx.Program, name: str) -> None:
+    if not program.prunable:
+        return
+    mask = program.random_mask(0.5)
+    inputs = program.example_inputs
+    module, expected = program.gated(mask, places="norms"), program.zeroed(mask)
+    results = [invariants.call(part, inputs) for part in (module, expected)]
+    assert relative_error(*results) <= 1e-9, name
