@@ -57,17 +57,17 @@ def judge(number: int) -> Verdict:
 
 @contextmanager
 def _time_limit(seconds: int) -> Iterator[None]:
-    """Raise `TimeoutError` in the block if it takes longer."""
+    """Raise `TimeoutError` in the block if it takes more processor time."""
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"not done after {seconds} s")
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _one_line(error: BaseException) -> str:
