@@ -31,8 +31,8 @@ class Watched(engine.Engine):
         found = {"mask": self._method.mask().to_json(), "weights": weights}
         open(sys.argv[2] + f"/rank{self._processes.share.rank}.json", "w").write(json.dumps(found))
 
-from atofx.train import runner
-runner.Engine = Watched
+from atofx.train import runner, two_phases
+runner.Engine = two_phases.Engine = Watched
 run(TrainConfig.from_yaml(sys.argv[1]))
 """
 
