@@ -213,3 +213,37 @@ def test_gates_learn_what_matters():
         search.step(task.batch(number))
     read, unread = search.gates[:6], search.gates[6:]
     assert float(read.mean()) > float(unread.mean())
+
+
+class Deciding(nn.Module):
+    """Decides by values, so that only its body can be traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.Conv2d(12, 6, 1)
+        )
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        y = self.body(x).mean((2, 3))
+        return self.head(y * 2 if float(y.detach().sum()) > 1e9 else y)
+
+
+def test_a_model_traced_in_regions_from_wide_to_trained():
+    torch.manual_seed(0)
+    inputs, labels = Task(4).batch(0)
+    base = atofx.trace(Deciding(), inputs)
+    wide = base.widen(2.0)
+    program = atofx.trace(wide, inputs)
+    assert {group.size for group in program.prunable} == {16, 24}
+    search = PruningFromScratch(program, 0.5, base_flops=base.flops())
+    for _ in range(3):
+        search.step((inputs, labels))
+    mask = search.mask()
+    assert program.flops(mask) / base.flops() == pytest.approx(0.5, rel=0.01)
+    small = program.compact(mask)
+    atofx.nn.renew_(small, seed=1)
+    wide.load_state_dict(program.dense_state_dict(mask, small.state_dict()))
+    with torch.no_grad():
+        assert torch.allclose(wide.eval()(inputs), small.eval()(inputs), atol=1e-6)
