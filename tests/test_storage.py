@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,31 @@ def test_what_is_given_wrongly_is_told(tmp_path: Path) -> None:
     assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
     with pytest.raises(ConfigError, match="a function that makes the dense Sequential"):
         atofx.load(path, model)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"size": 16, "dropped": [-1]}, "indices from 0 to 15"),
+        ({"size": 16, "dropped": [16]}, "indices from 0 to 15"),
+        ({"size": 16, "dropped": [1.7]}, "indices from 0 to 15"),
+        ({"size": 16, "dropped": [True, False]}, "indices from 0 to 15"),
+        ({"size": 16, "dropped": 3}, "indices from 0 to 15"),
+        ({"size": "16", "dropped": []}, "the size of group 'a' is '16'"),
+        ({"size": -16, "dropped": []}, "the size of group 'a' is -16"),
+        ({"size": 10**15, "dropped": []}, "RuntimeError"),
+    ],
+)
+def test_a_mask_file_holds_nothing_but_what_is_written_into_one(entry, problem):
+    with pytest.raises(FileError, match=f"not a mask in JSON .*{problem}"):
+        atofx.Mask.from_json(json.dumps({"format": "atofx-mask/1", "groups": {"a": entry}}))
+
+
+def test_groups_of_a_mask_file_are_a_mapping():
+    with pytest.raises(FileError, match="not a mask in JSON"):
+        atofx.Mask.from_json(json.dumps({"format": "atofx-mask/1", "groups": [1]}))
+
+
+def test_a_mask_that_cannot_be_saved(tmp_path):
+    with pytest.raises(FileError, match="cannot write"):
+        atofx.Mask({"a": torch.ones(2)}).save(tmp_path / "missing" / "mask.json")

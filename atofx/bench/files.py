@@ -10,6 +10,7 @@ from typing import Any
 
 from atofx.bench.report import BenchReport
 from atofx.errors import FileError
+from atofx.ir.whole_file import write_whole
 
 #: Files in the folder.
 REPORT, PLOT = "bench.json", "bench.png"
@@ -19,13 +20,13 @@ def write(data: Mapping[str, Any], report: BenchReport, folder: Path, title: str
     """Write ``data`` as JSON, and the report's times as a plot where matplotlib is installed; returns whether it is.
 
     Raises:
-        FileError: the folder cannot be made.
+        FileError: the folder cannot be made, or not written into.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot make the folder {str(folder)!r} (--out): {error}") from error
-    (folder / REPORT).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / REPORT, (json.dumps(data, indent=2) + "\n").encode())
     if importlib.util.find_spec("matplotlib") is None:
         return False
     from atofx.bench.plot import plot

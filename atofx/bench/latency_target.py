@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 #: Largest relative distance of the measured from the wanted time.
 TOLERANCE = 0.05
 _TRIES = 14
+_SECOND_LOOKS = 3  # at the nearest candidates, when the search is over
 _NARROW = 0.004  # kept FLOPs between which nothing more is looked for
 _ROUNDS = Rounds(seconds=2.0)
 
@@ -83,20 +84,30 @@ def fit_latency(
         both = interleave([dense, compact], rounds, clock)
         return Spread.of(pairwise(both[1], both[0]))
 
+    def again(flops: float) -> LatencyFit | None:
+        """The mask of that target, if it takes the wanted time in a second measurement."""
+        mask = mask_at(flops)
+        found = measured(mask)
+        return LatencyFit(mask, flops, found) if abs(found.median / share - 1) <= TOLERANCE else None
+
     tried: list[_Tried] = []
+    why = "widths come in steps, and some are slower than larger ones"
     for flops in _candidates(share, tried):
         try:
-            mask = mask_at(flops)
+            tried.append(_Tried(flops, measured(mask_at(flops)).median))
         except TargetError as error:
             if not tried:
-                raise
-            raise _unreachable(share, tried, str(error)) from error
-        tried.append(_Tried(flops, measured(mask).median))
-        if abs(tried[-1].took / share - 1) <= TOLERANCE / 2:
-            found = measured(mask)
-            if abs(found.median / share - 1) <= TOLERANCE:
-                return LatencyFit(mask, flops, found)
-    raise _unreachable(share, tried, "widths come in steps, and some are slower than larger ones")
+                raise TargetError(f"no mask takes {share:.0%} of the dense model's time here: {error}") from error
+            why = "no smaller mask is allowed"
+            break
+        if abs(tried[-1].took / share - 1) <= TOLERANCE / 2 and (fit := again(flops)):
+            return fit
+    for near in sorted(tried, key=lambda t: abs(t.took - share))[:_SECOND_LOOKS]:
+        if abs(near.took / share - 1) <= TOLERANCE:
+            if fit := again(near.flops):
+                return fit
+            why = "but not when measured again: the machine is busy, or its clock unsteady"
+    raise _unreachable(share, tried, why)
 
 
 def _candidates(share: float, tried: Sequence[_Tried]) -> Iterator[float]:

@@ -25,6 +25,9 @@ class _Commands(TyperGroup):
             except AtofxError as error:
                 typer.echo(f"atofx: {error}", err=True)
                 raise typer.Exit(2) from error
+            except PermissionError as error:
+                typer.echo(f"atofx: no permission to read or write {str(error.filename)!r}", err=True)
+                raise typer.Exit(2) from error
 
 
 def _show(

@@ -27,6 +27,7 @@ from atofx.cli.recorded import recorded
 from atofx.errors import ConfigError
 from atofx.ir.limits import Limits
 from atofx.ir.mask import Mask
+from atofx.ir.whole_file import check_writable
 from atofx.methods import oneshot
 from atofx.methods.shares import Scope
 from atofx.passes.clean import clean
@@ -114,6 +115,8 @@ def run(
     --only and --granularity are those of the run that wrote it, unless given; --compact brings its own.
     """
     _one_of(flops, mask, compact)
+    if out is not None:
+        check_writable(out)
     place: Device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     settings = all_settings(
         _chosen("--backend", backend or ["eager"], BackendName),

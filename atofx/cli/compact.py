@@ -10,7 +10,7 @@ import typer
 
 import atofx
 from atofx.cli import models, options, output
-from atofx.cli.cut_folder import MASK, RESULT, WEIGHTS, measure, save_cut, save_result
+from atofx.cli.cut_folder import MASK, RESULT, WEIGHTS, check_cut_folder, measure, save_cut, save_result
 from atofx.cli.limits import granularity_from
 from atofx.errors import FileError
 from atofx.ir.mask import Mask
@@ -44,6 +44,7 @@ def run(
 
     The folder then holds the mask, the compact model's weights (for atofx.load) and the numbers printed here.
     """
+    check_cut_folder(out)
     if not checkpoint.is_file():
         raise FileError(f"no file {str(checkpoint)!r} (CHECKPOINT)")
     loaded = models.load(model, weights=str(checkpoint), shapes=input_shape, arguments=arg)

@@ -87,7 +87,8 @@ def load(
                 f"{name} gave {type(module).__name__}, not a torch.nn.Module; a factory returns the model"
             )
         if wanted:
-            tensors = tuple(torch.randn(shape) for shape in wanted)
+            dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+            tensors = tuple(torch.randn(shape, dtype=dtype) for shape in wanted)
             inputs = tensors[0] if len(tensors) == 1 else tensors
         elif inputs is None and default_shape is not None:
             inputs = torch.randn(default_shape)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from atofx.cli.cut_folder import mask_file
 from atofx.passes.trace import Frontend as _Frontend
 
 Model = Annotated[
@@ -77,5 +78,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Seed = Annotated[int, typer.Option(help="Seed of everything random: initial weights, random masks.")]
 MaskFile = Annotated[
     Path | None,
-    typer.Option("--mask", metavar="FILE", help="A mask in JSON, as `atofx prune` and `atofx train` write it."),
+    typer.Option(
+        "--mask",
+        metavar="FILE",
+        callback=mask_file,
+        help="A mask in JSON, as `atofx prune` and `atofx train` write it, or their folder.",
+    ),
 ]

@@ -16,7 +16,7 @@ from atofx.bench.preferred import named_backend
 from atofx.bench.setting import BackendName
 from atofx.cli import models, options, output
 from atofx.cli.assignments import assign
-from atofx.cli.cut_folder import MASK, RESULT, WEIGHTS, measure, save_cut, save_result
+from atofx.cli.cut_folder import MASK, RESULT, WEIGHTS, check_cut_folder, measure, save_cut, save_result
 from atofx.cli.limits import granularity_from, limits_from
 from atofx.cli.multiple import multiple_of
 from atofx.errors import ConfigError
@@ -97,6 +97,7 @@ def run(
         raise ConfigError("--flops and --latency each say how much is cut; give one of them")
     if latency is None and round_to.isdecimal() and (backend is not None or batch is not None):
         raise ConfigError("--backend and --batch say how --latency and --round-to auto measure; neither is given")
+    check_cut_folder(out)
     setting = Setting(backend or named_backend(round_to) or "eager", batch)
     multiple = multiple_of(round_to, setting)
     limits = limits_from(round_to=multiple, min_units=min_units, min_width=min_width, min_keep=min_keep, limit=limit)
@@ -131,6 +132,8 @@ def run(
     chosen = {**asdict(program.options), "limits": limits.to_dict()}
     result = {"model": loaded.name, "criterion": criterion, "scope": scope, **chosen, **measure(program, mask)}
     if fit is not None:
+        if fit.share.median >= 1:
+            output.warn("the compact model is not faster than the dense one here, though within 5 % of the target")
         result["latency"] = {"wanted": latency, **asdict(fit.share), **asdict(setting)}
     if bench is not None:
         result |= _try_out(bench, program, mask, out, epochs=finetune)

@@ -52,6 +52,8 @@ class Limits:
             _check_value(name, getattr(self, name))
         if self.narrow not in get_args(Narrow):
             raise ConfigError(f"narrow={self.narrow!r} is unknown; it is {' or '.join(map(repr, get_args(Narrow)))}")
+        if not isinstance(self.per_group, Mapping):
+            raise ConfigError(f"per_group={self.per_group!r} is no mapping of patterns to limits")
         for pattern, changes in self.per_group.items():
             _check_fields(pattern, changes)
         frozen = {pattern: MappingProxyType(dict(changes)) for pattern, changes in self.per_group.items()}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from atofx.errors import FileError, MaskError
+from atofx.ir.whole_file import write_whole
 
 _FORMAT = "atofx-mask/1"
 
@@ -71,21 +72,24 @@ class Mask(Mapping[str, torch.Tensor]):
             if data["format"] != _FORMAT:
                 raise FileError(f"not a mask of format {_FORMAT!r}: format is {data['format']!r}")
             vectors = {}
-            for name, entry in data["groups"].items():
-                vector = torch.ones(int(entry["size"]), dtype=torch.bool)
-                vector[torch.tensor(entry["dropped"], dtype=torch.long)] = False
+            for name, entry in dict(data["groups"]).items():
+                size, dropped = entry["size"], entry["dropped"]
+                _check_entry(name, size, dropped)
+                vector = torch.ones(size, dtype=torch.bool)
+                vector[torch.tensor(dropped, dtype=torch.long)] = False
                 vectors[name] = vector
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: no memory for such a size
             problem = f"{type(error).__name__}: {error}"
             raise FileError(f"not a mask in JSON ({problem}); write one with Mask.save") from error
         return cls(vectors)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the mask as JSON, at once or not at all."""
-        target = Path(path)
-        partial = target.with_name(target.name + ".partial")
-        partial.write_text(self.to_json(), encoding="utf-8")
-        os.replace(partial, target)
+        """Write the mask as JSON, at once or not at all.
+
+        Raises:
+            FileError: it cannot be written.
+        """
+        write_whole(Path(path), self.to_json().encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Mask:
@@ -104,6 +108,18 @@ class Mask(Mapping[str, torch.Tensor]):
             return cls.from_json(text)
         except FileError as error:
             raise FileError(f"{os.fspath(path)}: {error}") from error
+
+
+def _check_entry(name: str, size: Any, dropped: Any) -> None:
+    """Refuse what :meth:`Mask.to_json` never writes, such as indices counted from the end.
+
+    Raises:
+        ValueError: it is.
+    """
+    if type(size) is not int or size < 1:
+        raise ValueError(f"the size of group {name!r} is {size!r}, not a number of units")
+    if not isinstance(dropped, list) or not all(type(index) is int and 0 <= index < size for index in dropped):
+        raise ValueError(f"dropped units of group {name!r} are a list of indices from 0 to {size - 1}, not {dropped!r}")
 
 
 def _as_bool(name: str, vector: Any) -> torch.Tensor:

@@ -61,6 +61,8 @@ def oneshot(
     """
     if scope not in get_args(Scope):
         raise ConfigError(f"scope={scope!r} is unknown; it is one of {', '.join(get_args(Scope))}")
+    if tolerance < 0:
+        raise ConfigError(f"tolerance={tolerance} must not be negative")
     find = find_criterion(criterion)
     limits = limits.rounded(round_to)
     wanted = targets(program, flops=flops, groups=groups, limits=limits)

@@ -15,6 +15,7 @@ Scope = Literal["global", "uniform", "traffic"]
 that move more memory for their multiply-adds."""
 
 _STEEPEST = 3.0  # exponent of a share, at most; its inverse at least
+_FLOOR = 1 / 3  # of the common share, which every group keeps
 
 
 def comparable(program: Program, scores: Mapping[str, torch.Tensor], scope: Scope) -> dict[str, torch.Tensor]:
@@ -24,7 +25,8 @@ def comparable(program: Program, scores: Mapping[str, torch.Tensor], scope: Scop
         program: the traced model.
         scores: one vector a group, higher stays longer.
         scope: see :data:`Scope`. With ``"traffic"``, where ``"uniform"`` would keep a share s of every group, a group
-            keeps s^w: w is its part of the elements written over its part of the FLOPs, between a third and three.
+            keeps s^w, a third of s at least: w is its part of the elements written over its part of the FLOPs, between
+            a third and three. A group without FLOPs keeps s.
     """
     if scope == "global":
         return {name: _by_mean(score) for name, score in scores.items()}
@@ -39,10 +41,11 @@ def _by_mean(scores: torch.Tensor) -> torch.Tensor:
 
 
 def _by_rank(scores: torch.Tensor, power: float) -> torch.Tensor:
-    """1 - ((rank + 1/2) / size)^(1 / power): the threshold 1 - s then keeps the share s^power."""
+    """1 - min(r^(1 / power), 3 r), r = (rank + 1/2) / size: the threshold 1 - s then keeps max(s^power, s / 3)."""
     rank = torch.empty(len(scores), dtype=torch.float64)
     rank[torch.argsort(scores, descending=True, stable=True)] = torch.arange(len(scores), dtype=torch.float64)
-    return 1 - ((rank + 0.5) / len(scores)) ** (1 / power)
+    relative = (rank + 0.5) / len(scores)
+    return 1 - torch.minimum(relative ** (1 / power), relative / _FLOOR)
 
 
 def _powers(program: Program, names: Mapping[str, torch.Tensor]) -> dict[str, float]:
@@ -57,7 +60,5 @@ def _powers(program: Program, names: Mapping[str, torch.Tensor]) -> dict[str, fl
 
 
 def _limited(numerator: float, denominator: float) -> float:
-    """The ratio between a third and three; one that is not defined is 1."""
-    if denominator <= 0:
-        return 1.0 if numerator <= 0 else _STEEPEST
-    return min(max(numerator / denominator, 1 / _STEEPEST), _STEEPEST)
+    """The ratio between a third and three; 1 for a group without FLOPs, which nothing is saved by cutting deeper."""
+    return min(max(numerator / denominator, 1 / _STEEPEST), _STEEPEST) if denominator > 0 else 1.0

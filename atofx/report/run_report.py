@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from atofx.ir.whole_file import write_whole
 from atofx.report.run_data import run_data
 from atofx.report.run_html import comparison_html, run_html
-from atofx.report.whole_file import write_whole
 
 #: The report in a run's own folder.
 REPORT = "report.html"

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atofx.errors import ConfigError
+from atofx.ir.whole_file import check_writable
 from atofx.train.config import TrainConfig
 
 # These say where and whether, not what: a resumed run may differ in them.
 _FREE = frozenset(
     {"out", "resume", "workers", "threads", "checkpoint_every", "data_dir", "eval_batch_size", "latency_batch"}
 )
+
+_CUT = "model.safetensors"  # what a folder of `atofx prune` or `atofx compact` holds and a run does not
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,13 @@ def check(folder: RunFolder, config: TrainConfig) -> None:
     """Refuse a folder that this run may not use.
 
     Raises:
-        ConfigError: it holds a run already and ``config.resume`` is off, or it holds a different run and it is on.
+        ConfigError: it holds a run already and ``config.resume`` is off, or it holds a different run and it is on; or
+            it holds what `atofx prune` or `atofx compact` left.
+        FileError: it cannot be made or written into.
     """
+    check_writable(folder.path)
+    if (folder.path / _CUT).exists():
+        raise ConfigError(f"{str(folder.path)!r} holds a model that was cut already; choose another folder with --out")
     if folder.config.exists():
         if not config.resume:
             raise ConfigError(

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import atofx
 from atofx import Limits, zoo
-from atofx.bench import Rounds, Setting
+from atofx.bench import Rounds, Setting, latency_target
 from atofx.bench.latency_target import TOLERANCE, fit_latency
 from atofx.errors import ConfigError, TargetError
 from atofx.methods import oneshot
@@ -61,7 +61,8 @@ def test_the_target_is_met_where_time_does_not_follow_flops(program: atofx.Progr
 
 def test_what_cannot_be_reached_names_the_nearest(program: atofx.Program, clock: Callable[[], float]) -> None:
     limits = Limits(min_keep=0.5)
-    with pytest.raises(TargetError, match="least"):  # the first candidate is below what the limits allow
+    # the first candidate is below what the limits allow
+    with pytest.raises(TargetError, match=r"no mask takes 10% of the dense model's time here: .*least"):
         fit_latency(program, 0.1, lambda flops: oneshot(program, flops, "l2", limits=limits), Setting(), TWICE, clock)
     steps = {True: program.full_mask(), False: program.random_mask(keep=0.25)}
     with pytest.raises(TargetError, match=r"no mask takes 50% of the dense model's time here.*the nearest keeps"):
@@ -78,3 +79,30 @@ def test_a_model_without_prunable_groups_is_refused() -> None:
     program = atofx.trace(nn.Linear(3, 2), torch.randn(1, 3))
     with pytest.raises(TargetError):
         fit_latency(program, 0.5, lambda flops: oneshot(program, flops, "l2"), Setting(), TWICE)
+
+
+def stepped(
+    program: atofx.Program, times: list[float], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[float], atofx.Mask]:
+    """Masks whose compact model takes the first share of the dense time below half of the FLOPs, else the second."""
+    asked: list[float] = []
+
+    def mask_at(flops: float) -> atofx.Mask:
+        asked.append(flops)
+        return program.random_mask(keep=flops)
+
+    def measured(runs: object, rounds: Rounds, clock: Callable[[], float]) -> list[list[float]]:
+        return [[1.0] * 3, [times[asked[-1] >= 0.5]] * 3]
+
+    monkeypatch.setattr(latency_target, "interleave", measured)
+    return mask_at
+
+
+def test_the_nearest_within_the_tolerance_is_taken_in_the_end(
+    program: atofx.Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No mask comes within half of the tolerance, where the search ends at once."""
+    fit = fit_latency(program, 0.6, stepped(program, [0.575, 0.62], monkeypatch), Setting(), TWICE)
+    assert fit.share.median == 0.62
+    with pytest.raises(TargetError, match=r"takes 64%.*widths come in steps"):
+        fit_latency(program, 0.6, stepped(program, [0.5, 0.64], monkeypatch), Setting(), TWICE)

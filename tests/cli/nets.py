@@ -45,3 +45,8 @@ class FixedBatch(nn.Module):
 
 def fixed_batch() -> tuple[nn.Module, torch.Tensor]:
     return FixedBatch(), torch.randn(2, 4)
+
+
+def double() -> nn.Module:
+    """Weights in float64."""
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3)).double()

@@ -72,7 +72,26 @@ def test_powers_end_at_three(program):
 
     traced = atofx.trace(Net(), torch.zeros(1, 1, 32, 32))
     scores = comparable(traced, {"wide": torch.arange(8.0), "deep": torch.arange(512.0)}, "traffic")
-    assert kept(scores, 0.5) == {"wide": 1, "deep": round(512 * 0.5 ** (1 / 3))}
+    assert kept(scores, 0.2) == {"wide": round(8 * 0.8**3), "deep": round(512 * 0.8 ** (1 / 3))}
+    assert kept(scores, 0.7) == {
+        "wide": 1,
+        "deep": round(512 * 0.3 ** (1 / 3)),
+    }  # 0.3^3 would be 0.2 of 8: a third of 0.3
+
+
+def test_a_group_without_flops_is_cut_no_deeper():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.out, self.table = nn.Conv1d(3, 32, 1), nn.Linear(32, 2), nn.Embedding(10, 32)
+
+        def forward(self, x, index):
+            return self.out(self.conv(x).mean(2)) + self.table(index).square().sum((1, 2))[:, None]
+
+    traced = atofx.trace(Net(), (torch.zeros(1, 3, 5), torch.zeros(1, 400, dtype=torch.long)))
+    scores = comparable(traced, {g.name: torch.arange(float(g.size)) for g in traced.prunable}, "traffic")
+    assert set(scores) == {"conv", "table"}
+    assert kept(scores, 0.5)["table"] == 16
 
 
 def test_global_scores_are_over_their_mean(program):
