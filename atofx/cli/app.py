@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import atofx
-from atofx.cli import bench, compact, diff, explain, inspect, prune, report, train, verify
+from atofx.cli import bench, compact, compare, diff, explain, inspect, prune, report, train, verify
 from atofx.errors import AtofxError
 
 
@@ -71,5 +71,5 @@ def _root(
     """
 
 
-for command in (train, report, inspect, prune, compact, verify, bench, diff, explain):
+for command in (train, compare, report, inspect, prune, compact, verify, bench, diff, explain):
     app.command(command.__name__.rpartition(".")[2])(command.run)

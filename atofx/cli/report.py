@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,11 +35,11 @@ def run(
     figures = [run_data(folder) for folder in runs]
     several = len(runs) > 1
     page = write_comparison(runs, out or Path("comparison.html")) if several else write_run_report(runs[0], out)
-    data = {"page": str(page), "runs": [{"folder": str(f), **_brief(d)} for f, d in zip(runs, figures, strict=True)]}
+    data = {"page": str(page), "runs": [{"folder": str(f), **brief(d)} for f, d in zip(runs, figures, strict=True)]}
     output.emit(data, f"{_text(runs, figures)}\n\nThe page is {page}", as_json=as_json)
 
 
-def _brief(figures: dict[str, Any]) -> dict[str, Any]:
+def brief(figures: dict[str, Any]) -> dict[str, Any]:
     """What a machine wants to know of a run, without its curves."""
     result = figures["result"]
     return {
@@ -53,11 +54,23 @@ def _brief(figures: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def method_rows(briefs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """Accuracy, FLOPs and parameters kept, and gain in time of each run, for people."""
+
+    def kept(one: Mapping[str, Any], what: str) -> str:
+        return f"{100 * one[what]:.1f} %"
+
+    return [
+        (f"{b['top1']:.2f} %", kept(b, "flops_kept"), kept(b, "params_kept"), f"{b['times_faster']:.2f}")
+        for b in briefs
+    ]
+
+
 def _text(runs: list[Path], figures: list[dict[str, Any]]) -> str:
     columns = ("run", "method", "model", "top-1", "FLOPs kept", "parameters kept", "times faster")
-    rows = []
-    for folder, brief in zip(runs, map(_brief, figures), strict=True):
-        kept = [f"{100 * brief[name]:.1f} %" for name in ("flops_kept", "params_kept")]
-        top1, faster = f"{brief['top1']:.2f} %", f"{brief['times_faster']:.2f}"
-        rows.append((str(folder), brief["method"], brief["model"], top1, *kept, faster))
+    briefs = [brief(one) for one in figures]
+    rows = [
+        (str(folder), one["method"], one["model"], *cells)
+        for folder, one, cells in zip(runs, briefs, method_rows(briefs), strict=True)
+    ]
     return f"{table(columns, rows)}\nFLOPs: multiply-adds of one image, counted once; top-1 of the compact model"

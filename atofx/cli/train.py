@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
@@ -22,14 +23,23 @@ def run(config: str | None, print_config: bool, assignments: list[str] | None, *
     Values come from the recipe or file of --config, then from the options. To use several processes:
     `accelerate launch -m atofx train ...`.
     """
-    overrides = {name: _value(name, text) for name, text in fields.items() if text is not None}
-    for assignment in assignments or ():
-        assign(overrides, assignment)
-    chosen = load_config(config, overrides)
+    chosen = config_from(config, assignments, fields)
     if print_config:
         typer.echo(chosen.to_yaml(), nl=False)
         return
     train(chosen)
+
+
+def config_from(config: str | None, assignments: list[str] | None, fields: Mapping[str, Any]) -> TrainConfig:
+    """The configuration that the options of :func:`config_options` give.
+
+    Raises:
+        ConfigError: an unknown recipe, file or key, or a value out of range.
+    """
+    overrides = {name: _value(name, text) for name, text in fields.items() if text is not None}
+    for assignment in assignments or ():
+        assign(overrides, assignment)
+    return load_config(config, overrides)
 
 
 def _value(name: str, given: Any) -> Any:
@@ -38,23 +48,21 @@ def _value(name: str, given: Any) -> Any:
     return given if is_text or not isinstance(given, str) else parse(given)
 
 
-def _options() -> list[inspect.Parameter]:
+def config_options(leave_out: frozenset[str] = frozenset()) -> list[inspect.Parameter]:
+    """Options for a recipe or file, for nested fields, and for every plain field of the configuration but some."""
     recipes = ", ".join(recipe_names())
-    options = [
+    fields = TrainConfig.model_fields.items()
+    return [
         _option("config", str | None, f"A recipe ({recipes}) or the path of a YAML file.", "NAME|PATH"),
-        _option(
-            "print_config",
-            bool,
-            "Print the configuration that would be used and stop.",
-            default=False,
-            flag="--print-config",
-        ),
         _option("assignments", list[str] | None, "Set a nested option: ato.every=10.", "KEY=VALUE", flag="--set"),
+        *(_field_option(name, field) for name, field in fields if not _is_nested(field) and name not in leave_out),
     ]
-    for name, field in TrainConfig.model_fields.items():
-        if not _is_nested(field):
-            options.append(_field_option(name, field))
-    return options
+
+
+def _options() -> list[inspect.Parameter]:
+    shown = "Print the configuration that would be used and stop."
+    first, *others = config_options()
+    return [first, _option("print_config", bool, shown, default=False, flag="--print-config"), *others]
 
 
 def _field_option(name: str, field: FieldInfo) -> inspect.Parameter:
@@ -102,5 +110,5 @@ def _plain(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-run.__signature__ = inspect.Signature(_options())  # type: ignore[attr-defined]
+vars(run)["__signature__"] = inspect.Signature(_options())
 run.__annotations__ = {option.name: option.annotation for option in _options()}

@@ -1,0 +1,78 @@
+"""``atofx compare``: several methods under one configuration."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from atofx.cli import output
+from atofx.cli.report import brief, method_rows
+from atofx.cli.train import config_from, config_options
+from atofx.errors import ConfigError
+from atofx.report.run_data import run_data
+from atofx.report.run_report import write_comparison
+from atofx.report.text import table
+from atofx.train.comparison import Compared, run_methods
+
+PAGE = "comparison.html"
+_DENSE = "none"
+_EACH_RUNS_OWN = frozenset({"method", "out", "resume", "baseline"})
+
+
+def run(
+    methods: str, out: Path, config: str | None, assignments: list[str] | None, as_json: bool, **fields: Any
+) -> None:
+    """Train one network with several methods, the same epochs and data for each, beside the dense network.
+
+    Every method has a run folder of its own under --out; called again, the command keeps what is finished and goes on
+    with the rest. The table, and a page with accuracy against FLOPs and all curves, show them side by side.
+    """
+    chosen = config_from(config, assignments, fields)
+    named = [name.strip() for name in methods.split(",") if name.strip()]
+    if not named:
+        raise ConfigError("no method to compare; name some with --methods, such as ato,hesso,l2")
+    with redirect_stdout(sys.stderr):  # what the runs say on their way
+        compared = run_methods(chosen, [_DENSE, *named], out)
+    page = write_comparison([one.folder for one in compared], out / PAGE)
+    rows = [_row(one, compared[0].images_per_second) for one in compared]
+    output.emit({"page": str(page), "runs": rows}, f"{_text(rows)}\n\nThe page is {page}", as_json=as_json)
+
+
+def _row(one: Compared, dense_speed: float) -> dict[str, Any]:
+    figures = brief(run_data(one.folder))
+    return {"folder": str(one.folder), **figures, "epoch_time": dense_speed / one.images_per_second}
+
+
+def _text(rows: list[dict[str, Any]]) -> str:
+    columns = ("method", "top-1", "FLOPs kept", "parameters kept", "times faster", "time of an epoch")
+    lines = [
+        (row["method"].replace(_DENSE, "dense"), *cells, f"{row['epoch_time']:.2f} x")
+        for row, cells in zip(rows, method_rows(rows), strict=True)
+    ]
+    note = (
+        "FLOPs: multiply-adds of one image, counted once; top-1 of the compact model; epochs beside the dense network's"
+    )
+    return f"{table(columns, lines)}\n{note}"
+
+
+def _options() -> list[inspect.Parameter]:
+    def keyword(name: str, kind: Any, option: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+        )
+
+    return [
+        keyword("methods", str, typer.Option(metavar="NAME,…", help="What is compared: ato,hesso,scratch,l2.")),
+        keyword("out", Path, typer.Option(metavar="DIR", help=f"Folder of the run folders and {PAGE}.")),
+        *config_options(leave_out=_EACH_RUNS_OWN),
+        keyword("as_json", bool, typer.Option("--json", help="Print one JSON object."), default=False),
+    ]
+
+
+vars(run)["__signature__"] = inspect.Signature(_options())
+run.__annotations__ = {option.name: option.annotation for option in _options()}
