@@ -102,6 +102,10 @@ def read(
         ConfigError: a model was given instead of a function that makes it.
     """
     name = os.fspath(path)
+    if Path(name).is_dir():
+        raise FileError(
+            f"{name!r} is a folder; name the file in it: model.safetensors of a cut, compact.safetensors of a run"
+        )
     if isinstance(model_factory, nn.Module):
         raise ConfigError(
             f"load needs a function that makes the dense {type(model_factory).__name__}, not the model itself"
@@ -122,17 +126,25 @@ def read(
     given = {group: vector.numel() for group, vector in mask.items()}
     if expected != given:
         differing = sorted(set(expected.items()) ^ set(given.items()))[:4]
-        problem = "holds a mask of another model than model_factory makes"
+        problem = "holds a mask of another model than the one given"
         raise FileError(f"{name!r} {problem}; groups that differ: {differing}")
     module = program.compact(mask)
     own = _unique(module)
     if own.keys() != tensors.keys() or any(own[key].shape != tensors[key].shape for key in own):
-        differing_keys = sorted(own.keys() ^ tensors.keys())[:4]
-        raise FileError(f"{name!r} holds other tensors than model_factory's model: {differing_keys or 'shapes differ'}")
+        raise FileError(f"{name!r} holds other tensors than the model given: {_difference(tensors, own)}")
     with torch.no_grad():
         for key, tensor in own.items():
             tensor.data = tensors[key]
     return Saved(program, mask, module)
+
+
+def _difference(held: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> str:
+    """The first tensors that only one side has, or whose shapes differ."""
+    names = sorted(held.keys() ^ own.keys())[:4]
+    if names:
+        return f"only one of both has {', '.join(names)}"
+    shapes = [(key, tuple(held[key].shape), tuple(own[key].shape)) for key in own if held[key].shape != own[key].shape]
+    return "; ".join(f"{key} is {file} there and {model} here" for key, file, model in shapes[:3])
 
 
 def _program(model: nn.Module, inputs: Any, metadata: Mapping[str, str], name: str) -> Program:
@@ -143,7 +155,7 @@ def _program(model: nn.Module, inputs: Any, metadata: Mapping[str, str], name: s
         traced = retrace(model, inputs, _rebuilt_plan(json.loads(metadata["plan"])))
         return analysed(traced, TraceOptions(**options))
     except TraceError as error:
-        raise FileError(f"{name!r} holds regions of another model than model_factory makes: {error}") from error
+        raise FileError(f"{name!r} holds regions of another model than the one given: {error}") from error
 
 
 def _plan_form(plan: Plan) -> Any:

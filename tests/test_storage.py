@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import atofx
+from atofx import storage
 from atofx.errors import ConfigError, FileError, MaskError
 
 
@@ -115,3 +116,15 @@ def test_groups_of_a_mask_file_are_a_mapping():
 def test_a_mask_that_cannot_be_saved(tmp_path):
     with pytest.raises(FileError, match="cannot write"):
         atofx.Mask({"a": torch.ones(2)}).save(tmp_path / "missing" / "mask.json")
+
+
+def test_a_model_of_other_shapes_is_named_with_the_tensor(tmp_path):
+    def net(channels: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(channels, 6, 3), nn.ReLU(), nn.Conv2d(6, 2, 3))
+
+    program = atofx.trace(net(3).eval(), torch.randn(1, 3, 8, 8))
+    atofx.save(program, program.random_mask(0.5), tmp_path / "small.safetensors")
+    with pytest.raises(FileError, match=r"0.weight is \(3, 3, 3, 3\) there and \(3, 1, 3, 3\) here"):
+        storage.read(tmp_path / "small.safetensors", lambda: net(1).eval(), torch.randn(1, 1, 8, 8))
+    with pytest.raises(FileError, match="is a folder; name the file in it"):
+        atofx.load(tmp_path, lambda: net(3))

@@ -110,9 +110,19 @@ class RunResult:
         """
         write_whole(path, json.dumps(dataclasses.asdict(self), indent=1).encode() + b"\n")
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether the middle half of the timed passes lies within a fifth of their median, dense and compact."""
+        timed = (
+            (self.latency_dense_quartiles_ms, self.latency_dense_ms),
+            (self.latency_compact_quartiles_ms, self.latency_compact_ms),
+        )
+        return all(quartiles is None or quartiles[1] - quartiles[0] <= median / 5 for quartiles, median in timed)
+
     def table(self) -> Table:
         """Dense, masked and compact side by side."""
-        table = Table(caption="top-1 on the test images; FLOPs: multiply-adds of one image, counted once")
+        note = "" if self.is_steady else "; times vary much (a busy machine?), so their ratio is uncertain"
+        table = Table(caption=f"top-1 on the test images; FLOPs: multiply-adds of one image, counted once{note}")
         table.add_column("")
         for heading in ("top-1", "FLOPs", "parameters", f"latency, batch {self.latency_batch}"):
             table.add_column(heading, justify="right")
