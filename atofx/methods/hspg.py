@@ -6,6 +6,7 @@ Source: *Only Train Once: A One-Shot Neural Network Training And Pruning Framewo
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -82,7 +83,8 @@ class HSPG(SparseOptimizer):
 
     A cap (upper group sparsity of a kind) lets no more than ``floor(cap N)`` of its units become zero; when a step
     would exceed it, those furthest beyond the test go. The authors' code projects a random subset of the size of the
-    *excess* instead of the allowance, which looks inverted.
+    *excess* instead of the allowance, which looks inverted. A target comes before caps: where it needs more units than
+    they leave, a warning says so.
 
     Args:
         base: the optimizer that trains.
@@ -149,6 +151,7 @@ class HSPG(SparseOptimizer):
         if self._keep is None and self._goal is not None and now >= step_of(schedule.t_decide, total):
             self._decide(self._decision())
             self._decided_at = now
+            self._say_if_over_caps()
         if self._keep is not None:
             self._fade_step(now)
         elif now < step_of(schedule.t_half_space, total):
@@ -220,6 +223,15 @@ class HSPG(SparseOptimizer):
         larger = adapted_epsilon(self._epsilon, sparsity, self._sparsity, self._kinds.cap)
         self._epsilon = torch.where(self._kinds.adaptive, larger, self._epsilon)
         self._sparsity = sparsity
+
+    def _say_if_over_caps(self) -> None:
+        """Warn where the target asks for more than the caps leave: the target is what is promised."""
+        assert self._keep is not None
+        over = self._kinds.room(~self._keep.to(self._kinds.owner.device)) < 0
+        names = [name for name, is_over in zip(self._kinds.names, over.tolist(), strict=True) if is_over]
+        for name in names:
+            problem = f"the target takes more units of the kind {name!r} than its cap lets go"
+            warnings.warn(f"{problem}; raise the cap, or ask for less", stacklevel=4)
 
     def _scores(self) -> torch.Tensor:
         """Norms; the best units of a kind, as many as its cap leaves, come before all others."""

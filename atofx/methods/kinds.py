@@ -43,6 +43,7 @@ class Kinds:
         named: by pattern on group names; of several that cover a group, the last holds.
 
     Attributes:
+        names: of the kinds: their patterns, after that of the default.
         owner: LongTensor (units,); position of each unit's kind.
         epsilon, cap: float64 (kinds,).
         adaptive: BoolTensor (kinds,).
@@ -58,6 +59,7 @@ class Kinds:
             require_match(pattern, names, "prunable group (kinds)")
         patterns = list(named)
         kinds = [default, *named.values()]
+        self.names = ("all others" if patterns else "all", *patterns)
         position = [max((i + 1 for i, p in enumerate(patterns) if covers(p, name)), default=0) for name in names]
         owner = torch.tensor(position, dtype=torch.long)[space.owner]
         self.count = len(kinds)

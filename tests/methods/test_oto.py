@@ -119,6 +119,15 @@ def test_a_cap_is_an_allowance():
     assert optimizer.metrics()["sparsity"] == 0.5
 
 
+def test_a_target_beyond_a_cap_is_said_to_be():
+    program, weight, base = toy([(1.0,), (2.0,), (3.0,), (4.0,)])
+    kinds, schedule = {"a": Kind(cap=0.5)}, HSPGSchedule(t_half_space=0.0, t_decide=0.0, t_end=0.1)
+    optimizer = HSPG(base, program, sparsity=0.75, kinds=kinds, schedule=schedule, total_steps=100)
+    with pytest.warns(UserWarning, match="the target takes more units of the kind 'a' than its cap lets go"):
+        step(optimizer, weight, [(0.0,)] * 4)
+    assert optimizer.mask().kept == {"a": 1}
+
+
 def test_epsilon_adapts_while_nothing_happens():
     program, weight, base = toy([(1.0,), (2.0,), (3.0,), (4.0,)])
     schedule = HSPGSchedule(t_half_space=0.1, t_decide=1.0, t_end=1.0, adapt_every=0.02)
