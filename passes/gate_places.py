@@ -17,8 +17,6 @@ Places = Literal["consumers", "norms"]
 """``"consumers"``: before every operation that mixes the channels. ``"norms"``: behind the norm, before the activation,
 where everything that leads from a norm to such operations treats every channel by itself; elsewhere as before."""
 
-_NORMS = frozenset({"batch norm", "instance norm", "group norm", "layer norm", "RMS norm"})
-
 
 @dataclass(frozen=True, eq=False)
 class Placed:
@@ -79,7 +77,7 @@ def _keeps_channels(analysis: Analysis, source: fx.Node, user: fx.Node) -> bool:
 def _is_norm(analysis: Analysis, node: fx.Node) -> bool:
     module = analysis.module.get_submodule(str(node.target)) if node.op == "call_module" else None
     record = REGISTRY.of(node, module)
-    return record is not None and record.name in _NORMS and isinstance(analysis.lineage.values[node], TensorValue)
+    return record is not None and record.normalizes and isinstance(analysis.lineage.values[node], TensorValue)
 
 
 def _on(analysis: Analysis, norm: fx.Node, points: list[GatePoint]) -> list[GatePoint] | None:

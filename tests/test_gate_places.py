@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -73,24 +75,27 @@ def test_soft_gates_act_before_the_activation() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_hard_masks_give_the_same(family: str) -> None:
+    compared = 0
     for case in FAMILIES[family]:
-        if case.may_refuse or "eval" not in case.modes or case.name == "running_average_by_hand":
-            continue
-        program = atofx.trace(case.build().double().eval(), case.inputs(2))
-        _compare(program, case.name)
+        if not case.may_refuse and "eval" in case.modes:
+            torch.manual_seed(1)
+            program = atofx.trace(case.build().double().eval(), case.inputs(2))
+            assert error_of_hard_gates(program) <= 1e-9, case.name
+            compared += bool(program.prunable)
+    assert compared
 
 
 @pytest.mark.parametrize("build", [models.mobilenet_v3_small, models.densenet121, models.efficientnet_b0])
 def test_hard_masks_give_the_same_in_classifiers(build: type[nn.Module]) -> None:
     torch.manual_seed(0)
-    _compare(atofx.trace(build().double().eval(), torch.randn(1, 3, 32, 32).double()), "classifier")
+    program = atofx.trace(build().double().eval(), torch.randn(1, 3, 32, 32).double())
+    assert program.prunable
+    assert error_of_hard_gates(program) <= 1e-9
 
 
-def _compare(program: atofx.Program, name: str) -> None:
-    if not program.prunable:
-        return
-    mask = program.random_mask(0.5)
-    inputs = program.example_inputs
-    module, expected = program.gated(mask, places="norms"), program.zeroed(mask)
-    results = [invariants.call(part, inputs) for part in (module, expected)]
-    assert relative_error(*results) <= 1e-9, name
+def error_of_hard_gates(program: atofx.Program) -> float:
+    """Relative difference of gates behind norms from zeroed producers; each on copies, as some nets change as they run."""
+    mask, inputs = program.random_mask(0.5), program.example_inputs
+    modules = program.gated(mask, places="norms"), program.zeroed(mask)
+    results = [invariants.call(copy.deepcopy(module), inputs) for module in modules]
+    return relative_error(*results)

@@ -10,7 +10,7 @@ from typing import Any
 
 from atofx.bench.report import BenchReport
 from atofx.errors import FileError
-from atofx.ir.whole_file import write_whole
+from atofx.ir.files import write_whole
 
 #: Files in the folder.
 REPORT, PLOT = "bench.json", "bench.png"

@@ -20,7 +20,7 @@ from atofx.bench.machine import this_machine
 from atofx.bench.setting import BackendName, Setting, place_inputs, place_model
 from atofx.bench.spread import Spread
 from atofx.errors import ConfigError, FileError
-from atofx.ir.whole_file import write_whole
+from atofx.ir.files import write_whole
 
 #: Multiples to choose from, and widths that are such multiples but of no larger one; 96 on average.
 WIDTHS: Mapping[int, tuple[int, ...]] = MappingProxyType(

@@ -25,9 +25,9 @@ from atofx.cli.limits import granularity_from
 from atofx.cli.multiple import multiple_of
 from atofx.cli.recorded import recorded
 from atofx.errors import ConfigError
+from atofx.ir.files import check_writable
 from atofx.ir.limits import Limits
 from atofx.ir.mask import Mask
-from atofx.ir.whole_file import check_writable
 from atofx.methods import oneshot
 from atofx.methods.shares import Scope
 from atofx.passes.clean import clean

@@ -9,8 +9,8 @@ from typing import Any
 
 import atofx
 from atofx.errors import ConfigError, FileError
+from atofx.ir.files import check_writable, write_whole
 from atofx.ir.mask import Mask
-from atofx.ir.whole_file import check_writable, write_whole
 from atofx.program import Program
 
 MASK, WEIGHTS, RESULT = "mask.json", "model.safetensors", "result.json"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from atofx.errors import FileError, MaskError
-from atofx.ir.whole_file import write_whole
+from atofx.ir.files import write_whole
 
 _FORMAT = "atofx-mask/1"
 

@@ -229,9 +229,9 @@ def local_response_norm(ctx: LineageContext, input: TensorValue, *args: Any, **k
 # ---------------------------------------------------------------------- records
 
 _TENSORS = ("running_mean", "running_var", "weight", "bias")
-_BATCH = OpRecord("batch norm", batch_norm, resize_batch_norm, shape=same_shape)
+_BATCH = OpRecord("batch norm", batch_norm, resize_batch_norm, shape=same_shape, normalizes=True)
 REGISTRY.add(_BATCH, functions=[F.batch_norm])
-REGISTRY.add(OpRecord("batch norm", cut_batch_norm, resize_cut_batch_norm), functions=[cut.batch_norm])
+REGISTRY.add(OpRecord("batch norm", cut_batch_norm, resize_cut_batch_norm, normalizes=True), functions=[cut.batch_norm])
 REGISTRY.add(
     _BATCH,
     modules=[nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm],
@@ -239,7 +239,7 @@ REGISTRY.add(
     configure=configure_features,
     tensors=("weight", "bias"),
 )
-_INSTANCE_RECORD = OpRecord("instance norm", instance_norm, shape=same_shape)
+_INSTANCE_RECORD = OpRecord("instance norm", instance_norm, shape=same_shape, normalizes=True)
 REGISTRY.add(_INSTANCE_RECORD, functions=[F.instance_norm])
 REGISTRY.add(
     _INSTANCE_RECORD,
@@ -251,7 +251,7 @@ REGISTRY.add(
     configure=configure_features,
     tensors=("weight", "bias"),
 )
-_GROUP = OpRecord("group norm", group_norm, resize_group_norm, shape=same_shape)
+_GROUP = OpRecord("group norm", group_norm, resize_group_norm, shape=same_shape, normalizes=True)
 REGISTRY.add(_GROUP, functions=[F.group_norm, torch.group_norm, cut.group_norm])
 REGISTRY.add(
     _GROUP,
@@ -260,9 +260,9 @@ REGISTRY.add(
     configure=configure_group_norm,
     tensors=("weight", "bias"),
 )
-_LAYER = OpRecord("layer norm", layer_norm, resize_layer_norm, shape=same_shape)
+_LAYER = OpRecord("layer norm", layer_norm, resize_layer_norm, shape=same_shape, normalizes=True)
 REGISTRY.add(_LAYER, functions=[F.layer_norm, torch.layer_norm])
-REGISTRY.add(OpRecord("layer norm", cut_layer_norm, resize_cut_norm), functions=[cut.layer_norm])
+REGISTRY.add(OpRecord("layer norm", cut_layer_norm, resize_cut_norm, normalizes=True), functions=[cut.layer_norm])
 REGISTRY.add(
     _LAYER,
     modules=[nn.LayerNorm, CutLayerNorm],
@@ -270,9 +270,9 @@ REGISTRY.add(
     configure=configure_layer_norm,
     tensors=("weight", "bias"),
 )
-_RMS = OpRecord("RMS norm", rms_norm, resize_rms_norm, shape=same_shape)
+_RMS = OpRecord("RMS norm", rms_norm, resize_rms_norm, shape=same_shape, normalizes=True)
 REGISTRY.add(_RMS, functions=[F.rms_norm, torch.rms_norm])
-REGISTRY.add(OpRecord("RMS norm", cut_rms_norm, resize_cut_norm), functions=[cut.rms_norm])
+REGISTRY.add(OpRecord("RMS norm", cut_rms_norm, resize_cut_norm, normalizes=True), functions=[cut.rms_norm])
 REGISTRY.add(
     _RMS,
     modules=[nn.RMSNorm, CutRMSNorm],

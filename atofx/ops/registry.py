@@ -77,6 +77,7 @@ class OpRecord:
         shape: a short cut for tracing a module: its result on the meta device from its only input, None to run the
             module.
         layout: likewise for a function of nothing but tensors.
+        normalizes: whether it standardises its input and gives it a new scale and shift.
     """
 
     name: str
@@ -84,6 +85,7 @@ class OpRecord:
     resize: ResizeFunction | None = None
     shape: ShapeFunction | None = None
     layout: Callable[..., Tensor | None] | None = None
+    normalizes: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from atofx.errors import ConfigError
-from atofx.ir.whole_file import write_whole
+from atofx.ir.files import write_whole
 from atofx.program import Program
 from atofx.report.dot import dot
 from atofx.report.page_html import frame_html, page_html

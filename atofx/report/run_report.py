@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from atofx.ir.whole_file import write_whole
+from atofx.ir.files import write_whole
 from atofx.report.run_data import run_data
 from atofx.report.run_html import comparison_html, run_html
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from atofx.ir.whole_file import write_whole
+from atofx.ir.files import write_whole
 
 
 @dataclass(frozen=True)

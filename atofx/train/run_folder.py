@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atofx.errors import ConfigError
-from atofx.ir.whole_file import check_writable
+from atofx.ir.files import check_writable
 from atofx.train.config import TrainConfig
 
 # These say where and whether, not what: a resumed run may differ in them.

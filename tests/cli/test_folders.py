@@ -1,11 +1,16 @@
 """Folders that a command may not use are refused before any work, and nothing in them is touched."""
 
 import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 import atofx
-from atofx.errors import ConfigError
+from atofx.cli.cut_folder import check_cut_folder
+from atofx.errors import ConfigError, FileError
+from atofx.ir.files import check_writable
 from atofx.train import run
 from atofx.train.config import TrainConfig
 
@@ -49,14 +54,49 @@ def test_a_folder_that_is_a_file_is_refused_before_the_search(atofx_command, tmp
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission(atofx_command, tmp_path):
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o500)
-    for command in (("prune", "resnet20"), ("bench", "resnet20")):
-        result = atofx_command(*command, "--out", str(locked / "out"))
-        assert result.exit_code == 2
-        assert "no permission to write into" in result.stderr
+@contextmanager
+def ordinary_user():
+    """Root may read and write everywhere; for a moment somebody who may not."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def locked():
+    """A folder that others may look at but not write into, and in it one that they may not look at."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        hidden = folder / "hidden"
+        hidden.mkdir()
+        (hidden / "mask.json").write_text("{}")
+        hidden.chmod(0o000)
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+        hidden.chmod(0o755)
+
+
+def test_a_folder_without_permission(locked):
+    with ordinary_user():
+        for check in (check_writable, check_cut_folder):
+            with pytest.raises(FileError, match=r"cannot make the folder .*: no permission to write into"):
+                check(locked / "out")
+            with pytest.raises(FileError, match=r"cannot make the folder .*ermission"):
+                check(locked / "hidden" / "out")
+
+
+def test_what_may_not_be_read_is_one_message(atofx_command, locked):
+    with ordinary_user():
+        result = atofx_command("diff", str(locked / "hidden" / "mask.json"), str(locked))
+    assert result.exit_code == 2
+    assert "ermission" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_a_mask_may_be_named_by_its_folder(atofx_command, tmp_path):

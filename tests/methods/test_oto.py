@@ -189,6 +189,7 @@ def test_dhspg_partition_and_penalty():
 def test_dhspg_projects_candidates_until_k_are_zero():
     program, weight, base = toy([(1.0,), (1.0,), (9.0,), (9.0,)])
     schedule = DHSPGSchedule(t_partition=0.0, t_fade=0.9, t_end=1.0)
+    # DHSPG's own option: a quarter more candidates than have to go
     optimizer = DHSPG(base, program, sparsity=0.25, tolerance=0.25, epsilon=0.9, schedule=schedule, total_steps=100)
     step(optimizer, weight, [(2.0,), (3.0,), (1.0,), (1.0,)])
     assert optimizer.metrics()["candidates"] == 2

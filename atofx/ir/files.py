@@ -7,6 +7,8 @@ from pathlib import Path
 
 from atofx.errors import FileError
 
+_EFFECTIVE = os.access in os.supports_effective_ids
+
 
 def write_whole(file: Path, content: bytes) -> Path:
     """Write a file beside its place and move it there.
@@ -32,7 +34,7 @@ def check_writable(folder: Path) -> None:
     try:
         there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         problem = None if there.is_dir() else f"{str(there)!r} is a file"
-        if problem is None and not os.access(there, os.W_OK | os.X_OK):
+        if problem is None and not os.access(there, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE):
             problem = f"no permission to write into {str(there)!r}"
     except OSError as error:
         problem = str(error)
