@@ -94,7 +94,7 @@ def test_hard_masks_give_the_same_in_classifiers(build: type[nn.Module]) -> None
 
 
 def error_of_hard_gates(program: atofx.Program) -> float:
-    """Relative difference of gates behind norms from zeroed producers; each on copies, as some nets change as they run."""
+    """Relative difference of gates behind norms from zeroed producers; on copies, as some nets change as they run."""
     mask, inputs = program.random_mask(0.5), program.example_inputs
     modules = program.gated(mask, places="norms"), program.zeroed(mask)
     results = [invariants.call(copy.deepcopy(module), inputs) for module in modules]

@@ -12,7 +12,6 @@ import torch
 import typer
 from torch import nn
 
-import atofx
 from atofx import storage
 from atofx.bench import Rounds, all_settings
 from atofx.bench.files import PLOT, REPORT, write
@@ -21,9 +20,9 @@ from atofx.bench.report import Pair, measure
 from atofx.bench.setting import BackendName, Device, MemoryFormat, Precision
 from atofx.bench.text import bench_text, warnings_of
 from atofx.cli import models, options, output
-from atofx.cli.limits import granularity_from
 from atofx.cli.multiple import multiple_of
 from atofx.cli.recorded import recorded
+from atofx.cli.tracing import traced
 from atofx.errors import ConfigError
 from atofx.ir.files import check_writable
 from atofx.ir.limits import Limits
@@ -135,14 +134,7 @@ def run(
             raise ConfigError("--mask says what was cut; leave out --round-to and --scope")
         if mask is not None and freeze is None and only is None and granularity is None:
             freeze, only, granularity = recorded(mask)
-        program = atofx.trace(
-            loaded.module,
-            loaded.inputs,
-            frontend=frontend,
-            freeze=freeze or (),
-            only=only,
-            granularity=granularity_from(granularity),
-        )
+        program = traced(loaded, frontend=frontend, freeze=freeze, only=only, granularity=granularity)
         with pinned_threads(threads):
             multiple = multiple_of(round_to, settings[0])
         found = _cut(program, mask, _FLOPS if flops is None else flops, scope or "uniform", multiple)

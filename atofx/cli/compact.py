@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-import atofx
 from atofx.cli import models, options, output
 from atofx.cli.cut_folder import MASK, RESULT, WEIGHTS, check_cut_folder, measure, save_cut, save_result
-from atofx.cli.limits import granularity_from
+from atofx.cli.tracing import traced
 from atofx.errors import FileError
 from atofx.ir.mask import Mask
 from atofx.report.text import compact_text
@@ -48,14 +47,7 @@ def run(
     if not checkpoint.is_file():
         raise FileError(f"no file {str(checkpoint)!r} (CHECKPOINT)")
     loaded = models.load(model, weights=str(checkpoint), shapes=input_shape, arguments=arg)
-    program = atofx.trace(
-        loaded.module,
-        loaded.inputs,
-        frontend=frontend,
-        freeze=freeze or (),
-        only=only,
-        granularity=granularity_from(granularity),
-    )
+    program = traced(loaded, frontend=frontend, freeze=freeze, only=only, granularity=granularity)
     mask = program.zero_mask()
     if mask == program.full_mask():
         units = sum(len(vector) for vector in mask.values())

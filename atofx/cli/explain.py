@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-import atofx
 from atofx.cli import models, options, output
-from atofx.cli.limits import granularity_from
 from atofx.cli.nearest import did_you_mean
+from atofx.cli.tracing import traced
 from atofx.errors import ConfigError
 
 
@@ -30,14 +29,7 @@ def run(
     if parameter not in known:
         hint = did_you_mean(parameter, known) or f"; the first are {', '.join(known[:3])}"
         raise ConfigError(f"{loaded.name} has no parameter {parameter!r}{hint}")
-    program = atofx.trace(
-        loaded.module,
-        loaded.inputs,
-        frontend=frontend,
-        freeze=freeze or (),
-        only=only,
-        granularity=granularity_from(granularity),
-    )
+    program = traced(loaded, frontend=frontend, freeze=freeze, only=only, granularity=granularity)
     text = program.explain(parameter)
     memberships = [
         {

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-import atofx
 from atofx.cli import models, options, output
-from atofx.cli.limits import granularity_from
+from atofx.cli.tracing import traced
 from atofx.report.overview import overview
 from atofx.report.text import overview_text
 
@@ -36,15 +35,7 @@ def run(
 ) -> None:
     """Show the groups of coupled channels, their share of the FLOPs, and what is pinned and why."""
     loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
-    program = atofx.trace(
-        loaded.module,
-        loaded.inputs,
-        frontend=frontend,
-        strict=strict,
-        freeze=freeze or (),
-        only=only,
-        granularity=granularity_from(granularity),
-    )
+    program = traced(loaded, frontend=frontend, freeze=freeze, only=only, granularity=granularity, strict=strict)
     view = overview(program)
     drawn = [str(program.draw(file)) for file in draw or ()]
     data = {"model": loaded.name, "origin": loaded.origin, **view.to_dict(), "drawn": drawn}

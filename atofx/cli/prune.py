@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-import atofx
 from atofx.bench import Setting
 from atofx.bench.latency_target import fit_latency
 from atofx.bench.preferred import named_backend
@@ -17,8 +16,9 @@ from atofx.bench.setting import BackendName
 from atofx.cli import models, options, output
 from atofx.cli.assignments import assign
 from atofx.cli.cut_folder import MASK, RESULT, WEIGHTS, check_cut_folder, measure, save_cut, save_result
-from atofx.cli.limits import granularity_from, limits_from
+from atofx.cli.limits import limits_from
 from atofx.cli.multiple import multiple_of
+from atofx.cli.tracing import traced
 from atofx.errors import ConfigError
 from atofx.ir.mask import Mask
 from atofx.methods import oneshot
@@ -111,14 +111,7 @@ def run(
         loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
     else:
         loaded = bench.model(weights)
-    program = atofx.trace(
-        loaded.module,
-        loaded.inputs,
-        frontend=frontend,
-        freeze=freeze or (),
-        only=only,
-        granularity=granularity_from(granularity),
-    )
+    program = traced(loaded, frontend=frontend, freeze=freeze, only=only, granularity=granularity)
     batches = bench.gradient_batches() if bench is not None and criterion == "taylor" else ()
 
     def mask_at(kept: float) -> Mask:

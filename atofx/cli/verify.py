@@ -9,8 +9,8 @@ import typer
 
 import atofx
 from atofx.cli import models, options, output
-from atofx.cli.limits import granularity_from
 from atofx.cli.recorded import recorded
+from atofx.cli.tracing import traced
 from atofx.report.text import verify_text
 
 
@@ -37,14 +37,7 @@ def run(
     loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
     if mask is not None and freeze is None and only is None and granularity is None:
         freeze, only, granularity = recorded(mask)
-    program = atofx.trace(
-        loaded.module,
-        loaded.inputs,
-        frontend=frontend,
-        freeze=freeze or (),
-        only=only,
-        granularity=granularity_from(granularity),
-    )
+    program = traced(loaded, frontend=frontend, freeze=freeze, only=only, granularity=granularity)
     chosen = program.random_mask(keep=keep, seed=seed, round_to=round_to) if mask is None else atofx.Mask.load(mask)
     report = program.verify(chosen)
     kept, units = sum(chosen.kept.values()), sum(vector.numel() for vector in chosen.values())

@@ -6,6 +6,8 @@ DHSPG), and their authors' code. x is a unit's parameters before the optimizer s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 NORM_EPS = 1e-6
@@ -36,14 +38,38 @@ def turns_away(trial: torch.Tensor, squares: torch.Tensor, epsilon: torch.Tensor
     return (trial < epsilon * squares) & (squares > 0)
 
 
+def outweighing(
+    base: torch.Tensor,
+    wanted: Callable[[torch.Tensor], torch.Tensor],
+    squares: torch.Tensor,
+    products: torch.Tensor,
+    gradients: torch.Tensor,
+) -> torch.Tensor:
+    """Penalties of units so that no gradient step enlarges them.
+
+    ``base``, but where ``<x, g> < 0``: with ``lambda_min = -<x, g> / ||x||`` and
+    ``lambda_max = -||g||^2 ||x|| / <x, g>``, what is ``wanted`` of lambda_min, or ``(lambda_min + lambda_max) / 2`` if
+    that reaches lambda_max.
+
+    Args:
+        base: (units,), the penalty otherwise.
+        wanted: lambda_min -> penalty, (units,) both.
+        squares: (units,), ``||x||^2``.
+        products: (units,), ``<x, g>``.
+        gradients: (units,), ``||g||^2``.
+    """
+    norm = squares.sqrt()
+    low = -products / norm
+    high = -gradients * norm / products
+    penalty = wanted(low)
+    penalty = torch.where(penalty >= high, (low + high) / 2, penalty)
+    return torch.where((products < 0) & (norm > 0), penalty, base)
+
+
 def penalties(
     lmd: float, squares: torch.Tensor, products: torch.Tensor, gradients: torch.Tensor, *, amplify: float, cap: float
 ) -> torch.Tensor:
-    """DHSPG's penalty of each redundant unit, so that no gradient step enlarges it.
-
-    lambda, but where ``<x, g> < 0``: with ``lambda_min = -<x, g> / ||x||`` and
-    ``lambda_max = -||g||^2 ||x|| / <x, g>``, ``clip(amplify lambda_min, lambda, cap lambda)``, or
-    ``(lambda_min + lambda_max) / 2`` if that reaches lambda_max.
+    """DHSPG's penalty of each redundant unit: lambda, or ``clip(amplify lambda_min, lambda, cap lambda)`` outweighing.
 
     Args:
         lmd: lambda.
@@ -53,12 +79,8 @@ def penalties(
         amplify: factor on lambda_min.
         cap: most, in multiples of lambda.
     """
-    norm = squares.sqrt()
-    low = -products / norm
-    high = -gradients * norm / products
-    wanted = (amplify * low).clamp(lmd, cap * lmd)
-    wanted = torch.where(wanted >= high, (low + high) / 2, wanted)
-    return torch.where((products < 0) & (norm > 0), wanted, torch.full_like(norm, lmd))
+    base = torch.full_like(squares, lmd)
+    return outweighing(base, lambda low: (amplify * low).clamp(lmd, cap * lmd), squares, products, gradients)
 
 
 def first_of_each(

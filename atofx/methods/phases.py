@@ -7,6 +7,16 @@ from collections.abc import Mapping
 from atofx.errors import ConfigError
 
 
+def require_fraction(name: str, value: float) -> None:
+    """Refuse what is no fraction of the training.
+
+    Raises:
+        ConfigError: names the field.
+    """
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name}={value} is not a fraction of training in [0, 1]")
+
+
 def require_order(fractions: Mapping[str, float]) -> None:
     """Refuse fractions outside of [0, 1] or out of order.
 
@@ -15,8 +25,7 @@ def require_order(fractions: Mapping[str, float]) -> None:
     """
     earlier = ("", 0.0)
     for name, value in fractions.items():
-        if not 0 <= value <= 1:
-            raise ConfigError(f"{name}={value} is not a fraction of training in [0, 1]")
+        require_fraction(name, value)
         if value < earlier[1]:
             raise ConfigError(f"{name}={value} lies before {earlier[0]}={earlier[1]}")
         earlier = (name, value)

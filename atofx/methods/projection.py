@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 
+from atofx.methods.half_space import outweighing, turns_away
 from atofx.methods.producers import Dropped
 
 NORM_EPS = 1e-8
@@ -97,13 +98,13 @@ class HalfSpace:
             xx, xg, gg = (
                 dropped.dots(a, b) for a, b in ((before, before), (before, directions), (directions, directions))
             )
-            norm = xx.sqrt()
-            pull = self._penalties(dropped.share * lmd, norm, xg, gg)
+            norm, base = xx.sqrt(), dropped.share * lmd
+            pull = outweighing(base, lambda low: base.maximum(self.amplify * low).minimum(self.cap * low), xx, xg, gg)
             shrink = torch.where(norm > 0, lr * pull / norm, torch.zeros_like(norm))
             factors = dropped.spread(-shrink, 0.0)[: dropped.parameters]
             torch._foreach_add_(now, torch._foreach_mul(before, factors))
-            alive = dropped.dots(now, before) >= self.epsilon * xx
-            dropped.scale_((alive & (xx > 0)).to(xx.dtype))
+            away = turns_away(dropped.dots(now, before), xx, self.epsilon)
+            dropped.scale_((~away & (xx > 0)).to(xx.dtype))
         torch._foreach_copy_(before, now)
 
     def state(self) -> list[torch.Tensor]:
@@ -113,10 +114,3 @@ class HalfSpace:
     def restore(self, state: list[torch.Tensor]) -> None:
         """Continue from :meth:`state`."""
         self._before = [tensor.clone() for tensor in state]
-
-    def _penalties(self, base: torch.Tensor, norm: torch.Tensor, xg: torch.Tensor, gg: torch.Tensor) -> torch.Tensor:
-        low = -xg / norm
-        high = -gg * norm / xg
-        wanted = base.maximum(self.amplify * low).minimum(self.cap * low)
-        wanted = torch.where(wanted >= high, (low + high) / 2, wanted)
-        return torch.where((xg < 0) & (norm > 0), wanted, base)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atofx.errors import ConfigError
+from atofx.methods.phases import require_fraction, step_of
 
 LAMBDA_EARLY = 10.0
 LAMBDA_LATE = 1000.0
@@ -37,8 +38,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for name in ("t_start", "t_w", "t_lambda", "t_decay", "t_end"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name}={getattr(self, name)} is not a fraction of training in [0, 1]")
+            require_fraction(name, getattr(self, name))
         if self.t_start > self.t_end:
             raise ConfigError(f"t_start={self.t_start} lies after t_end={self.t_end}: the controller would never train")
 
@@ -106,7 +106,7 @@ def plan(
     if lr is not None and not lr > 0:
         raise ConfigError(f"controller_lr={lr} must be positive")
     fractions = (schedule.t_start, schedule.t_w, schedule.t_lambda, schedule.t_decay, schedule.t_end)
-    start, warm, late, decay, end = (round(fraction * total_steps) for fraction in fractions)
+    start, warm, late, decay, end = (step_of(fraction, total_steps) for fraction in fractions)
     pace = every or controller_pace(end - start)
     return Plan(
         start=start,
