@@ -27,6 +27,7 @@ from atofx.methods.protocol import BatchSource, StateValue, call, draw
 from atofx.methods.resource import REG_W, resource_loss, weight
 from atofx.methods.schedule import Schedule, plan
 from atofx.methods.selection import GroupFilter, UnitSpace, select, soft_flops
+from atofx.methods.state_values import number, tensor
 from atofx.methods.targets import Targets, targets
 
 if TYPE_CHECKING:
@@ -250,15 +251,12 @@ class ATO:
             "keep": self._keep.clone(),
             "generator": self._generator.get_state(),
         }
-        for name, tensor in self._controller.state_dict().items():
-            state[f"controller.{name}"] = tensor.clone()
+        state.update({f"controller.{name}": value.clone() for name, value in self._controller.state_dict().items()})
         for index, slots in self._optimizer.state_dict()["state"].items():
             for slot, value in slots.items():
                 state[f"optimizer.{index}.{slot}"] = torch.as_tensor(value).clone()
-        for position, tensor in enumerate(self._projection.state()):
-            state[f"projection.{position}"] = tensor
-        for name, number in self._logged.items():
-            state[f"metrics.{name}"] = number
+        state.update({f"projection.{position}": kept for position, kept in enumerate(self._projection.state())})
+        state.update({f"metrics.{name}": value for name, value in self._logged.items()})
         return state
 
     def load_state_dict(self, state: Mapping[str, StateValue]) -> None:
@@ -268,25 +266,23 @@ class ATO:
             ConfigError: the state was saved for another model, target or length of training.
         """
         mine = {"total_steps": self.plan.total, "flops": self.targets.flops, "units": self._space.total}
-        for name, value in mine.items():
-            if state.get(name) != value:
-                raise ConfigError(
-                    f"this state belongs to another run of ATO: {name} is {state.get(name)}, here {value}"
-                )
+        for name, own in mine.items():
+            if state.get(name) != own:
+                raise ConfigError(f"this state belongs to another run of ATO: {name} is {state.get(name)}, here {own}")
         self._controller.load_state_dict(_tensors(state, "controller."))
         slots: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in _tensors(state, "optimizer.").items():
+        for name, value in _tensors(state, "optimizer.").items():
             index, slot = name.split(".", 1)
-            slots.setdefault(int(index), {})[slot] = tensor.clone()
+            slots.setdefault(int(index), {})[slot] = value.clone()
         self._optimizer.load_state_dict({"state": slots, "param_groups": self._optimizer.state_dict()["param_groups"]})
-        self._generator.set_state(_tensors(state, "generator")[""].cpu())
-        self._step = int(_scalar(state, "step"))
-        self._updates = int(_scalar(state, "updates"))
-        self._frozen = bool(_scalar(state, "frozen"))
-        self._finished = bool(_scalar(state, "finished"))
-        self._logged = {k.removeprefix("metrics."): _scalar(state, k) for k in state if k.startswith("metrics.")}
-        self._keep = _tensors(state, "keep")[""].cpu().bool()
-        self._present_flops = _scalar(state, "present_flops")
+        self._generator.set_state(tensor(state, "generator").cpu())
+        self._step = int(number(state, "step"))
+        self._updates = int(number(state, "updates"))
+        self._frozen = bool(number(state, "frozen"))
+        self._finished = bool(number(state, "finished"))
+        self._logged = {k.removeprefix("metrics."): number(state, k) for k in state if k.startswith("metrics.")}
+        self._keep = tensor(state, "keep").cpu().bool()
+        self._present_flops = number(state, "present_flops")
         self._dropped = None
         kept = _tensors(state, "projection.")
         if kept:
@@ -432,10 +428,3 @@ def _tensors(state: Mapping[str, StateValue], prefix: str) -> dict[str, torch.Te
     if not found and prefix not in ("optimizer.", "projection."):
         raise ConfigError(f"the state holds no tensor {prefix.rstrip('.')!r}; it was not saved by ATO.state_dict")
     return found
-
-
-def _scalar(state: Mapping[str, StateValue], name: str) -> float:
-    value = state.get(name)
-    if not isinstance(value, (int, float)):
-        raise ConfigError(f"the state holds no number {name!r}; it was not saved by ATO.state_dict")
-    return float(value)

@@ -17,12 +17,12 @@ from atofx.methods import parallel
 from atofx.methods.flat import FlatUnits, learning_rates
 from atofx.methods.goal import SparsityGoal
 from atofx.methods.half_space import EPSILON_MOST, first_of_each, penalties, turns_away
-from atofx.methods.optimizer_state import tensor
 from atofx.methods.phases import fade_factor, require_order, step_of
 from atofx.methods.protocol import StateValue
 from atofx.methods.salience import Moments, redundancy
 from atofx.methods.selection import GroupFilter
 from atofx.methods.sparse_optimizer import SparseOptimizer
+from atofx.methods.state_values import tensor
 
 if TYPE_CHECKING:
     from atofx.program import Program

@@ -19,11 +19,11 @@ from atofx.ir.limits import NO_LIMITS, Limits
 from atofx.methods.flat import learning_rates
 from atofx.methods.half_space import adapted_epsilon, first_of_each, pull, turns_away
 from atofx.methods.kinds import Kind, Kinds
-from atofx.methods.optimizer_state import number, tensor
 from atofx.methods.phases import fade_factor, require_order, step_of
 from atofx.methods.protocol import StateValue
 from atofx.methods.selection import GroupFilter
 from atofx.methods.sparse_optimizer import SparseOptimizer
+from atofx.methods.state_values import number, tensor
 
 if TYPE_CHECKING:
     from atofx.program import Program

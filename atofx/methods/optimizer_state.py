@@ -63,27 +63,3 @@ def load_flat_state(optimizer: torch.optim.Optimizer, flat: Mapping[str, StateVa
             if isinstance(value, list) and name != "params" and isinstance(mine.get(name), tuple):
                 options[name] = tuple(value)  # JSON knows no tuples; Adam's betas are one
     optimizer.load_state_dict({"state": slots, "param_groups": groups})
-
-
-def number(state: Mapping[str, StateValue], name: str) -> float:
-    """A number of a state.
-
-    Raises:
-        ConfigError: it is not there.
-    """
-    value = state.get(name)
-    if not isinstance(value, (int, float)):
-        raise ConfigError(f"the state holds no number {name!r}; it was not saved by state_dict of this optimizer")
-    return float(value)
-
-
-def tensor(state: Mapping[str, StateValue], name: str) -> torch.Tensor:
-    """A tensor of a state.
-
-    Raises:
-        ConfigError: it is not there.
-    """
-    value = state.get(name)
-    if not isinstance(value, torch.Tensor):
-        raise ConfigError(f"the state holds no tensor {name!r}; it was not saved by state_dict of this optimizer")
-    return value

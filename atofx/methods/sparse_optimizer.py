@@ -14,11 +14,12 @@ from atofx.ir.mask import Mask
 from atofx.methods import parallel
 from atofx.methods.flat import FlatUnits
 from atofx.methods.goal import Goal, make_goal
-from atofx.methods.optimizer_state import flat_state, load_flat_state, number, tensor
+from atofx.methods.optimizer_state import flat_state, load_flat_state
 from atofx.methods.phases import require_steps
 from atofx.methods.producers import Dropped, producer_axes
 from atofx.methods.protocol import StateValue
 from atofx.methods.selection import GroupFilter, UnitSpace, select
+from atofx.methods.state_values import number, tensor
 from atofx.methods.wrapper import OptimizerWrapper
 
 if TYPE_CHECKING:
