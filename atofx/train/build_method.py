@@ -28,6 +28,7 @@ from atofx.methods import (
     targets,
 )
 from atofx.methods.protocol import Search
+from atofx.passes.widen import Factors
 from atofx.train.config import TrainConfig
 from atofx.train.oneshot import OneShot
 from atofx.train.optimizer_method import OptimizerMethod
@@ -45,7 +46,7 @@ def check_method(name: str) -> None:
     Raises:
         ConfigError: the message offers the nearest.
     """
-    known = (*_BUILDERS, *_OPTIMIZERS, "scratch", "none", *_CRITERIA)
+    known = (*_BUILDERS, *_OPTIMIZERS, *_SEARCHES, "none", *_CRITERIA)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
@@ -64,21 +65,13 @@ def build_search(config: TrainConfig, program: Program, base: Program) -> Search
         ConfigError: options that do not fit the model.
         TargetError: the FLOPs target cannot be reached.
     """
-    if config.method != "scratch":
-        return None
-    options, target = config.scratch, target_of(config, base)
-    assert target is not None
-    return PruningFromScratch(
-        program,
-        target.flops,
-        base_flops=base.flops(),
-        groups=options.groups,
-        limits=config.limits,
-        r=options.r,
-        lmd=options.lmd,
-        lr=options.lr,
-        seed=config.seed,
-    )
+    make = _SEARCHES.get(config.method)
+    return None if make is None else make(config, program, base)
+
+
+def expansion_of(config: TrainConfig) -> Factors:
+    """How much wider than the user's a network is that is searched; 1 where none is."""
+    return config.scratch.expand if config.method in _SEARCHES else 1.0
 
 
 def build_method(config: TrainConfig, program: Program, steps_per_epoch: int) -> Method | None:
@@ -140,6 +133,22 @@ def _one_shot(config: TrainConfig, program: Program, steps_per_epoch: int) -> Me
         scope=config.oneshot.scope,
         prune_step=min(total_steps - 1, round(config.oneshot.prune_at * total_steps)),
         limits=config.limits,
+        seed=config.seed,
+    )
+
+
+def _scratch(config: TrainConfig, program: Program, base: Program) -> Search:
+    options, target = config.scratch, target_of(config, base)
+    assert target is not None
+    return PruningFromScratch(
+        program,
+        target.flops,
+        base_flops=base.flops(),
+        groups=options.groups,
+        limits=config.limits,
+        r=options.r,
+        lmd=options.lmd,
+        lr=options.lr,
         seed=config.seed,
     )
 
@@ -221,3 +230,4 @@ _BUILDERS: Mapping[str, Callable[[TrainConfig, Program, int], Method]] = Mapping
 _OPTIMIZERS: Mapping[str, Callable[[TrainConfig, torch.optim.Optimizer, Program, _Common], SparseOptimizer]] = (
     MappingProxyType({"hspg": _hspg, "dhspg": _dhspg, "hesso": _hesso})
 )
+_SEARCHES: Mapping[str, Callable[[TrainConfig, Program, Program], Search]] = MappingProxyType({"scratch": _scratch})

@@ -23,7 +23,7 @@ from atofx.errors import ConfigError
 from atofx.passes.verify import TOLERANCE
 from atofx.report.run_report import write_run_report
 from atofx.train import rng
-from atofx.train.build_method import build_method, build_search, check_method, target_of
+from atofx.train.build_method import build_method, build_search, check_method, expansion_of, target_of
 from atofx.train.config import TrainConfig
 from atofx.train.data import load_data
 from atofx.train.distill import BASELINE, Teacher, load_teacher
@@ -133,10 +133,10 @@ class _Run:
 
     def _widened(self, model: nn.Module, base: Program) -> tuple[nn.Module, Program]:
         """The network that is searched: wider than the user's, if the method is asked for that."""
-        options = self._config.scratch
-        if self._config.method != "scratch" or options.expand == 1:
+        factors = expansion_of(self._config)
+        if factors == 1:
             return model, base
-        wide = base.widen(options.expand, seed=self._config.seed, init=options.init)
+        wide = base.widen(factors, seed=self._config.seed, init=self._config.scratch.init)
         if self._config.channels_last:
             wide.to(memory_format=torch.channels_last)
         program = self._trace(wide)
