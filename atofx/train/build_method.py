@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from atofx.ir.limits import Limits
     from atofx.program import Program
 
+LossFn = Callable[[Any, Any], torch.Tensor]
+
 _CRITERIA = ("l1", "l2", "bn-scale", "taylor", "random")
 
 
@@ -74,8 +76,14 @@ def expansion_of(config: TrainConfig) -> Factors:
     return config.scratch.expand if config.method in _SEARCHES else 1.0
 
 
-def build_method(config: TrainConfig, program: Program, steps_per_epoch: int) -> Method | None:
+def build_method(config: TrainConfig, program: Program, steps_per_epoch: int, loss_fn: LossFn) -> Method | None:
     """The training method; None for dense training.
+
+    Args:
+        config: options.
+        program: of the network that is trained.
+        steps_per_epoch: optimizer steps in one pass over the training samples.
+        loss_fn: (output, targets) -> scalar, for methods that look at gradients of their own.
 
     Raises:
         ConfigError: options that do not fit the model.
@@ -86,7 +94,7 @@ def build_method(config: TrainConfig, program: Program, steps_per_epoch: int) ->
         return None
     if config.method in _OPTIMIZERS:
         return _optimizer_method(config, program, config.epochs * steps_per_epoch)
-    return _BUILDERS.get(config.method, _one_shot)(config, program, steps_per_epoch)
+    return _BUILDERS.get(config.method, _one_shot)(config, program, steps_per_epoch, loss_fn)
 
 
 def target_of(config: TrainConfig, program: Program) -> Targets | None:
@@ -101,7 +109,7 @@ def target_of(config: TrainConfig, program: Program) -> Targets | None:
     return targets(program, groups=getattr(options, "groups", None), limits=config.limits, **config.target)
 
 
-def _ato(config: TrainConfig, program: Program, steps_per_epoch: int) -> Method:
+def _ato(config: TrainConfig, program: Program, steps_per_epoch: int, loss_fn: LossFn) -> Method:
     options = config.ato
     return ATO(
         program,
@@ -117,11 +125,12 @@ def _ato(config: TrainConfig, program: Program, steps_per_epoch: int) -> Method:
         reg_w=options.reg_w,
         limits=config.limits,
         schedule=Schedule(options.t_start, options.t_w, options.t_lambda, options.t_decay, options.t_end),
+        loss_fn=loss_fn,
         seed=config.seed,
     )
 
 
-def _one_shot(config: TrainConfig, program: Program, steps_per_epoch: int) -> Method:
+def _one_shot(config: TrainConfig, program: Program, steps_per_epoch: int, loss_fn: LossFn) -> Method:
     total_steps = config.epochs * steps_per_epoch
     target = target_of(config, program)
     assert target is not None
@@ -134,6 +143,7 @@ def _one_shot(config: TrainConfig, program: Program, steps_per_epoch: int) -> Me
         prune_step=min(total_steps - 1, round(config.oneshot.prune_at * total_steps)),
         limits=config.limits,
         seed=config.seed,
+        loss_fn=loss_fn,
     )
 
 
@@ -226,7 +236,7 @@ def _hesso(config: TrainConfig, base: torch.optim.Optimizer, program: Program, c
     )
 
 
-_BUILDERS: Mapping[str, Callable[[TrainConfig, Program, int], Method]] = MappingProxyType({"ato": _ato})
+_BUILDERS: Mapping[str, Callable[[TrainConfig, Program, int, LossFn], Method]] = MappingProxyType({"ato": _ato})
 _OPTIMIZERS: Mapping[str, Callable[[TrainConfig, torch.optim.Optimizer, Program, _Common], SparseOptimizer]] = (
     MappingProxyType({"hspg": _hspg, "dhspg": _dhspg, "hesso": _hesso})
 )

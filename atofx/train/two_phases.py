@@ -20,6 +20,7 @@ from atofx.train.network import Compact
 from atofx.train.processes import Processes
 from atofx.train.run_folder import RunFolder
 from atofx.train.search import SearchPhase
+from atofx.train.task import Task
 
 if TYPE_CHECKING:
     from atofx.program import Program
@@ -44,7 +45,8 @@ class TwoPhases:
 
     Attributes:
         config: options.
-        data: training and test images.
+        task: what is learnt.
+        images: its data, for the search.
         processes: those of the run.
         folder: of checkpoints and records.
         console: where lines and bars go.
@@ -52,7 +54,8 @@ class TwoPhases:
     """
 
     config: TrainConfig
-    data: DataSet
+    task: Task
+    images: DataSet
     processes: Processes
     folder: RunFolder
     console: Console
@@ -67,7 +70,7 @@ class TwoPhases:
             base: of the network as it was before it was widened.
             model: the dense network.
         """
-        phase = SearchPhase(self.config, self.data, search, self.processes, self.folder, self.console)
+        phase = SearchPhase(self.config, self.images, search, self.processes, self.folder, self.console)
         phase.fit()
         mask = search.mask()
         kept = program.flops(mask) / base.flops()
@@ -81,6 +84,6 @@ class TwoPhases:
         )
         network, method = Compact(program, model, mask, config.seed, options.init), Fixed(mask, kept)
         shared = (self.processes, self.folder, self.console, phase.length, self.teacher)
-        engine = Engine(config, self.data, network, method, *shared)
+        engine = Engine(config, self.task, network, method, *shared)
         engine.fit()
         return Outcome(mask, phase.earlier_seconds + engine.earlier_seconds)

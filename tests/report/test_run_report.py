@@ -100,7 +100,7 @@ def test_what_is_no_finished_run_is_refused(digits: Path, tmp_path: Path) -> Non
     [
         ("result.json", "{", "is damaged"),
         ("result.json", "[]", "holds no JSON object"),
-        ("result.json", "{}", "none of `atofx train`: dense_top1: Field required"),
+        ("result.json", "{}", "none of `atofx train`: scores: Field required"),
         ("metrics.jsonl", '{"kind": "epoch"}', "epoch: Field required"),
         ("metrics.jsonl", '{"kind": "mask", "epoch": 1, "kept": {}, "units": {}}', "the mask of epoch 1 has no group"),
         ("mask.json", '{"groups": {"a": {"size": 3}}}', "groups.a.dropped: Field required"),
