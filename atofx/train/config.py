@@ -34,8 +34,6 @@ _DOCUMENT_END = "..."  # what YAML writes after a lone scalar
 class TrainConfig(Options):
     """One training run. FLOPs are fused multiply-adds counted once."""
 
-    task: Literal["classification", "squad"] = "classification"
-    """What is learnt. classification: the class of an image; squad: answers to questions on a text, with BERT."""
     model: str = "resnet20"
     """A name of the zoo (resnet20), of torchvision (mobilenet_v2), or package.module:factory. With task squad: the
     folder of a Hugging Face BERT, or a size with random weights: bert-tiny, -mini, -small, -medium, -base, -large."""
@@ -45,6 +43,8 @@ class TrainConfig(Options):
     data: str = "digits"
     """One of digits, cifar10, cifar100, or folder:PATH (PATH/train/<class>, PATH/val/<class>). With task squad: the
     folder of train*.json and dev*.json in the format of SQuAD v1.1, or one such file, of which a tenth is the test."""
+    task: Literal["classification", "squad"] = "classification"
+    """What is learnt. classification: the class of an image; squad: answers to questions on a text, with BERT."""
     data_dir: str = "data"
     """Folder of the data sets that torchvision downloads."""
     image_size: int | None = Field(default=None, ge=4, le=1024)
@@ -111,7 +111,7 @@ class TrainConfig(Options):
     """Options of distill."""
 
     epochs: int = Field(default=30, ge=1)
-    """Passes over the training images (or sequences)."""
+    """Passes over the training data."""
     batch_size: int = Field(default=64, ge=1)
     """Images (or sequences) per optimizer step, over all processes together."""
     eval_batch_size: int = Field(default=256, ge=1)

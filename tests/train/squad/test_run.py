@@ -20,9 +20,10 @@ from atofx.train.config import TrainConfig
 from atofx.train.distill import load_teacher
 from atofx.train.plan import Share, in_order
 from atofx.train.processes import Processes
+from atofx.train.recipes import load_config
 from atofx.train.squad.bert import kept_config, untrained
 from atofx.train.squad.task import Squad
-from tests.train.squad.conftest import config, quick
+from tests.train.squad.conftest import QUICK, config, quick
 
 ROOT = Path(__file__).parents[3]
 OF_OTO = ("*.attention.self.query", "*.intermediate.dense")
@@ -149,6 +150,25 @@ def test_long_gradients_are_scaled_down(data, tmp_path):
     after = checkpoint.weights(tmp_path / "last.safetensors")
     squares = [(after[name] - tensor).double().square().sum() for name, tensor in before.items()]
     assert float(torch.stack(squares).sum().sqrt()) == pytest.approx(0.5e-3, rel=1e-2)
+
+
+def test_the_published_recipe(data, tmp_path):
+    """On a network that trains in seconds; steps are so few that epsilon is adapted in every one."""
+    recipe = load_config("hspg-bert-squad")
+    assert (recipe.batch_size, recipe.lr, recipe.clip_norm, recipe.momentum) == (32, 0.1, 1.0, 0)
+    assert (recipe.squad.max_length, recipe.squad.stride) == (384, 128)
+    assert recipe.hspg.t_half_space == pytest.approx(1 / 9)
+    assert recipe.hspg.lmd_drops == pytest.approx((2 / 9, 4 / 9, 6 / 9))
+    assert recipe.milestones == pytest.approx((4 / 9,))
+    quick = {"squad": QUICK["squad"], "model": "bert-tiny", "epochs": 9, "latency_batch": 1}
+    result = run(
+        load_config("hspg-bert-squad", {**quick, "data": str(data), "out": str(tmp_path), "hspg": {"lmd": 0.1}})
+    )
+    mask = atofx.Mask.load(tmp_path / "mask.json")
+    assert "bert.embeddings.word_embeddings" not in mask  # frozen, and the whole residual stream with it
+    rows = torch.cat([mask[f"bert.encoder.layer.{layer}.intermediate.dense"] for layer in (0, 1)])
+    assert 0 < int((~rows).sum()) <= 64
+    assert result.flops_compact < result.flops_dense
 
 
 def test_models_that_answer_differently_are_found(trained, data):
