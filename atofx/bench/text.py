@@ -63,7 +63,8 @@ def warnings_of(report: BenchReport) -> list[str]:
 def _machine(machine: Machine) -> str:
     load = "" if machine.load is None else f", load {machine.load:.1f} before"
     cores = f" ({counted(machine.cores, 'core')})" if machine.device == "cpu" else ""
-    return f"{machine.processor}{cores}, {counted(machine.threads, 'CPU thread')}, torch {machine.torch}{load}"
+    memory = ", freed memory is kept" if machine.keeps_memory else ""
+    return f"{machine.processor}{cores}, {counted(machine.threads, 'CPU thread')}, torch {machine.torch}{memory}{load}"
 
 
 def _times(report: BenchReport) -> str:
