@@ -6,10 +6,10 @@
 Weights are random; how much each group keeps is --scope's choice (within groups by l2), in widths that are multiples of
 --round-to. Norms are folded into convolutions in all models. Dense and compact passes take turns in one process. Shown
 are medians with quartiles, ratios pair by pair, and realised over ideal: dense time / compact time over dense FLOPs /
-compact FLOPs (multiply-adds counted once). Every model has a fresh process that keeps freed memory, and several copies
-of both are timed: what ran before, pages and where weights lie change times by a tenth and more. Torch-Pruning keeps
-the same share of every group, with the same rounding and nearly as many FLOPs; where its steps miss them, atofx cuts
-once more, to what Torch-Pruning left.
+compact FLOPs (multiply-adds counted once). Every model has a fresh process, as where it is used, and several copies of
+both are timed: what ran before and where weights lie in memory changes times by a tenth. Torch-Pruning keeps the same
+share of every group, with the same rounding and nearly as many FLOPs; where its steps miss them, atofx cuts once more,
+to what Torch-Pruning left.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import torch
 
 import atofx
 from atofx.bench import Rounds, all_settings
-from atofx.bench.allocator import keep_freed_memory
 from atofx.bench.machine import pinned_threads
 from atofx.bench.report import BenchReport, Pair, measure
 from atofx.bench.text import warnings_of
@@ -102,20 +101,13 @@ def _measured(task: tuple[argparse.Namespace, str]) -> list[dict[str, Any]]:
         chosen.dtypes,
         "cuda" if torch.cuda.is_available() else "cpu",
     )
-    rounds, keeps_memory = Rounds(seconds=chosen.seconds), keep_freed_memory()
+    rounds = Rounds(seconds=chosen.seconds)
     found: list[dict[str, Any]] = []
     with pinned_threads(chosen.threads):
         for round_to in chosen.round_to:
             for tool, pair in _pairs(name, chosen.flops, chosen.scope, round_to, peer=chosen.peer):
                 profile_rounds = rounds if tool == OURS else None
-                report = measure(
-                    pair,
-                    settings,
-                    rounds,
-                    copies=chosen.copies,
-                    keeps_memory=keeps_memory,
-                    profile_rounds=profile_rounds,
-                )
+                report = measure(pair, settings, rounds, copies=chosen.copies, profile_rounds=profile_rounds)
                 found.append(
                     {"model": name, "tool": tool, "scope": chosen.scope, "round_to": round_to, **_short(report)}
                 )

@@ -13,7 +13,6 @@ from typing import Any
 
 import atofx
 from atofx.bench import Rounds, Setting, compare
-from atofx.bench.allocator import keep_freed_memory
 from atofx.bench.latency_target import TOLERANCE, fit_latency
 from atofx.bench.machine import pinned_threads
 from atofx.cli import models
@@ -33,7 +32,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     chosen = parser.parse_args()
     rows = []
-    keep_freed_memory()
     with pinned_threads(chosen.threads):
         for name in chosen.models:
             for share in chosen.shares:

@@ -27,7 +27,6 @@ class Machine:
         torch: version.
         python: version.
         device: ``"cpu"`` or ``"cuda"``.
-        keeps_memory: whether the process keeps freed memory, so that no pass waits for pages.
     """
 
     processor: str
@@ -37,7 +36,6 @@ class Machine:
     torch: str
     python: str
     device: Device
-    keeps_memory: bool = False
 
     @property
     def busy(self) -> bool:
@@ -45,7 +43,7 @@ class Machine:
         return self.load is not None and self.load >= 0.5 * self.cores
 
 
-def this_machine(device: Device, *, keeps_memory: bool = False) -> Machine:
+def this_machine(device: Device) -> Machine:
     """As it is now."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return Machine(
@@ -56,7 +54,6 @@ def this_machine(device: Device, *, keeps_memory: bool = False) -> Machine:
         torch=str(torch.__version__),
         python=platform.python_version(),
         device=device,
-        keeps_memory=keeps_memory,
     )
 
 

@@ -113,7 +113,6 @@ def measure(
     rounds: Rounds,
     *,
     copies: int = 1,
-    keeps_memory: bool = False,
     profile_rounds: Rounds | None = None,
     progress: Callable[[Setting], None] = lambda _: None,
 ) -> BenchReport:
@@ -124,7 +123,6 @@ def measure(
         settings: at least one.
         rounds: how often in each.
         copies: of both models that are measured in each; see :func:`compare`.
-        keeps_memory: what :func:`~atofx.bench.allocator.keep_freed_memory` said, for the report.
         profile_rounds: how often layer by layer; None: not at all.
         progress: told every setting before it is measured.
 
@@ -133,7 +131,7 @@ def measure(
     """
     for setting in settings:
         check(setting)
-    machine = this_machine(settings[0].device, keeps_memory=keeps_memory)
+    machine = this_machine(settings[0].device)
     comparisons = []
     for setting in settings:
         progress(setting)

@@ -63,8 +63,7 @@ def warnings_of(report: BenchReport) -> list[str]:
 def _machine(machine: Machine) -> str:
     load = "" if machine.load is None else f", load {machine.load:.1f} before"
     cores = f" ({counted(machine.cores, 'core')})" if machine.device == "cpu" else ""
-    memory = ", freed memory is kept" if machine.keeps_memory else ""
-    return f"{machine.processor}{cores}, {counted(machine.threads, 'CPU thread')}, torch {machine.torch}{memory}{load}"
+    return f"{machine.processor}{cores}, {counted(machine.threads, 'CPU thread')}, torch {machine.torch}{load}"
 
 
 def _times(report: BenchReport) -> str:

@@ -14,7 +14,6 @@ from torch import nn
 
 from atofx import storage
 from atofx.bench import Rounds, all_settings
-from atofx.bench.allocator import keep_freed_memory
 from atofx.bench.files import PLOT, REPORT, write
 from atofx.bench.machine import pinned_threads
 from atofx.bench.report import Pair, measure
@@ -143,16 +142,10 @@ def run(
         with pinned_threads(threads):
             multiple = multiple_of(round_to, settings[0])
         found = _cut(program, mask, _FLOPS if flops is None else flops, scope or "uniform", multiple)
-    keeps_memory = keep_freed_memory()
     timed = Rounds(least=min(5, rounds), most=rounds, seconds=seconds)
     with pinned_threads(threads):
         report = measure(
-            _pair(found, fold=fold),
-            settings,
-            timed,
-            copies=copies,
-            keeps_memory=keeps_memory,
-            profile_rounds=timed if layers else None,
+            _pair(found, fold=fold), settings, timed, copies=copies, profile_rounds=timed if layers else None
         )
     title = f"{loaded.title}, {found.origin}"
     data = {"model": loaded.name, "mask": found.origin, "folded": fold, **report.to_dict()}

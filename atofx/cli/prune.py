@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from atofx.bench import Setting
-from atofx.bench.allocator import keep_freed_memory
 from atofx.bench.latency_target import fit_latency
 from atofx.bench.preferred import named_backend
 from atofx.bench.setting import BackendName
@@ -118,8 +117,6 @@ def run(
     def mask_at(kept: float) -> Mask:
         return oneshot(program, kept, criterion, scope=scope, batches=batches, groups=groups, limits=limits, seed=seed)
 
-    if latency is not None:
-        keep_freed_memory()
     fit = None if latency is None else fit_latency(program, latency, mask_at, setting)
     mask = mask_at(0.5 if flops is None else flops) if fit is None else fit.mask
     if not loaded.trained and criterion != "random":
