@@ -6,10 +6,10 @@
 Weights are random; how much each group keeps is --scope's choice (within groups by l2), in widths that are multiples of
 --round-to. Norms are folded into convolutions in all models. Dense and compact passes take turns in one process. Shown
 are medians with quartiles, ratios pair by pair, and realised over ideal: dense time / compact time over dense FLOPs /
-compact FLOPs (multiply-adds counted once). Every model has a fresh process, as where it is used, and several copies of
-both are timed: what ran before and where weights lie in memory changes times by a tenth. Torch-Pruning keeps the same
-share of every group, with the same rounding and nearly as many FLOPs; where its steps miss them, atofx cuts once more,
-to what Torch-Pruning left.
+compact FLOPs (multiply-adds counted once). Every model has a fresh process, freed memory is kept while passes run,
+and several copies of both models are: what ran before, waiting for pages, and where weights lie change times by a tenth
+and more. Torch-Pruning keeps the same share of every group, with the same rounding and nearly as many FLOPs; where its
+steps miss them, atofx cuts once more, to what Torch-Pruning left.
 """
 
 from __future__ import annotations

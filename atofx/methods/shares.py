@@ -14,8 +14,8 @@ Scope = Literal["global", "uniform", "traffic"]
 """``"global"`` compares all units; ``"uniform"`` keeps the same share of every group; ``"traffic"`` keeps less of those
 that move more memory for their multiply-adds."""
 
-_EMPHASIS = 1.5  # exponent of the ratio of traffic to FLOPs
-_STEEPEST = 3.0  # exponent of a share, at most; its inverse at least
+_EMPHASIS = 2.5  # exponent of the ratio of traffic to FLOPs
+_STEEPEST = 9.0  # exponent of a share, at most; its inverse at least
 _FLOOR = 1 / 3  # of the common share, which every group keeps
 
 
@@ -27,7 +27,7 @@ def comparable(program: Program, scores: Mapping[str, torch.Tensor], scope: Scop
         scores: one vector a group, higher stays longer.
         scope: see :data:`Scope`. With ``"traffic"``, where ``"uniform"`` would keep a share s of every group, a group
             keeps s^w, a third of s at least: w is its part of the elements written over its part of the FLOPs, to the
-            power of 1.5, between a third and three. A group without FLOPs keeps s.
+            power of 2.5, between a ninth and nine. A group without FLOPs keeps s.
     """
     if scope == "global":
         return {name: _by_mean(score) for name, score in scores.items()}
@@ -61,7 +61,7 @@ def _powers(program: Program, names: Mapping[str, torch.Tensor]) -> dict[str, fl
 
 
 def _limited(numerator: float, denominator: float) -> float:
-    """Ratio^1.5, between a third and three; 1 for a group without FLOPs, which nothing is saved by cutting deeper."""
+    """Ratio^2.5, between a ninth and nine; 1 for a group without FLOPs, which nothing is saved by cutting deeper."""
     if denominator <= 0:
         return 1.0
     power = float((numerator / denominator) ** _EMPHASIS)
