@@ -69,8 +69,7 @@ def oneshot(
     space = UnitSpace(select(program, groups))
     if not space.groups:
         raise TargetError(
-            "no group may be pruned: every one is frozen, excluded or pinned; program.summary() and `atofx inspect` say "
-            "why"
+            "no group may be pruned: all are frozen, excluded or pinned; program.summary() and `atofx inspect` say why"
         )
     scores = space.split(find(program, space, Data(batches, loss_fn, seed)))
     ranked = comparable(program, scores, scope)
