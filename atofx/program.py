@@ -351,7 +351,7 @@ class Program:
 
         Args:
             mask: None for the dense model; a hard mask gives an int, one of float vectors a differentiable float64
-                scalar.
+                scalar. Groups that it leaves out count as kept whole.
         """
         return self._cost(mask, "flops")
 

@@ -6,13 +6,16 @@
 Weights are random; how much each group keeps is --scope's choice (within groups by l2), in widths that are multiples of
 --round-to. Norms are folded into convolutions in all models. Dense and compact passes take turns in one process. Shown
 are medians with quartiles, ratios pair by pair, and realised over ideal: dense time / compact time over dense FLOPs /
-compact FLOPs (multiply-adds counted once). Torch-Pruning keeps the same share of every group, with the same
-rounding and nearly as many FLOPs; where its steps miss them, atofx cuts once more, to what Torch-Pruning left.
+compact FLOPs (multiply-adds counted once). Every model has a fresh process, freed memory is kept while passes run,
+and several copies of both models are: what ran before, waiting for pages, and where weights lie change times by a tenth
+and more. Torch-Pruning keeps the same share of every group, with the same rounding and nearly as many FLOPs; where its
+steps miss them, atofx cuts once more, to what Torch-Pruning left.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
@@ -60,29 +63,13 @@ def main() -> None:
     parser.add_argument("--peer", action="store_true", help="cut by Torch-Pruning too")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--copies", type=int, default=3, help="of both models, each measured so long")
     parser.add_argument("--name", default="latency", help="of the files in benchmarks/results")
     chosen = parser.parse_args()
-    settings = all_settings(
-        chosen.backends,
-        chosen.batches,
-        chosen.memory_formats,
-        chosen.dtypes,
-        "cuda" if torch.cuda.is_available() else "cpu",
-    )
-    rounds = Rounds(seconds=chosen.seconds)
     found: list[dict[str, Any]] = []
-    with pinned_threads(chosen.threads):
-        for name in chosen.models:
-            for round_to in chosen.round_to:
-                for tool, pair in _pairs(name, chosen.flops, chosen.scope, round_to, peer=chosen.peer):
-                    report = measure(pair, settings, rounds, profile_rounds=rounds if tool == OURS else None)
-                    found.append(
-                        {"model": name, "tool": tool, "scope": chosen.scope, "round_to": round_to, **_short(report)}
-                    )
-                    for row in _rows(found[-1:]):
-                        print(*row, sep="  ", flush=True)
-                    for warning in warnings_of(report):
-                        print(f"  {warning}", flush=True)
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as fresh:
+        for rows in fresh.imap(_measured, [(chosen, name) for name in chosen.models]):
+            found += rows
     packages = [package for backend in chosen.backends for package in PACKAGES.get(backend, ())]
     table = record.markdown(
         (
@@ -102,6 +89,33 @@ def main() -> None:
     )
     path = record.write(chosen.name, {**record.circumstances(*packages), "measured": found}, table)
     print(f"\n{table}\n{path}")
+
+
+def _measured(task: tuple[argparse.Namespace, str]) -> list[dict[str, Any]]:
+    """One model in all settings."""
+    chosen, name = task
+    settings = all_settings(
+        chosen.backends,
+        chosen.batches,
+        chosen.memory_formats,
+        chosen.dtypes,
+        "cuda" if torch.cuda.is_available() else "cpu",
+    )
+    rounds = Rounds(seconds=chosen.seconds)
+    found: list[dict[str, Any]] = []
+    with pinned_threads(chosen.threads):
+        for round_to in chosen.round_to:
+            for tool, pair in _pairs(name, chosen.flops, chosen.scope, round_to, peer=chosen.peer):
+                profile_rounds = rounds if tool == OURS else None
+                report = measure(pair, settings, rounds, copies=chosen.copies, profile_rounds=profile_rounds)
+                found.append(
+                    {"model": name, "tool": tool, "scope": chosen.scope, "round_to": round_to, **_short(report)}
+                )
+                for row in _rows(found[-1:]):
+                    print(*row, sep="  ", flush=True)
+                for warning in warnings_of(report):
+                    print(f"  {warning}", flush=True)
+    return found
 
 
 def _pairs(name: str, flops: float, scope: Scope, round_to: int, *, peer: bool) -> Iterator[tuple[str, Pair]]:

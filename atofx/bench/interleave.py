@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from atofx.bench.allocator import kept_memory
 from atofx.errors import ConfigError
 
 Clock = Callable[[], float]
@@ -41,11 +42,18 @@ def interleave(
 ) -> tuple[tuple[float, ...], ...]:
     """Seconds of every run, in the order of the rounds: the i-th numbers of all runs were measured one after the other.
 
+    Memory that the runs free is kept until the end, so that none waits for pages.
+
     Args:
         runs: what is timed; a run that works on a GPU waits for it before it returns.
         rounds: how often.
         clock: seconds since any moment.
     """
+    with kept_memory():
+        return _interleaved(runs, rounds, clock)
+
+
+def _interleaved(runs: Sequence[Callable[[], Any]], rounds: Rounds, clock: Clock) -> tuple[tuple[float, ...], ...]:
     for _ in range(rounds.warm_up):
         for run in runs:
             run()

@@ -112,6 +112,7 @@ def measure(
     settings: Sequence[Setting],
     rounds: Rounds,
     *,
+    copies: int = 1,
     profile_rounds: Rounds | None = None,
     progress: Callable[[Setting], None] = lambda _: None,
 ) -> BenchReport:
@@ -121,6 +122,7 @@ def measure(
         pair: the models.
         settings: at least one.
         rounds: how often in each.
+        copies: of both models that are measured in each; see :func:`compare`.
         profile_rounds: how often layer by layer; None: not at all.
         progress: told every setting before it is measured.
 
@@ -133,7 +135,7 @@ def measure(
     comparisons = []
     for setting in settings:
         progress(setting)
-        comparisons.append(compare(pair.dense, pair.compact, pair.inputs, setting, rounds))
+        comparisons.append(compare(pair.dense, pair.compact, pair.inputs, setting, rounds, copies=copies))
     layers: tuple[LayerTime, ...] = ()
     if profile_rounds is not None:
         first = settings[0]

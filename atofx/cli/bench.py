@@ -89,6 +89,10 @@ def run(
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.0, help="Time for each setting, once it is warm.")] = 3.0,
     rounds: Annotated[int, typer.Option(min=1, help="Most timed passes of each model in a setting.")] = 100,
+    copies: Annotated[
+        int,
+        typer.Option(min=1, help="Copies of both models to time, each so long: where weights lie in memory matters."),
+    ] = 1,
     layers: Annotated[int, typer.Option(min=0, help="Layers to show of those that lose most; 0 times none.")] = 8,
     fold: Annotated[
         bool, typer.Option("--fold/--no-fold", help="Fold batch norms into convolutions first, in both models.")
@@ -140,7 +144,9 @@ def run(
         found = _cut(program, mask, _FLOPS if flops is None else flops, scope or "uniform", multiple)
     timed = Rounds(least=min(5, rounds), most=rounds, seconds=seconds)
     with pinned_threads(threads):
-        report = measure(_pair(found, fold=fold), settings, timed, profile_rounds=timed if layers else None)
+        report = measure(
+            _pair(found, fold=fold), settings, timed, copies=copies, profile_rounds=timed if layers else None
+        )
     title = f"{loaded.title}, {found.origin}"
     data = {"model": loaded.name, "mask": found.origin, "folded": fold, **report.to_dict()}
     for warning in warnings_of(report):

@@ -113,7 +113,9 @@ class PruningFromScratch:
             raise ConfigError(f"base_flops={base_flops} are more than the {program.flops()} of the network itself")
         self._space = UnitSpace(select(program, groups))
         if not self._space.groups:
-            raise TargetError("no group of the model may be pruned (program.summary() says what is pinned and why)")
+            raise TargetError(
+                "no group of the model may be pruned (program.summary() and `atofx inspect` say what is pinned and why)"
+            )
         targets(program, flops=self.flops, groups=groups, limits=limits).require_reachable(TOLERANCE)
         self.limits = limits
         self.r = r

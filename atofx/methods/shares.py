@@ -14,7 +14,8 @@ Scope = Literal["global", "uniform", "traffic"]
 """``"global"`` compares all units; ``"uniform"`` keeps the same share of every group; ``"traffic"`` keeps less of those
 that move more memory for their multiply-adds."""
 
-_STEEPEST = 3.0  # exponent of a share, at most; its inverse at least
+_EMPHASIS = 2.5  # exponent of the ratio of traffic to FLOPs
+_STEEPEST = 9.0  # exponent of a share, at most; its inverse at least
 _FLOOR = 1 / 3  # of the common share, which every group keeps
 
 
@@ -25,8 +26,8 @@ def comparable(program: Program, scores: Mapping[str, torch.Tensor], scope: Scop
         program: the traced model.
         scores: one vector a group, higher stays longer.
         scope: see :data:`Scope`. With ``"traffic"``, where ``"uniform"`` would keep a share s of every group, a group
-            keeps s^w, a third of s at least: w is its part of the elements written over its part of the FLOPs, between
-            a third and three. A group without FLOPs keeps s.
+            keeps s^w, a third of s at least: w is its part of the elements written over its part of the FLOPs, to the
+            power of 2.5, between a ninth and nine. A group without FLOPs keeps s.
     """
     if scope == "global":
         return {name: _by_mean(score) for name, score in scores.items()}
@@ -49,7 +50,7 @@ def _by_rank(scores: torch.Tensor, power: float) -> torch.Tensor:
 
 
 def _powers(program: Program, names: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """Each group's part of the elements written over its part of the FLOPs, both as its units' marginal costs."""
+    """Exponents of the groups' shares, from the marginal costs of their units."""
     ones = {g.name: torch.ones(g.size, dtype=torch.float64, requires_grad=True) for g in program.prunable}
     gradients = torch.autograd.grad(program.flops(ones), list(ones.values()), materialize_grads=True)
     flops = {name: float(gradient.sum()) for name, gradient in zip(ones, gradients, strict=True)}
@@ -60,5 +61,8 @@ def _powers(program: Program, names: Mapping[str, torch.Tensor]) -> dict[str, fl
 
 
 def _limited(numerator: float, denominator: float) -> float:
-    """The ratio between a third and three; 1 for a group without FLOPs, which nothing is saved by cutting deeper."""
-    return min(max(numerator / denominator, 1 / _STEEPEST), _STEEPEST) if denominator > 0 else 1.0
+    """Ratio^2.5, between a ninth and nine; 1 for a group without FLOPs, which nothing is saved by cutting deeper."""
+    if denominator <= 0:
+        return 1.0
+    power = float((numerator / denominator) ** _EMPHASIS)
+    return min(max(power, 1 / _STEEPEST), _STEEPEST)

@@ -50,6 +50,12 @@ def test_a_comparison_knows_its_batch_and_its_results():
     assert compare(net(), net(), torch.randn(2, 3, 6, 6), Setting(), ONCE).setting.batch == 2
 
 
+def test_copies_are_timed_one_after_the_other():
+    dense, compact = net(8), net(4)
+    again = compare(dense, compact, torch.randn(2, 3, 6, 6), Setting(), TWICE, copies=3)
+    assert len(again.dense.seconds) == len(again.compact.seconds) == 6
+
+
 def test_bfloat16_and_channels_last_give_the_same_results_up_to_rounding():
     setting = Setting(dtype="bfloat16", memory_format="channels_last")
     found = compare(net(8), net(4), torch.randn(2, 3, 6, 6), setting, ONCE)

@@ -45,10 +45,10 @@ def test_uniform_keeps_one_share(program):
 
 
 def test_traffic_keeps_powers_of_that_share(program):
-    """Elements 12 x 128, 16 x 32, 20 x 33 over FLOPs 12 x 4032, 16 x 4608, 20 x 2308: powers 1.973, 0.432, 0.888."""
+    """Elements 12 x 128, 16 x 32, 20 x 33 over FLOPs 12 x 4032, 16 x 4608, 20 x 2308: 1.973, 0.432, 0.888, to 2.5."""
     scores = comparable(program, SCORES, "traffic")
     share = 0.5
-    wanted = {"conv1": 12 * share**1.973, "conv2": 16 * share**0.432, "conv3": 20 * share**0.888}
+    wanted = {"conv1": 12 * share / 3, "conv2": 16 * share**0.1227, "conv3": 20 * share**0.743}  # conv1: 0.5^5.47 < 1/6
     assert kept(scores, 1 - share) == {name: round(count) for name, count in wanted.items()}
     order = {name: score.argsort().tolist() for name, score in scores.items()}
     assert order == {name: score.argsort().tolist() for name, score in SCORES.items()}
@@ -59,8 +59,8 @@ def test_traffic_of_a_group_alone_is_uniform(program):
     assert torch.equal(comparable(program, one, "traffic")["conv2"], comparable(program, one, "uniform")["conv2"])
 
 
-def test_powers_end_at_three(program):
-    """The first of two groups has nearly all elements: its power would be above 3."""
+def test_powers_end_at_nine(program):
+    """The first of two groups has nearly all elements: its power would be above 9."""
 
     class Net(nn.Module):
         def __init__(self):
@@ -72,11 +72,9 @@ def test_powers_end_at_three(program):
 
     traced = atofx.trace(Net(), torch.zeros(1, 1, 32, 32))
     scores = comparable(traced, {"wide": torch.arange(8.0), "deep": torch.arange(512.0)}, "traffic")
-    assert kept(scores, 0.2) == {"wide": round(8 * 0.8**3), "deep": round(512 * 0.8 ** (1 / 3))}
-    assert kept(scores, 0.7) == {
-        "wide": 1,
-        "deep": round(512 * 0.3 ** (1 / 3)),
-    }  # 0.3^3 would be 0.2 of 8: a third of 0.3
+    assert kept(scores, 0.05) == {"wide": round(8 * 0.95**9), "deep": round(512 * 0.95 ** (1 / 9))}
+    # 0.3^9 would be none of 8: a third of 0.3
+    assert kept(scores, 0.7) == {"wide": 1, "deep": round(512 * 0.3 ** (1 / 9))}
 
 
 def test_a_group_without_flops_is_cut_no_deeper():
