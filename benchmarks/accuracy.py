@@ -120,7 +120,7 @@ def one_run(task: Task, method: str, seed: int, given: Mapping[str, Any], folder
         "flops": result["flops_compact"] / result["flops_dense"],
         "params": result["params_compact"] / result["params_dense"],
         "seconds": round(result["seconds"], 1),
-        "images_per_second": round(compared.images_per_second),
+        "images_per_second": round(compared.samples_per_second),
         "curve": _curve(compared),
     }
 

@@ -59,4 +59,5 @@ def _own(config: TrainConfig, method: str, folder: RunFolder) -> TrainConfig:
 
 def _speed(folder: RunFolder) -> float:
     records = map(json.loads, folder.metrics.read_text(encoding="utf-8").splitlines())
-    return float(statistics.median(r["samples_per_second"] for r in records if "samples_per_second" in r))
+    names = ("samples_per_second", "images_per_second")  # the second is in records of older runs
+    return float(statistics.median(record[name] for record in records for name in names if name in record))
