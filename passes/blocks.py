@@ -59,9 +59,9 @@ def _variable(nodes: Iterable[fx.Node]) -> set[fx.Node]:
     """Tensors whose values depend on the model's input; a tensor that only takes a size from it does not."""
     found: set[fx.Node] = set()
     for node in nodes:
-        if node.op == "placeholder" or any(source in found for source in node.all_input_nodes):
-            if holds(node.meta.get("val"), torch.Tensor):
-                found.add(node)
+        depends = node.op == "placeholder" or any(source in found for source in node.all_input_nodes)
+        if depends and holds(node.meta.get("val"), torch.Tensor):
+            found.add(node)
     return found
 
 

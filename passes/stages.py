@@ -61,9 +61,7 @@ def bounds_of(analysis: Analysis, node: fx.Node) -> Bounds | None:
     if node.target is functional.relu6:
         return 0.0, 6.0
     if node.target is functional.hardtanh:
-        low, high = (
-            argument(node, i, name, default) for i, name, default in ((1, "min_val", -1.0), (2, "max_val", 1.0))
-        )
+        low, high = argument(node, 1, "min_val", -1.0), argument(node, 2, "max_val", 1.0)
         return (float(low), float(high)) if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
     return None
 
@@ -86,9 +84,8 @@ def _stage(analysis: Analysis, row: list[Block], heads: set[fx.Node]) -> Stage:
     entry, bounds = row[0].skip, bounds_of(analysis, _end(analysis, row[0]))
     is_bounded = bounds is not None and bounds_of(analysis, entry) == bounds
     head = entry.all_input_nodes[0] if is_bounded else entry
-    has_head = (
-        head in heads and (bounds is None or is_bounded) and not is_written_after(analysis, entry, {memory_of(entry)})
-    )
+    is_stable = not is_written_after(analysis, entry, {memory_of(entry)})
+    has_head = head in heads and (bounds is None or is_bounded) and is_stable
     values = (entry, *(_end(analysis, block) for block in row))
     return Stage(common_prefix([block.name for block in row]), tuple(row), values, has_head)
 
