@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,7 @@ from atofx.passes.group import form_groups
 from atofx.passes.inputs import ExampleInputs
 from atofx.passes.lift import lifted, silence_
 from atofx.passes.lineage import trace_lineage
+from atofx.passes.mixture import Mixed, check_candidates, mix
 from atofx.passes.outer import rebuild
 from atofx.passes.regions import trace_regions
 from atofx.passes.restrict import restrict, restriction
@@ -451,6 +452,32 @@ class Program:
         module.set_mask(mask)
         return module
 
+    def mixed(
+        self, widths: Mapping[str, Sequence[int]] | None = None, depths: Mapping[str, Sequence[int]] | None = None
+    ) -> Mixed:
+        """A network that mixes narrower and shallower versions of this one, by weights that gradients reach.
+
+        :meth:`~atofx.passes.mixture.Mixed.choose` says which. Behind every batch norm, which each width has its own of,
+        the chosen widths of a group are interpolated to the widest of them and added up by weight (a group without batch
+        norms: before every operation that mixes its channels). At the end of a stage of residual blocks, so are the
+        values after the chosen numbers of blocks.
+
+        Args:
+            widths: by group name, numbers of units to choose from, rising; a width is the first so many units.
+            depths: by name of ``program.blocks.stages``, depths to choose from, rising; the last blocks go first.
+
+        Returns:
+            A module that shares its parameters with :attr:`module`, but for the norms.
+
+        Raises:
+            ConfigError: there is no such group, stage, width or depth.
+        """
+        widths, depths = widths or {}, depths or {}
+        check_candidates(self.groups, self.blocks.stages, widths, depths)
+        module = rebuild(self.traced, mix(self.analysis, self.blocks.stages, widths, depths))
+        assert isinstance(module, Mixed)
+        return module
+
     def compact(self, mask: SoftMask) -> nn.Module:
         """The module without the dropped units, a GraphModule: own parameters, plain modules, the same qualified names.
 
@@ -496,8 +523,8 @@ class Program:
         """The program of the model without some of its residual blocks, with parameters of its own.
 
         It computes what the model does where the branches of these blocks are zero. The blocks and everything in them
-        are gone from the graph; groups that lay in them are, too. Patterns of ``freeze`` and ``only`` that cover nothing
-        any more are left out.
+        are gone from the graph; groups that lay in them are, too. Patterns of ``freeze`` and ``only`` that cover
+        nothing any more are left out.
 
         Args:
             names: of ``program.blocks.skippable``.
