@@ -457,10 +457,10 @@ class Program:
     ) -> Mixed:
         """A network that mixes narrower and shallower versions of this one, by weights that gradients reach.
 
-        :meth:`~atofx.passes.mixture.Mixed.choose` says which. Behind every batch norm, which each width has its own of,
-        the chosen widths of a group are interpolated to the widest of them and added up by weight (a group without batch
-        norms: before every operation that mixes its channels). At the end of a stage of residual blocks, so are the
-        values after the chosen numbers of blocks.
+        :meth:`~atofx.passes.mixture.Mixed.choose` says which. Behind every batch norm, of which each width has its own,
+        the chosen widths of a group are interpolated to the widest of them and added up by weight (in a group without
+        batch norms: before every operation that mixes its channels). At the end of a stage of residual blocks, so are
+        the values after the chosen numbers of blocks.
 
         Args:
             widths: by group name, numbers of units to choose from, rising; a width is the first so many units.

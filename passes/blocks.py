@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import fx
@@ -80,7 +81,8 @@ def _block(
         region = _between(skip, branch, add)
         if branch in region:
             _check(analysis, add, skip, region, variable)
-            return Block("", add, skip, branch, tuple(sorted(region, key=order.__getitem__)))
+            ordered = tuple(sorted(region, key=order.__getitem__))
+            return Block("", add, skip, branch, ordered, tuple(_parameters(analysis, ordered)))
     raise _RefusedError("neither of the two values it adds is computed from the other: the skip is not an identity")
 
 
@@ -143,6 +145,18 @@ def _check(analysis: Analysis, add: fx.Node, skip: fx.Node, region: set[fx.Node]
             raise _RefusedError(f"the branch changes {written.name}, a value from outside, in place ({node.name})")
 
 
+def _parameters(analysis: Analysis, region: Iterable[fx.Node]) -> Iterable[str]:
+    """Names of the parameters that nodes read."""
+    for node in region:
+        module = analysis.blueprint.attributes.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, torch.nn.Module):
+            yield from (f"{node.target}.{name}" for name, _ in module.named_parameters())
+        read = (source for source in node.all_input_nodes if source.op == "get_attr")
+        for name in (str(source.target) for source in read):
+            if isinstance(analysis.blueprint.attributes.get(name), torch.nn.Parameter):
+                yield name
+
+
 def _named(analysis: Analysis, blocks: list[Block]) -> Iterable[Block]:
     """The blocks under the module that holds the branch; where that is not unique, under its first layer."""
     wide = [_common(analysis, block) for block in blocks]
@@ -150,7 +164,7 @@ def _named(analysis: Analysis, blocks: list[Block]) -> Iterable[Block]:
     for i, block in enumerate(blocks):
         choices = [name for names in (wide, narrow) if (name := names[i]) and Counter(names)[name] == 1]
         name = choices[0] if choices else block.add.name
-        yield Block(name, block.add, block.skip, block.branch, block.region)
+        yield replace(block, name=name)
 
 
 def _common(analysis: Analysis, block: Block) -> str:

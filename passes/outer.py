@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from atofx.cost import count_flops
 from atofx.errors import TraceError
 from atofx.passes.base import attribute
-from atofx.passes.gate import Gated
+from atofx.passes.gate import Gated, GatedModule
 from atofx.passes.merge import CALL, TracedRegions, is_layer, original_name, region_inputs
 from atofx.passes.mixture import Mixed, MixedModule
 from atofx.passes.plan import form
@@ -34,7 +34,7 @@ def rebuild(traced: Traced, module: fx.GraphModule) -> nn.Module:
     for region, index in indices.items():
         if not is_layer(traced.model.get_submodule(region)):
             _replace_forward(outer.get_submodule(region), traced, module, index)
-    if isinstance(module, Gated):
+    if isinstance(module, GatedModule | MixedModule):
         base = Mixed if isinstance(module, MixedModule) else Gated
         outer.__class__ = _subclass(outer, (base,), {})
         outer.gates = module.gates

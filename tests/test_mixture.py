@@ -197,7 +197,7 @@ def test_choices_that_there_are_not() -> None:
     mixed = traced(zoo.resnet20(), image()).mixed({"layer1.0.conv1": (4, 16)}, {"layer1": (1, 3)})
     with pytest.raises(ConfigError, match=r"has the widths \(4, 16\) to choose from, not \(5,\)"):
         mixed.choose({"layer1.0.conv1": Widths((5,), torch.ones(1))}, {})
-    with pytest.raises(ConfigError, match="2 widths of 'layer1.0.conv1' need as many weights"):
+    with pytest.raises(ConfigError, match=r"2 widths of 'layer1\.0\.conv1' need as many weights"):
         mixed.choose({"layer1.0.conv1": Widths((4, 16), torch.ones(1))}, {})
     with pytest.raises(ConfigError, match=r"stage 'layer1' has the depths \(1, 3\) to choose from, not 3"):
         mixed.choose({}, {"layer1": torch.ones(3)})

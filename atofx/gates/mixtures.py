@@ -45,8 +45,8 @@ class WidthMixture(nn.Module):
         """
         if x.shape[self.dim] != self.length:
             raise InputSizeError(
-                f"the mixture of {', '.join(self.groups)} stands before a tensor of {self.length} along dim {self.dim}, "
-                f"not {x.shape[self.dim]}; trace the model with an example of the new size"
+                f"the mixture of {', '.join(self.groups)} stands before a tensor of {self.length} along dim "
+                f"{self.dim}, not {x.shape[self.dim]}; trace the model with an example of the new size"
             )
         for i, name in enumerate(self.groups):
             place = self.get_buffer(f"places_{i}")

@@ -17,6 +17,7 @@ class Block:
         skip: the value that enters the block and, without it, leaves it.
         branch: the other operand.
         region: every node between ``skip`` and ``add``, in graph order.
+        parameters: qualified names of the parameters that the region reads.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Block:
     skip: fx.Node
     branch: fx.Node
     region: tuple[fx.Node, ...]
+    parameters: tuple[str, ...]
 
 
 @dataclass(frozen=True)

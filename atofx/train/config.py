@@ -24,7 +24,9 @@ from atofx.train.options import (
     OneShotOptions,
     Options,
     ScratchOptions,
+    SearchOptions,
     Share,
+    TasOptions,
 )
 
 _DOCUMENT_END = "..."  # what YAML writes after a lone scalar
@@ -55,7 +57,7 @@ class TrainConfig(Options):
     """Processes that read files, where images are not kept in memory."""
 
     method: str = "ato"
-    """One of ato, hspg, dhspg, hesso, scratch, none (dense training), or a one-shot criterion: l1, l2, bn-scale,
+    """One of ato, hspg, dhspg, hesso, scratch, tas, none (dense training), or a one-shot criterion: l1, l2, bn-scale,
     taylor, random."""
     flops: Fraction | None = None
     """Kept fraction of the FLOPs of the whole model; 0.5 if neither flops nor p is given."""
@@ -93,6 +95,8 @@ class TrainConfig(Options):
     """Options of the one-shot criteria."""
     scratch: ScratchOptions = ScratchOptions()
     """Options of method scratch."""
+    tas: TasOptions = TasOptions()
+    """Options of method tas."""
 
     distill: str | None = None
     """Learn from a trained network, too: the folder of its run, or baseline (with baseline: true): the dense network,
@@ -183,6 +187,12 @@ class TrainConfig(Options):
 
     def _limits(self, round_to: int) -> Limits:
         return Limits(self.min_units, self.min_width, self.min_keep, round_to, self.per_group or {})
+
+    @property
+    def search(self) -> SearchOptions | None:
+        """Options of the method, if it is one that looks for a structure before the training."""
+        options = getattr(self, self.method, None)
+        return options if isinstance(options, SearchOptions) else None
 
     @property
     def target(self) -> dict[str, float]:

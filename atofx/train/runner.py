@@ -34,6 +34,7 @@ from atofx.train.network import Dense
 from atofx.train.processes import Processes
 from atofx.train.result import LayerFlops, RunResult, Verification
 from atofx.train.run_folder import RunFolder, check, choose, prepare
+from atofx.train.search_data import SearchData
 from atofx.train.two_phases import TwoPhases
 
 if TYPE_CHECKING:
@@ -94,9 +95,13 @@ class _Run:
         base = self._trace(model)
         self._describe(base)
         model, program = self._widened(model, base)
-        search = build_search(config, program, base)
-        steps = training_order(config, self._data, self._processes).steps_per_epoch
-        method = build_method(config, program, steps) if search is None else None
+        options, method = config.search, None
+        if options is not None:
+            images = SearchData(config, options, self._data, self._processes.share)
+            search = build_search(config, program, base, images.steps)
+        else:
+            steps = training_order(config, self._data, self._processes).steps_per_epoch
+            method = build_method(config, program, steps)
         folder = RunFolder(Path(self._processes.agree(str(choose(config)))))
         teacher = None if config.distill in (None, BASELINE) else self._teacher(Path(str(config.distill)).expanduser())
         self._prepare(folder, config)
@@ -104,17 +109,19 @@ class _Run:
         if config.distill == BASELINE:
             teacher = self._teacher(folder.baseline.path)
         self._say(f"Training in {folder.path}")
-        if search is not None:
-            phases = TwoPhases(config, self._data, self._processes, folder, self._console, teacher)
-            found = phases.run(search, program, base, model)
-            mask, self._earlier = found.mask, self._earlier + found.earlier_seconds
+        without: tuple[str, ...] = ()
+        if options is not None:
+            shared = (self._processes, folder, self._console, teacher)
+            found = TwoPhases(config, options, self._data, images, *shared).run(search, program, base, model)
+            program, mask, without = found.program, found.mask, found.without
+            self._earlier += found.earlier_seconds
         else:
             network = Dense(model, program)
             self._fit(
                 Engine(config, self._data, network, method, self._processes, folder, self._console, teacher=teacher)
             )
             mask = program.full_mask() if method is None else method.mask()
-        result = self._compare(base, program, mask, dense_top1, folder)
+        result = self._compare(base, program, mask, dense_top1, folder, without)
         self._processes.wait()
         self._console.print(result.table())
         self._say(f"Everything is in {folder.path}")
@@ -133,10 +140,10 @@ class _Run:
 
     def _widened(self, model: nn.Module, base: Program) -> tuple[nn.Module, Program]:
         """The network that is searched: wider than the user's, if the method is asked for that."""
-        factors = expansion_of(self._config)
-        if factors == 1:
+        factors, options = expansion_of(self._config), self._config.search
+        if factors == 1 or options is None:
             return model, base
-        wide = base.widen(factors, seed=self._config.seed, init=self._config.scratch.init)
+        wide = base.widen(factors, seed=self._config.seed, init=options.init)
         if self._config.channels_last:
             wide.to(memory_format=torch.channels_last)
         program = self._trace(wide)
@@ -218,9 +225,15 @@ class _Run:
         self._earlier += engine.earlier_seconds
 
     def _compare(
-        self, base: Program, program: Program, mask: Mask, dense_top1: float | None, folder: RunFolder
+        self,
+        base: Program,
+        program: Program,
+        mask: Mask,
+        dense_top1: float | None,
+        folder: RunFolder,
+        without: tuple[str, ...],
     ) -> RunResult:
-        """The outcome: ``program`` under ``mask`` against ``base``, which is narrower where the network was widened."""
+        """The outcome: ``program`` under ``mask`` against ``base``, the network as it was."""
         config = self._config
         masked, compact = program.zeroed(mask), program.compact(mask)
         masked_top1, compact_top1 = compare(masked, compact, self._data.test, config.eval_batch_size, self._processes)
@@ -260,6 +273,7 @@ class _Run:
             layers=_layers(base, program, mask),
             flops_masked=None if program is base else program.flops(),
             params_masked=None if program is base else program.params(),
+            without=without,
         )
         if self._processes.is_main:
             result.save(folder.result)
