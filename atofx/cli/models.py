@@ -19,6 +19,7 @@ from atofx import zoo
 from atofx.cli.nearest import did_you_mean
 from atofx.errors import ConfigError, FileError
 from atofx.train import checkpoint
+from atofx.train.searched_file import SEARCHED, read_searched
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 _LARGE = 64  # pixels: above, a name that zoo and torchvision share means torchvision's, as in `atofx train`
@@ -59,6 +60,8 @@ def load(
     seed: int = 0,
 ) -> Loaded:
     """Find ``name``: ``package.module:factory``, or in the zoo, or in torchvision (``zoo:NAME``, ``torchvision:NAME``).
+
+    ``tas:FILE`` is a file that describes a searched ResNet.
 
     Where both share a name, torchvision's is meant for images larger than 64 pixels and for pretrained weights.
 
@@ -186,6 +189,10 @@ def _find(
 ) -> tuple[str, Callable[[], Any], tuple[int, ...] | None]:
     """Origin, factory without arguments left, and default input shape."""
     place, colon, attribute = name.partition(":")
+    if colon and place == SEARCHED:
+        shape = read_searched(attribute)
+        _check_arguments(shape.build, keywords, name)
+        return attribute, lambda: shape.build(**keywords), (1, keywords.get("in_channels", 3), 32, 32)
     if colon and place not in ("zoo", "torchvision"):
         if pretrained:
             raise ConfigError(f"`--weights pretrained` is for torchvision's models, not for {name}")

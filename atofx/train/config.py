@@ -36,7 +36,8 @@ class TrainConfig(Options):
     """One training run. FLOPs are fused multiply-adds counted once."""
 
     model: str = "resnet20"
-    """A name of the zoo (resnet20), of torchvision (mobilenet_v2), or package.module:factory."""
+    """A name of the zoo (resnet20), of torchvision (mobilenet_v2), package.module:factory, or tas:FILE (a searched
+    ResNet, as the files published with TAS describe it)."""
     frontend: Frontend = "auto"
     """What captures the network's graph. symbolic: symbolic tracing; export: torch.export; auto: symbolic tracing, and
     torch.export where that cannot."""
