@@ -14,8 +14,8 @@ from torchvision import models
 
 import atofx
 from atofx import zoo
-from atofx.errors import ConfigError
-from atofx.gates import Widths, channel_interpolation
+from atofx.errors import ConfigError, InputSizeError
+from atofx.gates import WidthMixture, Widths, channel_interpolation
 from atofx.testing import relative_error
 from tests.test_blocks import Branching, PreActivation, image, traced
 
@@ -201,3 +201,26 @@ def test_choices_that_there_are_not() -> None:
         mixed.choose({"layer1.0.conv1": Widths((4, 16), torch.ones(1))}, {})
     with pytest.raises(ConfigError, match=r"stage 'layer1' has the depths \(1, 3\) to choose from, not 3"):
         mixed.choose({}, {"layer1": torch.ones(3)})
+
+
+def test_a_mixture_before_a_reader_takes_the_size_of_the_example_only() -> None:
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(1, 3, 1), nn.LazyLinear(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.fc(F.adaptive_avg_pool2d(F.relu(self.conv(x)), 2).flatten(1))
+            return out
+
+    model = Flat()
+    model(torch.zeros(1, 1, 4, 4))
+    mixed = atofx.trace(model, torch.zeros(1, 1, 4, 4)).mixed({"conv": (2, 3)})
+    mixed.choose({"conv": Widths((2, 3), torch.tensor([0.5, 0.5]))}, {})
+    with torch.no_grad():
+        hidden = F.adaptive_avg_pool2d(F.relu(model.conv(torch.ones(1, 1, 4, 4))), 2)
+        expected = model.fc((0.5 * channel_interpolation(hidden[:, :2], 3) + 0.5 * hidden).flatten(1))
+        assert torch.allclose(mixed(torch.ones(2, 1, 6, 6))[:1], expected, atol=1e-6)
+    mixture = next(module for module in mixed.modules() if isinstance(module, WidthMixture))
+    with pytest.raises(InputSizeError, match="stands before a tensor of 12 along dim -1, not 5"):
+        mixture(torch.zeros(1, 5))

@@ -20,6 +20,7 @@ from atofx.bench.preferred import round_to_number
 from atofx.bench.setting import Device, Setting
 from atofx.bench.spread import Spread, pairwise
 from atofx.errors import ConfigError
+from atofx.passes.carry import carried
 from atofx.passes.verify import TOLERANCE
 from atofx.report.run_report import write_run_report
 from atofx.train import rng
@@ -270,7 +271,7 @@ class _Run:
             latency_dense_quartiles_ms=(dense_ms.lower, dense_ms.upper),
             latency_compact_quartiles_ms=(compact_ms.lower, compact_ms.upper),
             verification=Verification(tolerance=TOLERANCE, **measured["verified"]),
-            layers=_layers(base, program, mask),
+            layers=_layers_without(base, program, mask, without) if without else _layers(base, program, mask),
             flops_masked=None if program is base else program.flops(),
             params_masked=None if program is base else program.params(),
             without=without,
@@ -288,3 +289,13 @@ def _layers(base: Program, program: Program, mask: Mask) -> tuple[LayerFlops, ..
     """Every layer before and after; a wider graph has the names of the one it was made from."""
     after = {cost.node: cost.flops for cost in program.layer_costs(mask)}
     return tuple(LayerFlops(cost.name, cost.op, cost.flops, after.get(cost.node, 0)) for cost in base.layer_costs())
+
+
+def _layers_without(base: Program, program: Program, mask: Mask, without: tuple[str, ...]) -> tuple[LayerFlops, ...]:
+    """The same where blocks are gone: a graph without them may have other names for its functions."""
+    after = base.layer_costs(carried(program.prunable, base.prunable, mask, missing=True))
+    gone = {node.name for block in base.blocks.skippable if block.name in without for node in block.region}
+    return tuple(
+        LayerFlops(old.name, old.op, old.flops, 0 if old.node in gone else new.flops)
+        for old, new in zip(base.layer_costs(), after, strict=True)
+    )

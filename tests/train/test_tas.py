@@ -45,6 +45,7 @@ def test_a_run_ends_on_target_and_compact_equals_masked(tmp_path: Path, search: 
     assert result.agreement == 100
     assert result.verification is not None
     assert result.verification.ok
+    assert sum(layer.compact for layer in result.layers) == result.flops_compact
     assert result.flops_dense == atofx.trace(small(), torch.zeros(1, 1, 8, 8)).flops()
     if search == "width":
         assert result.without == ()
@@ -60,6 +61,8 @@ def test_depth_alone_takes_whole_blocks(tmp_path: Path) -> None:
     assert 0.55 <= result.flops_compact / result.flops_dense <= 0.75
     assert result.compact_top1 == result.masked_top1
     assert result.flops_masked == result.flops_compact
+    assert sum(layer.compact for layer in result.layers) == result.flops_compact
+    assert all(layer.compact == 0 for layer in result.layers if layer.name.startswith(result.without))
     module = atofx.load(tmp_path / "compact.safetensors", lambda: program.without_blocks(result.without).module)
     assert not [key for key in module.state_dict() if key.startswith(tuple(f"{name}." for name in result.without))]
     assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["without"] == list(result.without)
