@@ -21,6 +21,7 @@ from atofx.ir.limits import NO_LIMITS, Limits
 from atofx.ir.mask import Mask
 from atofx.ir.patterns import covers
 from atofx.methods import parallel
+from atofx.methods.calibrate import TOLERANCE as REACHED
 from atofx.methods.candidates import RATIOS, Choice, depths_of, widths_of
 from atofx.methods.cost_term import cost_term
 from atofx.methods.derive import Derivation, Derived, unreachable_by_depth
@@ -29,7 +30,7 @@ from atofx.methods.optimizer_state import flat_state, load_flat_state
 from atofx.methods.protocol import Batch, BatchSource, StateValue, call, draw
 from atofx.methods.selection import GroupFilter, select
 from atofx.methods.state_values import number, tensor
-from atofx.methods.targets import targets
+from atofx.methods.targets import unreachable
 from atofx.methods.temperature import Temperature
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class TAS:
         self.stages = _stage_choices(program) if search != "width" else ()
         blocks = {stage.name: tuple(block.name for block in stage.blocks) for stage in program.blocks.stages}
         self._derivation = Derivation(program, chosen, limits, self.target, tolerance * self.total, blocks)
-        self._require(search, groups, limits)
+        self._require(search, limits)
         generator = torch.Generator().manual_seed(seed)
         self._choices = (*self.groups, *self.stages)
         count = sum(len(choice.candidates) for choice in self._choices)
@@ -139,25 +140,23 @@ class TAS:
         self._rates = [float(group["lr"]) for group in self._optimizer.param_groups]
         self._adam = torch.optim.Adam([self._logits], lr=lr, betas=_BETAS, weight_decay=weight_decay)
         self._step = 0
-        self._accuracy: float | None = None
         self._logged: dict[str, float] = {}
         self._derived: tuple[int, Derived] | None = None
 
-    def _require(self, search: Searched, groups: GroupFilter, limits: Limits) -> None:
+    def _require(self, search: Searched, limits: Limits) -> None:
         """Make sure that there is something to choose from, and that the target can be met."""
-        if search == "depth":
-            if not self.stages:
-                raise TargetError("the model has no stage of residual blocks that could be shallower (program.blocks)")
-            deepest = [choice.kept.index(min(choice.kept)) for choice in self.stages]
-            gone = dict.fromkeys(self._derivation.without(self.stages, deepest), False)
-            least = int(self.program.flops(blocks=gone))
-            if least > self.target:
-                raise unreachable_by_depth(self.target, least, self.total)
-            return
-        if not self.groups:
+        if search == "depth" and not self.stages:
+            raise TargetError("the model has no stage of residual blocks that could be shallower (program.blocks)")
+        if search != "depth" and not self.groups:
             raise TargetError("no group of the model may be pruned (program.summary() says what is pinned and why)")
-        if search == "width":
-            targets(self.program, flops=self.target / self.total, groups=groups, limits=limits).require_reachable()
+        shallowest = self._derivation.without(self.stages, [0] * len(self.stages))
+        allowed = limits.allowed_counts(self.program.prunable)
+        fewest = {choice.name: torch.arange(choice.size) < allowed[choice.name][0] for choice in self.groups}
+        least = int(self.program.flops(fewest, blocks=dict.fromkeys(shallowest, False)))
+        if search == "depth" and least > self.target:
+            raise unreachable_by_depth(self.target, least, self.total)
+        if search != "depth" and least > self.target * (1 + REACHED):
+            raise unreachable(self.target / self.total, least, self.total, limits)
 
     # ---------------------------------------------------------------- learning
 
@@ -271,8 +270,7 @@ class TAS:
         return self._network
 
     def evaluate(self, accuracy: float) -> None:
-        """Note an accuracy of :attr:`network`; the last state decides, whatever it is."""
-        self._accuracy = accuracy
+        """Nothing: the last state decides, as published."""
 
     # ---------------------------------------------------------------- the decision
 

@@ -72,7 +72,7 @@ def test_two_candidates_are_renormalised():
     first, second = drawn.indices
     assert first < second
     a, b = z[first].exp(), z[second].exp()
-    assert drawn.weights.tolist() == pytest.approx([float(a / (a + b)), float(b / (a + b))])
+    assert drawn.weights.tolist() == pytest.approx([(a / (a + b)).item(), (b / (a + b)).item()])
     (gradient,) = torch.autograd.grad(drawn.weights[0], [logits])
     assert float(gradient[first]) > 0 > float(gradient[second])
     others = [i for i in range(4) if i not in drawn.indices]
@@ -260,6 +260,12 @@ def test_candidates_keep_to_the_limits_and_frozen_blocks_stay():
         (Chain, {"lmd": -1.0}, ConfigError, r"lmd=-1\.0 must not be negative"),
         (Chain, {"groups": ["x*"]}, ConfigError, "no prunable group matches"),
         (Chain, {"flops": 0.1, "search": "width"}, TargetError, "the smallest mask, with one unit left"),
+        (
+            Blocks,
+            {"flops": 0.05},
+            TargetError,
+            "the smallest mask, with one unit left in every group, still has 4 of 60",
+        ),
         (Chain, {"search": "depth"}, TargetError, "no stage of residual blocks that could be shallower"),
         (Blocks, {"search": "depth", "flops": 0.2}, TargetError, "the shallowest network still has 28 of 60"),
     ],
