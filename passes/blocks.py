@@ -78,7 +78,7 @@ def _block(
     if first is second:
         raise _RefusedError("a value is added to itself")
     for skip, branch in ((_behind_identities(analysis, first), second), (_behind_identities(analysis, second), first)):
-        region = _between(skip, branch, add)
+        region = _between(skip, branch, add, order)
         if branch in region:
             _check(analysis, add, skip, region, variable)
             ordered = tuple(sorted(region, key=order.__getitem__))
@@ -97,7 +97,7 @@ def _is_identity(analysis: Analysis, node: fx.Node) -> bool:
     return isinstance(analysis.blueprint.attributes.get(str(node.target)), torch.nn.Identity)
 
 
-def _between(skip: fx.Node, branch: fx.Node, add: fx.Node) -> set[fx.Node]:
+def _between(skip: fx.Node, branch: fx.Node, add: fx.Node, order: dict[fx.Node, int]) -> set[fx.Node]:
     """Every node that is computed from ``skip`` and leads to ``add``."""
     after: set[fx.Node] = set()
     todo = [skip]
@@ -115,7 +115,7 @@ def _between(skip: fx.Node, branch: fx.Node, add: fx.Node) -> set[fx.Node]:
             if source in after and source not in before:
                 before.add(source)
                 todo.append(source)
-    for node in sorted(before):  # in the order of the graph: sizes of what enters may be read by others too
+    for node in sorted(before, key=order.__getitem__):  # sizes of what enters may be read by others too
         if not _is_tensor(node) and not any(source in before for source in node.all_input_nodes):
             before.discard(node)
     return before

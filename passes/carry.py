@@ -11,7 +11,7 @@ from atofx.ir.groups import Group
 
 
 def carried(
-    source: Sequence[Group], target: Sequence[Group], vectors: Mapping[str, Tensor], missing: bool | float
+    source: Sequence[Group], target: Sequence[Group], vectors: Mapping[str, Tensor], *, missing: bool | float
 ) -> dict[str, Tensor]:
     """Vectors over the units of ``target`` that say of every parameter's coordinates what ``vectors`` say.
 
