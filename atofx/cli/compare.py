@@ -64,7 +64,7 @@ def _options() -> list[inspect.Parameter]:
         )
 
     return [
-        keyword("methods", str, typer.Option(metavar="NAME,…", help="What is compared: ato,hesso,scratch,l2.")),
+        keyword("methods", str, typer.Option(metavar="NAME,…", help="What is compared: ato,hesso,scratch,tas,l2.")),
         keyword("out", Path, typer.Option(metavar="DIR", help=f"Folder of the run folders and {PAGE}.")),
         *config_options(leave_out=_EACH_RUNS_OWN),
         keyword("as_json", bool, typer.Option("--json", help="Print one JSON object."), default=False),

@@ -19,6 +19,7 @@ from atofx import zoo
 from atofx.cli.nearest import did_you_mean
 from atofx.errors import ConfigError, FileError
 from atofx.train import checkpoint
+from atofx.train.searched_file import SEARCHED, read_searched
 from atofx.train.squad.extra import squad_extra
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
@@ -62,7 +63,9 @@ def load(
 ) -> Loaded:
     """Find ``name``: ``package.module:factory``, or in the zoo, or in torchvision (``zoo:NAME``, ``torchvision:NAME``).
 
-    The folder of a Hugging Face BERT means its architecture; ``weights`` are given as for any model.
+    The folder of a Hugging Face BERT means its architecture; ``weights`` are given as for any model. ``tas:FILE`` is a
+    file that describes a searched ResNet.
+
     Where both share a name, torchvision's is meant for images larger than 64 pixels and for pretrained weights.
 
     Args:
@@ -195,6 +198,10 @@ def _find(
             )
         return _from_folder(Path(name).expanduser(), keywords)
     place, colon, attribute = name.partition(":")
+    if colon and place == SEARCHED:
+        shape = read_searched(attribute)
+        _check_arguments(shape.build, keywords, name)
+        return attribute, lambda: shape.build(**keywords), (1, keywords.get("in_channels", 3), 32, 32)
     if colon and place not in ("zoo", "torchvision"):
         if pretrained:
             raise ConfigError(f"`--weights pretrained` is for torchvision's models, not for {name}")

@@ -15,6 +15,7 @@ from atofx.methods import (
     DHSPG,
     HESSO,
     HSPG,
+    TAS,
     DHSPGSchedule,
     GroupFilter,
     HESSOSchedule,
@@ -32,6 +33,7 @@ from atofx.passes.widen import Factors
 from atofx.train.config import TrainConfig
 from atofx.train.oneshot import OneShot
 from atofx.train.optimizer_method import OptimizerMethod
+from atofx.train.optimizers import optimizer_of
 
 if TYPE_CHECKING:
     from atofx.ir.limits import Limits
@@ -55,25 +57,25 @@ def check_method(name: str) -> None:
         raise ConfigError(f"no method {name!r}; {hint}")
 
 
-def build_search(config: TrainConfig, program: Program, base: Program) -> Search | None:
-    """What looks for a structure before the training; None for methods that decide while the network trains.
+def build_search(config: TrainConfig, program: Program, base: Program, steps: int) -> Search:
+    """What looks for a structure before the training.
 
     Args:
         config: options.
         program: of the network that is searched.
         base: of the network as it was before it was widened; FLOPs targets mean that one.
+        steps: length of the search.
 
     Raises:
         ConfigError: options that do not fit the model.
         TargetError: the FLOPs target cannot be reached.
     """
-    make = _SEARCHES.get(config.method)
-    return None if make is None else make(config, program, base)
+    return _SEARCHES[config.method](config, program, base, steps)
 
 
 def expansion_of(config: TrainConfig) -> Factors:
     """How much wider than the user's a network is that is searched; 1 where none is."""
-    return config.scratch.expand if config.method in _SEARCHES else 1.0
+    return getattr(config.search, "expand", 1.0)
 
 
 def build_method(config: TrainConfig, program: Program, steps_per_epoch: int, loss_fn: LossFn) -> Method | None:
@@ -147,7 +149,28 @@ def _one_shot(config: TrainConfig, program: Program, steps_per_epoch: int, loss_
     )
 
 
-def _scratch(config: TrainConfig, program: Program, base: Program) -> Search:
+def _tas(config: TrainConfig, program: Program, base: Program, steps: int) -> Search:
+    options, target = config.tas, target_of(config, base)
+    assert target is not None
+    return TAS(
+        program,
+        target.flops,
+        total_steps=steps,
+        search=options.search,
+        groups=options.groups,
+        limits=config.limits,
+        ratios=options.ratios,
+        lmd=options.lmd,
+        tolerance=options.tolerance,
+        temperature=options.temperatures,
+        lr=options.lr,
+        weight_decay=options.weight_decay,
+        optimizer=lambda parameters: optimizer_of(config, parameters),
+        seed=config.seed,
+    )
+
+
+def _scratch(config: TrainConfig, program: Program, base: Program, steps: int) -> Search:
     options, target = config.scratch, target_of(config, base)
     assert target is not None
     return PruningFromScratch(
@@ -240,4 +263,6 @@ _BUILDERS: Mapping[str, Callable[[TrainConfig, Program, int, LossFn], Method]] =
 _OPTIMIZERS: Mapping[str, Callable[[TrainConfig, torch.optim.Optimizer, Program, _Common], SparseOptimizer]] = (
     MappingProxyType({"hspg": _hspg, "dhspg": _dhspg, "hesso": _hesso})
 )
-_SEARCHES: Mapping[str, Callable[[TrainConfig, Program, Program], Search]] = MappingProxyType({"scratch": _scratch})
+_SEARCHES: Mapping[str, Callable[[TrainConfig, Program, Program, int], Search]] = MappingProxyType(
+    {"scratch": _scratch, "tas": _tas}
+)

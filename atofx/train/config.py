@@ -24,7 +24,9 @@ from atofx.train.options import (
     OneShotOptions,
     Options,
     ScratchOptions,
+    SearchOptions,
     Share,
+    TasOptions,
 )
 from atofx.train.squad_options import SquadOptions
 
@@ -35,8 +37,9 @@ class TrainConfig(Options):
     """One training run. FLOPs are fused multiply-adds counted once."""
 
     model: str = "resnet20"
-    """A name of the zoo (resnet20), of torchvision (mobilenet_v2), or package.module:factory. With task squad: the
-    folder of a Hugging Face BERT, or a size with random weights: bert-tiny, -mini, -small, -medium, -base, -large."""
+    """A name of the zoo (resnet20), of torchvision (mobilenet_v2), package.module:factory, or tas:FILE (a searched
+    ResNet, as the files published with TAS describe it). With task squad: the folder of a Hugging Face BERT, or a size
+    with random weights: bert-tiny, -mini, -small, -medium, -base, -large."""
     frontend: Frontend = "auto"
     """What captures the network's graph. symbolic: symbolic tracing; export: torch.export; auto: symbolic tracing, and
     torch.export where that cannot."""
@@ -65,7 +68,7 @@ class TrainConfig(Options):
     """Options of task squad."""
 
     method: str = "ato"
-    """One of ato, hspg, dhspg, hesso, scratch, none (dense training), or a one-shot criterion: l1, l2, bn-scale,
+    """One of ato, hspg, dhspg, hesso, scratch, tas, none (dense training), or a one-shot criterion: l1, l2, bn-scale,
     taylor, random."""
     flops: Fraction | None = None
     """Kept fraction of the FLOPs of the whole model; 0.5 if neither flops nor p is given."""
@@ -103,6 +106,8 @@ class TrainConfig(Options):
     """Options of the one-shot criteria."""
     scratch: ScratchOptions = ScratchOptions()
     """Options of method scratch."""
+    tas: TasOptions = TasOptions()
+    """Options of method tas."""
 
     distill: str | None = None
     """Learn from a trained network, too: the folder of its run, or baseline (with baseline: true): the dense network,
@@ -195,6 +200,12 @@ class TrainConfig(Options):
 
     def _limits(self, round_to: int) -> Limits:
         return Limits(self.min_units, self.min_width, self.min_keep, round_to, self.per_group or {})
+
+    @property
+    def search(self) -> SearchOptions | None:
+        """Options of the method, if it is one that looks for a structure before the training."""
+        options = getattr(self, self.method, None)
+        return options if isinstance(options, SearchOptions) else None
 
     @property
     def target(self) -> dict[str, float]:

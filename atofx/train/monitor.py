@@ -94,14 +94,14 @@ class Monitor:
         self._board: SummaryWriter | None = None
         self._progress: Progress | None = None
         self._task = TaskID(0)
-        self._shares: list[list[float]] = []  # of every group, at the end of every epoch
+        self._shares: list[dict[str, float]] = []  # of every group, at the end of every epoch
 
     def __enter__(self) -> Self:
         """Open the files and start the bars."""
         if self._folder is not None:
             earlier = _discard_after(self._folder, self._before.steps + self._start)
             masks = [(record["kept"], record["units"]) for record in earlier if record["kind"] == "mask"]
-            self._shares = [[kept[name] / units[name] for name in units] for kept, units in masks]
+            self._shares = [{name: kept[name] / units[name] for name in units} for kept, units in masks]
             self._file = self._folder.metrics.open("a", encoding="utf-8")
             self._board = SummaryWriter(str(self._folder.tensorboard), purge_step=self._before.steps + self._start)
             columns = (
@@ -160,7 +160,7 @@ class Monitor:
         units = {name: vector.numel() for name, vector in mask.items()}
         kept = {name: int(vector.sum()) for name, vector in mask.items()}
         self._write({"kind": "mask", "step": step, "epoch": epoch, "kept": kept, "units": units})
-        self._shares.append([kept[name] / units[name] for name in units])
+        self._shares.append({name: kept[name] / units[name] for name in units})
         self._board.add_image("mask/kept", heat_map(self._shares), step)
 
     def _record(self, kind: str, step: int, values: Mapping[str, float]) -> None:

@@ -92,8 +92,10 @@ class RunResult:
         granularity: what attention lost, by pattern on module names.
         verification: what :meth:`atofx.Program.verify` says of the mask, in float64.
         layers: every layer that has FLOPs, in the order of the graph.
-        flops_masked: of the network with the dropped units at zero, where that was widened; None: ``flops_dense``.
+        flops_masked: of the network with the dropped units at zero, where that was widened or lost blocks; None:
+            ``flops_dense``.
         params_masked: its parameters; None: ``params_dense``.
+        without: names of residual blocks that were left out as a whole.
     """
 
     scores: tuple[Score, ...]
@@ -120,6 +122,7 @@ class RunResult:
     layers: tuple[LayerFlops, ...] = ()
     flops_masked: int | None = None
     params_masked: int | None = None
+    without: tuple[str, ...] = ()
 
     @property
     def dense_top1(self) -> float | None:

@@ -20,6 +20,7 @@ from atofx.bench.preferred import round_to_number
 from atofx.bench.setting import Device, Setting
 from atofx.bench.spread import Spread, pairwise
 from atofx.errors import ConfigError
+from atofx.passes.carry import carried
 from atofx.passes.verify import TOLERANCE
 from atofx.report.run_report import write_run_report
 from atofx.train import rng
@@ -27,10 +28,12 @@ from atofx.train.build_method import build_method, build_search, check_method, e
 from atofx.train.config import TrainConfig
 from atofx.train.distill import BASELINE, Teacher, load_teacher
 from atofx.train.engine import Engine, training_order
+from atofx.train.images import DataSet
 from atofx.train.network import Dense
 from atofx.train.processes import Processes
 from atofx.train.result import LayerFlops, RunResult, Score, Verification
 from atofx.train.run_folder import RunFolder, check, choose, prepare
+from atofx.train.search_data import SearchData
 from atofx.train.task import loss_of
 from atofx.train.tasks import load_task
 from atofx.train.two_phases import TwoPhases
@@ -93,15 +96,13 @@ class _Run:
         base = self._trace(model)
         self._describe(base)
         model, program = self._widened(model, base)
-        search = build_search(config, program, base)
-        images = self._task.images
-        if search is not None and images is None:
-            raise ConfigError(
-                f"method {config.method} searches with labelled images, and task {config.task} has none; take a method "
-                "that decides while the network trains, such as hspg, dhspg, hesso or ato"
-            )
-        steps = training_order(config, self._task, self._processes).steps_per_epoch
-        method = build_method(config, program, steps, loss_of(self._task)) if search is None else None
+        options, method = config.search, None
+        if options is not None:
+            images = SearchData(config, options, self._labelled_images(), self._processes.share)
+            search = build_search(config, program, base, images.steps)
+        else:
+            steps = training_order(config, self._task, self._processes).steps_per_epoch
+            method = build_method(config, program, steps, loss_of(self._task))
         folder = RunFolder(Path(self._processes.agree(str(choose(config)))))
         teacher = None if config.distill in (None, BASELINE) else self._teacher(Path(str(config.distill)).expanduser())
         self._prepare(folder, config)
@@ -109,21 +110,32 @@ class _Run:
         if config.distill == BASELINE:
             teacher = self._teacher(folder.baseline.path)
         self._say(f"Training in {folder.path}")
-        if search is not None and images is not None:
-            phases = TwoPhases(config, self._task, images, self._processes, folder, self._console, teacher)
-            found = phases.run(search, program, base, model)
-            mask, self._earlier = found.mask, self._earlier + found.earlier_seconds
+        without: tuple[str, ...] = ()
+        if options is not None:
+            shared = (self._processes, folder, self._console, teacher)
+            found = TwoPhases(config, options, self._task, images, *shared).run(search, program, base, model)
+            program, mask, without = found.program, found.mask, found.without
+            self._earlier += found.earlier_seconds
         else:
             network = Dense(model, program)
             self._fit(
                 Engine(config, self._task, network, method, self._processes, folder, self._console, teacher=teacher)
             )
             mask = program.full_mask() if method is None else method.mask()
-        result = self._compare(base, program, mask, dense, folder)
+        result = self._compare(base, program, mask, dense, folder, without)
         self._processes.wait()
         self._console.print(result.table())
         self._say(f"Everything is in {folder.path}")
         return result
+
+    def _labelled_images(self) -> DataSet:
+        images = self._task.images
+        if images is None:
+            raise ConfigError(
+                f"method {self._config.method} searches with labelled images, and task {self._config.task} has none; "
+                "take a method that decides while the network trains, such as hspg, dhspg, hesso or ato"
+            )
+        return images
 
     def _trace(self, model: nn.Module) -> Program:
         config = self._config
@@ -138,10 +150,10 @@ class _Run:
 
     def _widened(self, model: nn.Module, base: Program) -> tuple[nn.Module, Program]:
         """The network that is searched: wider than the user's, if the method is asked for that."""
-        factors = expansion_of(self._config)
-        if factors == 1:
+        factors, options = expansion_of(self._config), self._config.search
+        if factors == 1 or options is None:
             return model, base
-        wide = base.widen(factors, seed=self._config.seed, init=self._config.scratch.init)
+        wide = base.widen(factors, seed=self._config.seed, init=options.init)
         if self._config.channels_last:
             wide.to(memory_format=torch.channels_last)
         program = self._trace(wide)
@@ -192,9 +204,15 @@ class _Run:
         self._earlier += engine.earlier_seconds
 
     def _compare(
-        self, base: Program, program: Program, mask: Mask, dense: Mapping[str, float] | None, folder: RunFolder
+        self,
+        base: Program,
+        program: Program,
+        mask: Mask,
+        dense: Mapping[str, float] | None,
+        folder: RunFolder,
+        without: tuple[str, ...],
     ) -> RunResult:
-        """The outcome: ``program`` under ``mask`` against ``base``, which is narrower where the network was widened."""
+        """The outcome: ``program`` under ``mask`` against ``base``, the network as it was."""
         config, task = self._config, self._task
         compact = program.compact(mask)
         of_masked, of_compact = task.compare(program.zeroed(mask), compact)
@@ -234,9 +252,10 @@ class _Run:
             latency_dense_quartiles_ms=(dense_ms.lower, dense_ms.upper),
             latency_compact_quartiles_ms=(compact_ms.lower, compact_ms.upper),
             verification=Verification(tolerance=TOLERANCE, **measured["verified"]),
-            layers=_layers(base, program, mask),
+            layers=_layers_without(base, program, mask, without) if without else _layers(base, program, mask),
             flops_masked=None if program is base else program.flops(),
             params_masked=None if program is base else program.params(),
+            without=without,
         )
         if self._processes.is_main:
             result.save(folder.result)
@@ -251,3 +270,13 @@ def _layers(base: Program, program: Program, mask: Mask) -> tuple[LayerFlops, ..
     """Every layer before and after; a wider graph has the names of the one it was made from."""
     after = {cost.node: cost.flops for cost in program.layer_costs(mask)}
     return tuple(LayerFlops(cost.name, cost.op, cost.flops, after.get(cost.node, 0)) for cost in base.layer_costs())
+
+
+def _layers_without(base: Program, program: Program, mask: Mask, without: tuple[str, ...]) -> tuple[LayerFlops, ...]:
+    """The same where blocks are gone: a graph without them may have other names for its functions."""
+    after = base.layer_costs(carried(program.prunable, base.prunable, mask, missing=True))
+    gone = {node.name for block in base.blocks.skippable if block.name in without for node in block.region}
+    return tuple(
+        LayerFlops(old.name, old.op, old.flops, 0 if old.node in gone else new.flops)
+        for old, new in zip(base.layer_costs(), after, strict=True)
+    )

@@ -109,6 +109,9 @@ def test_the_recipes_are_these() -> None:
         "scratch-resnet56-cifar10",
         "scratch-vgg16-cifar10",
         "squad",
+        "tas-resnet110-cifar10",
+        "tas-resnet32-cifar100",
+        "tas-resnet56-cifar10",
     )
 
 
