@@ -27,7 +27,7 @@ from benchmarks.record import circumstances, markdown, write
 
 FLOPS = 0.5
 DENSE = "none"
-METHODS = (DENSE, "ato", "hspg", "dhspg", "hesso", "scratch", "l2", "bn-scale", "taylor", "random")
+METHODS = (DENSE, "ato", "hspg", "dhspg", "hesso", "scratch", "tas", "l2", "bn-scale", "taylor", "random")
 CIFAR = MappingProxyType(
     {
         "model": "resnet20",
