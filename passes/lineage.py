@@ -60,6 +60,7 @@ class _Run:
             values=self.values,
             leaves=ctx.leaves,
             num_ids=ctx.num_ids,
+            couplings=ctx.couplings,
             edges=ctx.edges,
             pins=tuple(self._at_the_border(pin) for pin in ctx.pins),
             produced=produced,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx
 
@@ -80,7 +81,9 @@ class Lineage:
     Attributes:
         values: node -> value: a :class:`~atofx.ir.values.TensorValue`, a plain Python value, or containers of them.
         leaves: every labelled axis of parameters, buffers and constants, by (name, dim).
-        edges: int64 (2, E): pairs of ids that are one unit.
+        couplings: int64 (3, R): runs of ids each of which is one unit with one of another run, in order: the first id
+            of both, and how many.
+        edges: int64 (2, E): other pairs of ids that are one unit.
         pins: why ids cannot be removed.
         produced, consumed: bool per id: how axes of leaves are used.
         gate_points: where gates belong.
@@ -95,7 +98,8 @@ class Lineage:
     values: dict[fx.Node, Any]
     leaves: dict[tuple[str, int], LeafAxis]
     num_ids: int
-    edges: torch.Tensor
+    couplings: np.ndarray[Any, Any]
+    edges: np.ndarray[Any, Any]
     pins: tuple[Pin, ...]
     produced: torch.Tensor
     consumed: torch.Tensor

@@ -49,6 +49,16 @@ def ids_of_runs(starts: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> np
     return np.repeat(starts - (ends - sizes), sizes) + np.arange(ends[-1] if ends.size else 0)
 
 
+def runs_in(*rows: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Where, in rows of equally many numbers, runs begin that are consecutive in every row, and how long they are."""
+    begins = np.zeros(rows[0].size, dtype=bool)
+    begins[:1] = True
+    for row in rows:
+        begins[1:] |= row[1:] - row[:-1] != 1
+    places = np.flatnonzero(begins)
+    return places, np.diff(places, append=begins.size)
+
+
 #: Channel ids by element: int64 with size 1 along every dimension the id does not vary with, or a run.
 Labels = torch.Tensor | Run
 

@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from atofx.ir.granularity import HeadsOrDims
 from atofx.ir.lineage import CostFactor, Fold, GatePoint, LeafAxis, Pin
-from atofx.ir.values import ANYTHING, NONE, Labels, Layer, Run, TensorValue, agreed, as_tensor, ids_of_runs
+from atofx.ir.values import ANYTHING, NONE, Labels, Layer, Run, TensorValue, agreed, as_tensor
 from atofx.ops.layers import align_layer, compress, fresh_layer
 
 
@@ -341,13 +341,17 @@ class LineageContext:
         return Layer(ids, a.at_rest if isinstance(a.at_rest, float) else a.at_rest.expand(ids.shape))
 
     @property
-    def edges(self) -> torch.Tensor:
-        """All couplings so far, (2, E)."""
-        left, right, sizes = np.array(self._pairs, dtype=np.int64).reshape(-1, 3).T
-        runs = torch.from_numpy(np.stack([ids_of_runs(left, sizes), ids_of_runs(right, sizes)]))
+    def couplings(self) -> np.ndarray[Any, Any]:
+        """All couplings of runs so far, (3, R): first ids of both, and how long they are."""
+        return np.transpose(np.array(self._pairs, dtype=np.int64).reshape(-1, 3))
+
+    @property
+    def edges(self) -> np.ndarray[Any, Any]:
+        """All couplings of other ids so far, (2, E)."""
         if not self._left:
-            return runs
-        return torch.cat([runs, torch.stack([torch.cat(self._left), torch.cat(self._right)])], 1)
+            return np.empty((2, 0), dtype=np.int64)
+        pairs: np.ndarray[Any, Any] = torch.stack([torch.cat(self._left), torch.cat(self._right)]).numpy()
+        return pairs
 
     def flags(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """(produced, consumed, sized, batched), bool per id."""
