@@ -26,7 +26,7 @@ from atofx.ir.mask import Mask
 from atofx.ir.patterns import Patterns
 from atofx.ir.sampling import random_mask
 from atofx.nn import Init, renew_
-from atofx.passes.base import attribute
+from atofx.passes.base import attribute, collector_paused
 from atofx.passes.compact import compact, make_resizer
 from atofx.passes.dependency import dependency_graph
 from atofx.passes.describe import explain, summarize
@@ -72,6 +72,7 @@ class LayerCost:
     flops: int
 
 
+@collector_paused()
 def trace(
     model: nn.Module,
     example_inputs: ExampleInputs,

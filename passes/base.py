@@ -1,7 +1,10 @@
-"""What all passes share: fetching by qualified name."""
+"""What all passes share: fetching by qualified name, and a rest for the garbage collector."""
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -50,3 +53,15 @@ def is_persistent(root: nn.Module, name: str) -> bool:
     """Whether a buffer belongs to the state dict."""
     prefix, _, last = name.rpartition(".")
     return last not in root.get_submodule(prefix)._non_persistent_buffers_set
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Python's garbage collector rests: nodes and their values stay, it would go through them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

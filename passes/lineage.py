@@ -81,7 +81,7 @@ class _Run:
         elif node.op == "get_attr":
             name = str(node.target)
             is_tensor = isinstance(ctx.out, torch.Tensor)
-            self.values[node] = replace(ctx.leaf(name), meta=ctx.out) if is_tensor else ctx.out
+            self.values[node] = TensorValue(ctx.out, ctx.leaf(name).layers, moved_leaf=True) if is_tensor else ctx.out
         elif node.op == "output":
             ctx.op_name = "output"
             for result, reason in self.traced.results(node):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import fx
 
+from atofx.ir.record import record
 from atofx.ir.values import Labels, Layer
 
 
@@ -31,7 +32,7 @@ class Pin:
     unknown_op: bool = False
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class LeafAxis:
     """One axis of a parameter, buffer or constant: ids ``start .. start + size - 1``."""
 
@@ -41,7 +42,7 @@ class LeafAxis:
     size: int
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class GatePoint:
     """A place where a gate belongs: ``user`` mixes the channels of ``value`` that ``layer`` labels."""
 
@@ -65,7 +66,7 @@ class Fold:
     constants: torch.Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class CostFactor:
     """``share`` (numerator, denominator) of a node's dense FLOPs scales with the kept part of each extent's ids."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -81,7 +80,7 @@ def _same_in_every_head(ctx: LineageContext, x: TensorValue, text: str, heads: f
     """Layers that vary within heads, tied across them: one dimension of every head is a unit."""
     across = [d for d, c in enumerate(text) if c in heads]
     layers = [ctx.tie(layer, across) if set(layer.dims) - set(across) else layer for layer in x.layers]
-    return replace(x, layers=tuple(layers))
+    return x.with_layers(layers)
 
 
 def _has_extent(operand: TensorValue, text: str, letter: str) -> bool:
