@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -62,7 +63,7 @@ class LineageContext:
         self._batched: list[Labels] = []
         self.gate_points: list[GatePoint] = []
         self.folds: list[Fold] = []
-        self._readers: dict[str, set[fx.Node]] = {}
+        self._readers: dict[str, set[fx.Node]] = defaultdict(set)
         self.costs: list[CostFactor] = []
         self.padded_with_least: dict[fx.Node, tuple[TensorValue, TensorValue]] = {}
 
@@ -90,7 +91,7 @@ class LineageContext:
     def _read(self, name: str) -> tuple[str, torch.Tensor]:
         """The canonical name of a parameter or buffer, and the tensor; this node is one of its readers from now on."""
         canonical = self.tensor_names[name]
-        self._readers.setdefault(canonical, set()).add(self.node)
+        self._readers[canonical].add(self.node)
         return canonical, self._tensors[canonical]
 
     def _axis(self, canonical: str, dim: int, size: int) -> LeafAxis:
@@ -123,7 +124,9 @@ class LineageContext:
         module = self.module
         if module is None:
             return False
-        return module._parameters.get(attribute) is not None or getattr(module, attribute, None) is not None
+        if module._parameters.get(attribute) is not None or module._buffers.get(attribute) is not None:
+            return True
+        return getattr(module, attribute, None) is not None
 
     def constant(self, meta: torch.Tensor, rest: float) -> TensorValue:
         """A constant created in the graph: every long dimension gets ids that join whatever they meet."""
@@ -314,8 +317,9 @@ class LineageContext:
     def value(self, meta: torch.Tensor, layers: Iterable[Layer], *, moved_leaf: bool = False) -> TensorValue:
         """Build a value: layers of a single id are pinned, layers that share a dimension are merged."""
         kept: list[Layer] = []
+        ndim = meta.dim()
         for layer in layers:
-            layer = align_layer(layer, meta.dim())
+            layer = align_layer(layer, ndim)
             if not layer.dims:
                 reason = "a single channel is used on its own, it cannot be removed from a tensor of one channel"
                 self.pin(layer, reason)

@@ -21,7 +21,7 @@ Bundle = tuple[Labels, list[tuple[int, Layer]]]
 
 def zero_if(predicate: Callable[[tuple[bool, ...]], bool]) -> AtRest:
     """Zero where the predicate on which operands are zero holds, else anything."""
-    return lambda rests: 0.0 if predicate(tuple(r == 0 for r in rests)) else ANYTHING
+    return lambda rests: 0.0 if predicate(tuple([r == 0 for r in rests])) else ANYTHING
 
 
 def meet(
@@ -46,7 +46,8 @@ def meet(
     result = []
     for ids, parts in join(ctx, layers, "meets coordinates that are always kept"):
         members = {i for i, _ in parts}
-        others = [operand for i, operand in enumerate(operands) if i not in members]
+        everyone = len(members) == len(operands)
+        others = [] if everyone else [operand for i, operand in enumerate(operands) if i not in members]
         rest, infinite = _at_rest(ids, parts, len(operands), value)
         leaves = [(i, layer) for i, layer in parts if operands[i].moved_leaf]
         if infinite is not None and leaves:  # a divisor that is only cut, not set to zero?
@@ -67,7 +68,7 @@ def meet(
         fixed = [d for d in layer.dims if any(_has_extent(other, d, ndim) for other in others)] if others else []
         tied = beside(ctx, layer, fixed, "meets a tensor whose coordinates are always kept")
         if tied is not None:
-            result.append(leanest(ctx, tied, [part for _, part in parts]))
+            result.append(tied if len(parts) == 1 else leanest(ctx, tied, [part for _, part in parts]))
     return result
 
 
@@ -82,6 +83,8 @@ def join(ctx: LineageContext, layers: Sequence[tuple[int, Layer]], why: str) -> 
     Returns:
         The ids of each bundle, and the layers in it.
     """
+    if len(layers) == 1:
+        return [(layers[0][1].labels, list(layers))]
     shapes = {layer.shape for _, layer in layers}
     if len(shapes) == 1 and max(next(iter(shapes)), default=1) > 1:
         return [(ctx.couple([layer.labels for _, layer in layers], why), list(layers))]
