@@ -34,11 +34,27 @@ def owner(node: fx.Node) -> str:
     return str(next(reversed(stack.values()))[0]) if stack else ""
 
 
+def modules_by_name(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Every module by every qualified name it goes by, in the order of ``named_modules``."""
+    found = [("", model)]
+    _collect(model, "", found)
+    return found
+
+
+def _collect(owner: nn.Module, prefix: str, found: list[tuple[str, nn.Module]]) -> None:
+    """Add what is below a module, all of whose names begin with ``prefix``."""
+    for key, child in owner._modules.items():
+        if child is not None:
+            found.append((prefix + key, child))
+            if child._modules:
+                _collect(child, f"{prefix}{key}.", found)
+
+
 def tensors_by_name(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, torch.Tensor]]:
     """Parameters and buffers by every qualified name they go by, in one walk through the model."""
     parameters: dict[str, nn.Parameter] = {}
     buffers: dict[str, torch.Tensor] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
+    for name, module in modules_by_name(model):
         prefix = f"{name}." if name else ""
         for key, parameter in module._parameters.items():
             if parameter is not None:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from atofx.ir.values import Labels, Layer, Run, TensorValue, as_tensor, zero_or_anything
 from atofx.ops.arguments import argument_node
 from atofx.ops.context import LineageContext, tensors_in
+from atofx.ops.evaluate import contiguous_meta
 from atofx.ops.folding import fold_constants, takes_up_constants
 from atofx.ops.meeting import beside, join, leanest, meet, zero_if
 from atofx.ops.registry import REGISTRY, OpRecord
@@ -281,7 +282,7 @@ def linear_shape(module: nn.Module, x: Tensor) -> Tensor | None:
     assert isinstance(module, nn.Linear)
     if not x.dim() or x.shape[-1] != module.in_features:
         return None
-    return torch.empty((*x.shape[:-1], module.out_features), dtype=x.dtype, device="meta")
+    return contiguous_meta((*x.shape[:-1], module.out_features), x.dtype)
 
 
 _LINEAR = OpRecord("linear", linear, shape=linear_shape)
