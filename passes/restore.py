@@ -29,7 +29,7 @@ def attributes_restored(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for live, attributes in before:
-            if len(live) != len(attributes) or not _same(live, attributes):
+            if list(live) != list(attributes) or not all(map(is_, live.values(), attributes.values())):
                 live.clear()
                 live.update(attributes)
         for container in filter(None, empty):

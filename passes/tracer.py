@@ -249,7 +249,9 @@ class Tracer(fx.Tracer):
 
     def source(self, node: fx.Node) -> tuple[str, int] | None:
         """File and line of the model's code that made a node just now."""
-        return self.whereabouts.now() if node.op.startswith("call") else None
+        if not node.op.startswith("call"):
+            return None
+        return self.whereabouts.now(3)  # here and in `create_proxy`, which calls this, there is nothing to look for
 
     def _is_opaque(self, target: Any) -> bool:
         return target in self._opaque or not _is_foreign(target)

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -347,7 +348,8 @@ class LineageContext:
     @property
     def couplings(self) -> np.ndarray[Any, Any]:
         """All couplings of runs so far, (3, R): first ids of both, and how long they are."""
-        return np.transpose(np.array(self._pairs, dtype=np.int64).reshape(-1, 3))
+        flat = np.fromiter(chain.from_iterable(self._pairs), dtype=np.int64, count=3 * len(self._pairs))
+        return np.transpose(flat.reshape(-1, 3))
 
     @property
     def edges(self) -> np.ndarray[Any, Any]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from atofx.ir.values import Labels, Layer, Run, TensorValue, as_tensor, zero_or_anything
 from atofx.ops.arguments import argument_node
-from atofx.ops.context import LineageContext, tensors_in
+from atofx.ops.context import LineageContext, blank, tensors_in
 from atofx.ops.evaluate import contiguous_meta
 from atofx.ops.folding import fold_constants, takes_up_constants
 from atofx.ops.meeting import beside, join, leanest, meet, zero_if
@@ -182,8 +182,8 @@ def add_bias(ctx: LineageContext, meta: Tensor, layers: list[Layer], bias: Tenso
         return ctx.value(meta, layers)
     shape = [1] * meta.dim()
     shape[dim] = bias.shape[0] if bias.ndim else 1
-    spread = tuple(y.reshaped(shape) for y in bias.layers)
-    vector = TensorValue(torch.empty(shape, device="meta"), spread, bias.moved_leaf)
+    spread = tuple([y.reshaped(shape) for y in bias.layers])
+    vector = TensorValue(blank(tuple(shape), tuple(shape), bias.meta.dtype), spread, bias.moved_leaf)
     return ctx.value(meta, meet(ctx, [product, vector], tuple(meta.shape), zero_if(all)))
 
 
