@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,25 +17,33 @@ from atofx.cost import CostModel, build_cost_model, elements_per_unit
 from atofx.cost.count import flops_by_node
 from atofx.errors import MaskError, TraceError
 from atofx.ir.analysis import Analysis
+from atofx.ir.blocks import Blocks
 from atofx.ir.granularity import Granularity, GranularityOption, HeadsOrDims
 from atofx.ir.granularity import granularity as read_granularity
 from atofx.ir.groups import Group
 from atofx.ir.limits import NO_LIMITS, Limits
 from atofx.ir.lineage import Pin
 from atofx.ir.mask import Mask
-from atofx.ir.patterns import Patterns
+from atofx.ir.patterns import Patterns, covers
 from atofx.ir.sampling import random_mask
 from atofx.nn import Init, renew_
+<<<<<<< HEAD
 from atofx.passes.base import attribute, collector_paused
+=======
+from atofx.passes.base import attribute
+from atofx.passes.blocks import find_blocks
+>>>>>>> main
 from atofx.passes.compact import compact, make_resizer
 from atofx.passes.dependency import dependency_graph
 from atofx.passes.describe import explain, summarize
+from atofx.passes.drop_blocks import drop_blocks, named_blocks
 from atofx.passes.gate import Gated, insert_gates
 from atofx.passes.gate_places import Places
 from atofx.passes.group import form_groups
 from atofx.passes.inputs import ExampleInputs
 from atofx.passes.lift import lifted, silence_
 from atofx.passes.lineage import trace_lineage
+from atofx.passes.mixture import Mixed, check_candidates, mix
 from atofx.passes.outer import rebuild
 from atofx.passes.regions import trace_regions
 from atofx.passes.restrict import restrict, restriction
@@ -212,6 +220,11 @@ class Program:
         """
         return dependency_graph(self.analysis, self.cost_model.node_flops)
 
+    @cached_property
+    def blocks(self) -> Blocks:
+        """Residual blocks ``x + f(x)`` that can be left out as a whole, the stages they form, and why others cannot."""
+        return find_blocks(self.analysis)
+
     def tensor(self, name: str) -> Tensor:
         """The live parameter or buffer of that name in the user's model.
 
@@ -347,14 +360,31 @@ class Program:
         nodes = self.analysis.module.graph.nodes
         return build_cost_model(self.analysis, {n.name: once[n.name] * self.traced.times(n) for n in nodes})
 
-    def flops(self, mask: SoftMask | None = None) -> Any:
+    def flops(self, mask: SoftMask | None = None, *, blocks: Mapping[str, bool | float | Tensor] | None = None) -> Any:
         """Multiply-adds (counted once) of one forward pass on the example input.
 
         Args:
             mask: None for the dense model; a hard mask gives an int, one of float vectors a differentiable float64
-                scalar.
+                scalar. Groups that it leaves out count as kept whole.
+            blocks: by name, how much of a skippable block is there (0: it is left out), such as the probability that
+                it is; all others are there. Numbers and booleans, or scalars that are differentiated through.
+
+        Raises:
+            ConfigError: there is no such block.
         """
-        return self._cost(mask, "flops")
+        if not blocks:
+            return self._cost(mask, "flops")
+        vectors = dict(mask or {})
+        self._check_names(vectors)
+        shares = {name: torch.as_tensor(share).to("cpu", torch.float64) for name, share in blocks.items()}
+        present = {
+            frozenset(node.name for node in (*block.region, block.add)): shares[block.name]
+            for block in named_blocks(self.blocks.skippable, shares)
+        }
+        total = self.cost_model.flops_with(vectors, present)
+        is_hard = all(vector.dtype == torch.bool for vector in vectors.values())
+        counts = is_hard and all(not share.requires_grad and float(share) in (0.0, 1.0) for share in shares.values())
+        return round(float(total)) if counts else total
 
     def params(self, mask: SoftMask | None = None) -> Any:
         """Number of parameters; masks as in :meth:`flops`."""
@@ -427,6 +457,32 @@ class Program:
         module.set_mask(mask)
         return module
 
+    def mixed(
+        self, widths: Mapping[str, Sequence[int]] | None = None, depths: Mapping[str, Sequence[int]] | None = None
+    ) -> Mixed:
+        """A network that mixes narrower and shallower versions of this one, by weights that gradients reach.
+
+        :meth:`~atofx.passes.mixture.Mixed.choose` says which. Behind every batch norm, of which each width has its own,
+        the chosen widths of a group are interpolated to the widest of them and added up by weight (in a group without
+        batch norms: before every operation that mixes its channels). At the end of a stage of residual blocks, so are
+        the values after the chosen numbers of blocks.
+
+        Args:
+            widths: by group name, numbers of units to choose from, rising; a width is the first so many units.
+            depths: by name of ``program.blocks.stages``, depths to choose from, rising; the last blocks go first.
+
+        Returns:
+            A module that shares its parameters with :attr:`module`, but for the norms.
+
+        Raises:
+            ConfigError: there is no such group, stage, width or depth.
+        """
+        widths, depths = widths or {}, depths or {}
+        check_candidates(self.groups, self.blocks.stages, widths, depths)
+        module = rebuild(self.traced, mix(self.analysis, self.blocks.stages, widths, depths))
+        assert isinstance(module, Mixed)
+        return module
+
     def compact(self, mask: SoftMask) -> nn.Module:
         """The module without the dropped units, a GraphModule: own parameters, plain modules, the same qualified names.
 
@@ -467,6 +523,35 @@ class Program:
             ConfigError: a factor below 1, or a pattern without a group.
         """
         return widened_sizes(self.analysis, factors)
+
+    def without_blocks(self, names: Iterable[str]) -> Program:
+        """The program of the model without some of its residual blocks, with parameters of its own.
+
+        It computes what the model does where the branches of these blocks are zero. The blocks and everything in them
+        are gone from the graph; groups that lay in them are, too. Patterns of ``freeze`` and ``only`` that cover
+        nothing any more are left out.
+
+        Args:
+            names: of ``program.blocks.skippable``.
+
+        Raises:
+            ConfigError: there is no such block; the message offers the nearest name.
+        """
+        blocks = named_blocks(self.blocks.skippable, list(names))
+        module = rebuild(self.traced, drop_blocks(self.analysis, blocks))
+        left = list(dict(module.named_parameters(remove_duplicate=False))) + list(dict(module.named_buffers()))
+
+        def still(patterns: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(pattern for pattern in patterns if any(covers(pattern, name) for name in left))
+
+        options = self.options
+        return trace(
+            module,
+            self.example_inputs,
+            freeze=still(options.freeze),
+            only=None if options.only is None else still(options.only),
+            granularity=dict(options.granularity),
+        )
 
     def state_dict_map(self, mask: SoftMask) -> dict[str, KeptTensor]:
         """For every parameter and buffer of the user's model: its key in the compact model and the kept indices.

@@ -1,112 +1,184 @@
-"""How accurate are networks that were trained and shrunk at once, beside dense ones trained equally long?
+"""How accurate are networks that were pruned while they trained, beside dense ones trained equally long?
 
-    python -m benchmarks.accuracy digits                                # ResNet-20, 30 epochs, 3 seeds
-    python -m benchmarks.accuracy cifar10 --data folder:PATH            # ResNet-20, 40 epochs, bf16, 1 seed
+    python -m benchmarks.accuracy digits                          # ResNet-20, 30 epochs, 3 seeds, every method
+    python -m benchmarks.accuracy digits-vgg16                    # VGG16-BN, 12 epochs, bf16, the same
+    python -m benchmarks.accuracy cifar10 --data folder:PATH      # ResNet-20, 40 epochs, bf16: dense, ATO and l2
+    python -m benchmarks.accuracy cifar10-20 --data folder:PATH   # ResNet-20, 20 epochs, bf16, every method
 
-Every method runs with the same recipe: dense, ATO, and uniform l2 (train, cut once, train on), these two at half of the
-FLOPs. On CIFAR-10, ATO keeps the groups of the last stage whole. FLOPs are fused multiply-adds counted once.
+All methods of a task have its recipe and end at half of the FLOPs (fused multiply-adds counted once); the one-shot
+criteria train dense, cut once, and train on. In the task cifar10, ATO keeps the groups of the last stage whole.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from tempfile import mkdtemp
+from types import MappingProxyType
 from typing import Any
 
-from atofx.train import run
+from atofx.train.comparison import Compared, run_methods
 from atofx.train.recipes import load_config
 from benchmarks.record import circumstances, markdown, write
 
 FLOPS = 0.5
-CIFAR = {
-    "model": "resnet20",
-    "epochs": 40,
-    "batch_size": 128,
-    "lr": 0.1,
-    "weight_decay": 5e-4,
-    "warmup_epochs": 2,
-    "precision": "bf16",
-    "channels_last": True,
-    "threads": None,
-    "eval_every": 4,
-}
+DENSE = "none"
+METHODS = (DENSE, "ato", "hspg", "dhspg", "hesso", "scratch", "tas", "l2", "bn-scale", "taylor", "random")
+CIFAR = MappingProxyType(
+    {
+        "model": "resnet20",
+        "epochs": 40,
+        "batch_size": 128,
+        "lr": 0.1,
+        "weight_decay": 5e-4,
+        "warmup_epochs": 2,
+        "precision": "bf16",
+        "channels_last": True,
+        "threads": None,
+        "eval_every": 4,
+    }
+)
+VGG16 = MappingProxyType(
+    {
+        "model": "vgg16_bn",
+        "epochs": 12,
+        "image_size": 32,
+        "optimizer": "adamw",
+        "lr": 0.001,
+        "weight_decay": 0.01,
+        "precision": "bf16",
+        "channels_last": True,
+    }
+)
 #: The last stage of ResNet-20 holds three quarters of the parameters for a third of the FLOPs.
-CIFAR_ATO = {"per_group": {"layer3.*": {"min_keep": 1.0}}}
+LAST_STAGE_WHOLE = MappingProxyType({"per_group": {"layer3.*": {"min_keep": 1.0}}})
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained.
+
+    Attributes:
+        methods: compared unless others are asked for.
+        seeds: how many, from 0.
+        options: of the configuration, for all methods.
+        own: further options of single methods.
+        needs_data: whether the images come from a folder of the user's.
+    """
+
+    methods: Sequence[str] = METHODS
+    seeds: int = 3
+    options: Mapping[str, Any] = field(default_factory=dict)
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    needs_data: bool = False
+
+
+TASKS: Mapping[str, Task] = MappingProxyType(
+    {
+        "digits": Task(),
+        "digits-vgg16": Task(options=VGG16),
+        "cifar10": Task((DENSE, "ato", "l2"), 1, CIFAR, MappingProxyType({"ato": LAST_STAGE_WHOLE}), needs_data=True),
+        "cifar10-20": Task(seeds=1, options={**CIFAR, "epochs": 20}, needs_data=True),
+    }
+)
 
 
 def main() -> None:
     """Train, collect, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=("digits", "cifar10"))
+    parser.add_argument("task", choices=TASKS)
     parser.add_argument("--data", help="for cifar10: folder:PATH in the ImageNet layout")
     parser.add_argument("--epochs", type=int, help="instead of the task's own number")
-    parser.add_argument("--seeds", type=int, help="how many, from 0: 3 for digits, 1 for cifar10")
-    parser.add_argument("--methods", default="none,ato,l2", help="comma-separated; none is dense")
+    parser.add_argument("--seeds", type=int, help="how many, from 0, instead of the task's own number")
+    parser.add_argument("--methods", help="comma-separated, instead of the task's own; none is dense")
     parser.add_argument("--threads", type=int, help="threads to compute with")
-    parser.add_argument("--runs", type=Path, help="keep the run folders here; a run that was interrupted there goes on")
+    parser.add_argument("--runs", type=Path, help="keep the run folders here; finished ones are not run again")
     arguments = parser.parse_args()
-    if (arguments.task == "cifar10") != (arguments.data is not None):
+    task = TASKS[arguments.task]
+    if task.needs_data != (arguments.data is not None):
         parser.error("cifar10 needs --data folder:PATH, digits brings its own data")
-    overrides: dict[str, Any] = {"data": arguments.data, **CIFAR} if arguments.task == "cifar10" else {}
-    if arguments.epochs:
-        overrides["epochs"] = arguments.epochs
-    if arguments.threads:
-        overrides["threads"] = arguments.threads
-    seeds = arguments.seeds or (3 if arguments.task == "digits" else 1)
+    given = {name: getattr(arguments, name) for name in ("data", "epochs", "threads") if getattr(arguments, name)}
+    methods = task.methods if arguments.methods is None else arguments.methods.split(",")
     folder = arguments.runs or Path(mkdtemp())
     runs = [
-        one_run(arguments.task, method, seed, overrides, folder)
-        for seed in range(seeds)
-        for method in arguments.methods.split(",")
+        one_run(task, method, seed, given, folder / f"{arguments.task}-{seed}")
+        for seed in range(arguments.seeds or task.seeds)
+        for method in methods
     ]
-    write(f"accuracy_{arguments.task}", {**circumstances(), "flops_target": FLOPS, "runs": runs}, table(runs))
+    name = f"accuracy_{arguments.task.replace('-', '_')}"
+    write(name, {**circumstances(), "flops_target": FLOPS, "runs": runs}, table(runs))
 
 
-def one_run(task: str, method: str, seed: int, overrides: dict[str, Any], folder: Path) -> dict[str, Any]:
+def one_run(task: Task, method: str, seed: int, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Train once; the figures and the curve of test accuracy."""
-    out = folder / f"{task}-{method}-{seed}"
-    if (task, method) == ("cifar10", "ato"):
-        overrides = overrides | CIFAR_ATO
-    options = overrides | {"method": method, "seed": seed, "out": str(out), "resume": out.exists()}
-    config = load_config(None, options | ({} if method == "none" else {"flops": FLOPS}))
-    result = run(config)
-    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    tested = [(r["epoch"], r.get("masked_top1", r.get("top1"))) for r in records if r["kind"] == "epoch"]
-    curve = {epoch: round(top1, 2) for epoch, top1 in tested if top1 is not None}
+    target = {} if method == DENSE else {"flops": FLOPS}
+    options = {**task.options, **task.own.get(method, {}), **target, **given, "seed": seed, "method": method}
+    config = load_config(None, options)
+    (compared,) = run_methods(config, [method], folder)
+    result = json.loads((compared.folder / "result.json").read_text())
     return {
-        "method": "dense" if method == "none" else method,
+        "method": "dense" if method == DENSE else method,
         "seed": seed,
         "epochs": config.epochs,
-        "top1": round(result.compact_top1, 2),
-        "agreement": result.agreement,
-        "flops": result.flops_compact / result.flops_dense,
-        "params": result.params_compact / result.params_dense,
-        "seconds": round(result.seconds, 1),
-        "curve": curve,
+        "top1": round(result["compact_top1"], 2),
+        "agreement": result["agreement"],
+        "flops": result["flops_compact"] / result["flops_dense"],
+        "params": result["params_compact"] / result["params_dense"],
+        "seconds": round(result["seconds"], 1),
+        "images_per_second": round(compared.samples_per_second),
+        "curve": _curve(compared),
     }
 
 
-def table(runs: list[dict[str, Any]]) -> str:
-    """A row a method: mean over seeds."""
+def _curve(compared: Compared) -> dict[int, float]:
+    records = [json.loads(line) for line in (compared.folder / "metrics.jsonl").read_text().splitlines()]
+    tested = [(r["epoch"], r.get("masked_top1", r.get("top1"))) for r in records if r["kind"] == "epoch"]
+    return {epoch: round(top1, 2) for epoch, top1 in tested if top1 is not None}
+
+
+def table(runs: Sequence[Mapping[str, Any]]) -> str:
+    """A row a method: means over seeds; the dense network is the first."""
+    dense = [r for r in runs if r["method"] == "dense"]
     rows = []
     for method in dict.fromkeys(r["method"] for r in runs):
         mine = [r for r in runs if r["method"] == method]
+        kept = [100 * r["flops"] for r in mine]
         rows.append(
             (
                 method,
                 f"{mean(r['top1'] for r in mine):.2f} %",
+                f"{mean(r['top1'] for r in mine) - mean(r['top1'] for r in dense):+.2f}" if dense else "",
                 ", ".join(f"{r['top1']:.2f}" for r in mine),
-                f"{100 * mean(r['flops'] for r in mine):.1f} %",
+                f"{min(kept):.1f} %" if len(kept) == 1 else f"{min(kept):.1f}-{max(kept):.1f} %",
                 f"{100 * mean(r['params'] for r in mine):.1f} %",
-                f"{mean(r['agreement'] for r in mine):.0f} %",
+                f"{min(r['agreement'] for r in mine):.0f} %",
+                f"{_epoch_time(mine, dense):.2f} x" if dense else "",
                 f"{mean(r['seconds'] for r in mine):.0f}",
             )
         )
-    header = ("method", "top-1", "per seed", "FLOPs kept", "parameters kept", "masked = compact", "seconds a run")
-    return markdown(header, rows)
+    return markdown(
+        (
+            "method",
+            "top-1",
+            "beside dense",
+            "per seed",
+            "FLOPs kept",
+            "parameters kept",
+            "masked = compact",
+            "time of an epoch",
+            "seconds a run",
+        ),
+        rows,
+    )
+
+
+def _epoch_time(mine: Sequence[Mapping[str, Any]], dense: Sequence[Mapping[str, Any]]) -> float:
+    mine_speed, dense_speed = (mean(r["images_per_second"] for r in runs) for runs in (mine, dense))
+    return float(dense_speed / mine_speed)
 
 
 if __name__ == "__main__":

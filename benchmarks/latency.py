@@ -8,8 +8,8 @@ Weights are random; how much each group keeps is --scope's choice (within groups
 are medians with quartiles, ratios pair by pair, and realised over ideal: dense time / compact time over dense FLOPs /
 compact FLOPs (multiply-adds counted once). Every model has a fresh process, freed memory is kept while passes run,
 and several copies of both models are: what ran before, waiting for pages, and where weights lie change times by a tenth
-and more. Torch-Pruning keeps the same share of every group, with the same rounding and nearly as many FLOPs; where its
-steps miss them, atofx cuts once more, to what Torch-Pruning left.
+and more. Torch-Pruning keeps the same share of every group (uniform), with the same rounding and nearly as many FLOPs; to
+what it left, atofx cuts once more, with --scope and with the same share of every group.
 """
 
 from __future__ import annotations
@@ -105,12 +105,10 @@ def _measured(task: tuple[argparse.Namespace, str]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     with pinned_threads(chosen.threads):
         for round_to in chosen.round_to:
-            for tool, pair in _pairs(name, chosen.flops, chosen.scope, round_to, peer=chosen.peer):
+            for tool, scope, pair in _pairs(name, chosen.flops, chosen.scope, round_to, peer=chosen.peer):
                 profile_rounds = rounds if tool == OURS else None
                 report = measure(pair, settings, rounds, copies=chosen.copies, profile_rounds=profile_rounds)
-                found.append(
-                    {"model": name, "tool": tool, "scope": chosen.scope, "round_to": round_to, **_short(report)}
-                )
+                found.append({"model": name, "tool": tool, "scope": scope, "round_to": round_to, **_short(report)})
                 for row in _rows(found[-1:]):
                     print(*row, sep="  ", flush=True)
                 for warning in warnings_of(report):
@@ -118,26 +116,28 @@ def _measured(task: tuple[argparse.Namespace, str]) -> list[dict[str, Any]]:
     return found
 
 
-def _pairs(name: str, flops: float, scope: Scope, round_to: int, *, peer: bool) -> Iterator[tuple[str, Pair]]:
-    """Dense and compact, for each tool."""
+def _pairs(name: str, flops: float, scope: Scope, round_to: int, *, peer: bool) -> Iterator[tuple[str, Scope, Pair]]:
+    """Dense and compact, by tool and scope."""
     loaded = models.load(name)
     program = atofx.trace(loaded.module, loaded.inputs)
     dense, total = clean(program.module), program.flops()
 
-    def ours(fraction: float) -> Pair:
+    def ours(fraction: float, scope: Scope) -> tuple[str, Scope, Pair]:
         mask = atofx.methods.oneshot(program, fraction, "l2", scope=scope, round_to=round_to)
         costs = (total, program.flops(mask)), (program.params(), program.params(mask))
-        return Pair(dense, clean(program.compact(mask)), loaded.inputs, *costs)
+        return OURS, scope, Pair(dense, clean(program.compact(mask)), loaded.inputs, *costs)
 
-    yield OURS, ours(flops)
+    yield ours(flops, scope)
     if peer:
         smaller = cut_by_torch_pruning(loaded.module, loaded.inputs, round(flops * total), round_to)
         traced = atofx.trace(smaller.eval(), loaded.inputs)
         left = traced.flops()
         costs = (total, left), (program.params(), traced.params())
-        yield PEER, Pair(dense, clean(traced.module), loaded.inputs, *costs)
-        if abs(left / total - flops) > TOLERANCE * flops:
-            yield OURS, ours(left / total)
+        yield PEER, "uniform", Pair(dense, clean(traced.module), loaded.inputs, *costs)
+        missed = abs(left / total - flops) > TOLERANCE * flops
+        for other in dict.fromkeys((scope, "uniform")):
+            if missed or other != scope:
+                yield ours(left / total, other)
 
 
 def _short(report: BenchReport) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _rows(found: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [
         (
             one["model"].removeprefix("torchvision:"),
-            one["tool"],
+            f"{one['tool']}, {one['scope']}",
             "any" if one["round_to"] == 1 else f"multiples of {one['round_to']}",
             ", ".join(row["setting"][key] for key in ("backend", "dtype", "memory_format")),
             str(row["setting"]["batch"]),

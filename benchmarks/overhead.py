@@ -1,6 +1,7 @@
 """What methods add to a training step: ResNet-56, batch 128, CPU, fp32.
 
-ATO with its controller steps, and its projection alone; the optimizers HSPG, DHSPG and HESSO above SGD's own step.
+ATO with its controller steps, and its projection alone; the optimizers HSPG, DHSPG and HESSO above SGD's own step; a
+step of the search of TAS, which trains weights and logits on a batch each, beside two plain steps.
 
     python -m benchmarks.overhead [--rounds 10] [--threads 2]
 
@@ -27,6 +28,7 @@ from atofx.methods import (
     DHSPG,
     HESSO,
     HSPG,
+    TAS,
     DHSPGSchedule,
     HESSOSchedule,
     HSPGSchedule,
@@ -65,6 +67,7 @@ def main() -> None:
     drawer = ATO(program, 0.5, total_steps=10**6, every=10**6, steps_per_epoch=1, schedule=always)
     drawer.step(lr=0.0, batch=batch)
     learner.step(lr=0.0, batch=batch)
+    search = TAS(program, 0.5, total_steps=10**6)
     space = UnitSpace(program.prunable)
     keep = space.join(oneshot(program, 0.5, scope="uniform"))
     producers = Dropped(program, space, producer_axes(space), keep)
@@ -76,6 +79,7 @@ def main() -> None:
         "projection": lambda: Proximal().step(producers, lmd=1e-6, lr=1e-6),
         "controller step": lambda: learner.step(lr=0.0, batch=batch),
         "drawing a mask": lambda: drawer.step(lr=0.0, batch=batch),
+        "search step of TAS": lambda: search.step(batch, batch),
         "SGD's own step": _step(torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9), model),
         **sparse,
     }
@@ -95,6 +99,8 @@ def main() -> None:
         ("ATO adds in the controller's window", "", f"{100 * total:.2f} %", "<= 10 %"),
         ("ATO adds to a whole short training", "", f"{100 * short:.2f} %", "<= 10 %"),
     ]
+    searching = medians["search step of TAS"] / (2 * step)
+    rows += [("a search step of TAS takes, of two plain steps", "", f"{100 * searching:.2f} %", "")]
     added = {name: 100 * (medians[name] - medians["SGD's own step"]) / step for name in sparse}
     rows += [(f"{name} adds", "", f"{percent:.2f} %", "<= 2 %") for name, percent in added.items()]
     table = record.markdown(("", "median", "of a plain step", "wanted"), rows)
@@ -107,6 +113,7 @@ def main() -> None:
         "projection_percent": round(100 * projection, 3),
         "ato_percent": round(100 * total, 3),
         "ato_short_training_percent": round(100 * short, 3),
+        "tas_search_percent_of_two_steps": round(100 * searching, 3),
         "optimizers_percent": {name: round(percent, 3) for name, percent in added.items()},
     }
     record.write("overhead", result, table)

@@ -50,6 +50,16 @@ def _collect(owner: nn.Module, prefix: str, found: list[tuple[str, nn.Module]]) 
                 _collect(child, f"{prefix}{key}.", found)
 
 
+def common_prefix(names: list[str]) -> str:
+    """The innermost module that all qualified names lie in, "" for the model itself."""
+    shared = names[0].split(".") if names else []
+    for name in names[1:]:
+        parts = name.split(".")
+        length = next((i for i, pair in enumerate(zip(shared, parts, strict=False)) if pair[0] != pair[1]), None)
+        shared = shared[: min(len(shared), len(parts)) if length is None else length]
+    return ".".join(shared)
+
+
 def tensors_by_name(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, torch.Tensor]]:
     """Parameters and buffers by every qualified name they go by, in one walk through the model."""
     parameters: dict[str, nn.Parameter] = {}

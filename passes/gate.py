@@ -61,23 +61,23 @@ def insert_gates(analysis: Analysis, places: Places = "consumers") -> GatedModul
         replaced: dict[fx.Node, fx.Node] = {}
         for point in placed.before.get(node, ()):
             before = replaced.get(point.value, env[point.value])
-            replaced[point.value] = _emit(graph, gates, _make_gate(analysis, bank, point), before)
+            replaced[point.value] = emit(graph, gates, make_gate(analysis, bank, point), before)
         new = graph.node_copy(node, lambda n, swap=replaced: swap.get(n, env[n]))  # type: ignore[misc]
         if node in fixed:
             name = f"sizes_{len(gates)}"
             gates[name] = SizeCheck(bank, groups, fixed[node])
             new = graph.call_module(name, (new,))
         for point in placed.behind.get(node, ()):
-            new = _emit(graph, gates, _make_gate(analysis, bank, point), new)
+            new = emit(graph, gates, make_gate(analysis, bank, point), new)
         env[node] = new
-    module = GatedModule(_attributes(graph, source, gates), graph, type(source).__name__)
+    module = GatedModule(attributes_of(graph, source, gates), graph, type(source).__name__)
     module.gates = bank
     module.training = source.training
     return module
 
 
-def _emit(graph: fx.Graph, gates: dict[str, nn.Module], gate: ChannelGate | None, value: fx.Node) -> fx.Node:
-    """The gated value."""
+def emit(graph: fx.Graph, gates: dict[str, nn.Module], gate: nn.Module | None, value: fx.Node) -> fx.Node:
+    """The gated value; the value itself without a gate."""
     if gate is None:
         return value
     name = f"gate_{len(gates)}"
@@ -85,7 +85,7 @@ def _emit(graph: fx.Graph, gates: dict[str, nn.Module], gate: ChannelGate | None
     return graph.call_module(name, (value,))
 
 
-def _attributes(graph: fx.Graph, source: fx.GraphModule, gates: Mapping[str, nn.Module]) -> dict[str, Any]:
+def attributes_of(graph: fx.Graph, source: fx.GraphModule, gates: Mapping[str, nn.Module]) -> dict[str, Any]:
     """Everything the graph names: the source's own modules and tensors, and the gates."""
     attributes: dict[str, Any] = dict(gates)
     for node in graph.nodes:
@@ -94,7 +94,8 @@ def _attributes(graph: fx.Graph, source: fx.GraphModule, gates: Mapping[str, nn.
     return attributes
 
 
-def _make_gate(analysis: Analysis, bank: GateBank, point: GatePoint) -> ChannelGate | None:
+def make_gate(analysis: Analysis, bank: GateBank, point: GatePoint) -> ChannelGate | None:
+    """The gate of a place; None where no channel of a prunable group lies."""
     ids = point.layer.ids
     dims = point.layer.dims
     assert len(dims) == 1, dims
@@ -102,12 +103,7 @@ def _make_gate(analysis: Analysis, bank: GateBank, point: GatePoint) -> ChannelG
     known = flat >= 0
     group = torch.where(known, analysis.group_of[flat.clamp(min=0)], -1)
     unit = analysis.unit_of[flat.clamp(min=0)]
-    units = {}
-    for index in torch.unique(group).tolist():
-        if index < 0 or not analysis.groups[index].prunable:
-            continue
-        positions = (group == index).nonzero().flatten()
-        units[analysis.groups[index].name] = (positions, unit[positions])
+    units = units_along(analysis, flat)
     if not units:
         return None
     rest = point.layer.rest.reshape(-1)
@@ -118,3 +114,20 @@ def _make_gate(analysis: Analysis, bank: GateBank, point: GatePoint) -> ChannelG
     if run is not None and not bool((rest.reshape(-1, run) == rest.reshape(-1, run)[:, :1]).all()):
         run = None
     return ChannelGate(bank, dims[0] - ids.dim(), units, rest, run)
+
+
+def units_along(analysis: Analysis, ids: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Prunable group -> positions of its channels along a dimension, and the unit at each of them.
+
+    Args:
+        analysis: the analysed model.
+        ids: int64, one per position.
+    """
+    group = torch.where(ids >= 0, analysis.group_of[ids.clamp(min=0)], -1)
+    unit = analysis.unit_of[ids.clamp(min=0)]
+    units = {}
+    for index in torch.unique(group).tolist():
+        if index >= 0 and analysis.groups[index].prunable:
+            positions = (group == index).nonzero().flatten()
+            units[analysis.groups[index].name] = (positions, unit[positions])
+    return units

@@ -15,6 +15,7 @@ from atofx.errors import TraceError
 from atofx.passes.base import attribute
 from atofx.passes.gate import Gated, GatedModule
 from atofx.passes.merge import CALL, TracedRegions, is_layer, original_name, region_inputs
+from atofx.passes.mixture import Mixed, MixedModule
 from atofx.passes.plan import form
 from atofx.passes.trace import Traced
 
@@ -33,9 +34,12 @@ def rebuild(traced: Traced, module: fx.GraphModule) -> nn.Module:
     for region, index in indices.items():
         if not is_layer(traced.model.get_submodule(region)):
             _replace_forward(outer.get_submodule(region), traced, module, index)
-    if isinstance(module, GatedModule):
-        outer.__class__ = _subclass(outer, (Gated,), {})
+    if isinstance(module, GatedModule | MixedModule):
+        base = Mixed if isinstance(module, MixedModule) else Gated
+        outer.__class__ = _subclass(outer, (base,), {})
         outer.gates = module.gates
+    if isinstance(module, MixedModule):
+        outer.choices = module.choices
     return outer
 
 

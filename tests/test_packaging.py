@@ -95,7 +95,7 @@ def test_versions_and_dependencies_are_declared(project):
     meta = project["project"]
     assert meta["requires-python"] == ">=3.10"
     assert "torch>=2.6" in meta["dependencies"]
-    assert {"train", "export", "draw", "test"} == set(meta["optional-dependencies"])
+    assert {"train", "squad", "export", "draw", "test"} == set(meta["optional-dependencies"])
 
 
 def copy_tree(target: Path) -> Path:

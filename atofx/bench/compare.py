@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -104,7 +105,7 @@ def compare(
             says which and what to do.
     """
     check(setting)
-    placed = [place_model(module, setting) for module in (dense, compact)]
+    placed = _placed(dense, compact, setting)
     given = place_inputs(inputs, setting)
     try:
         traffics = [traffic(forward(model, given)) for model in placed]
@@ -118,8 +119,7 @@ def compare(
             peaks = [peak_on_gpu(run) for run in measured]
         seconds = interleave(runs, rounds, clock)
         for _ in range(1, copies):
-            again = [place_model(module, setting) for module in (dense, compact)]
-            more = interleave(BACKENDS[setting.backend].prepare(again, given), rounds, clock)
+            more = interleave(BACKENDS[setting.backend].prepare(_placed(dense, compact, setting), given), rounds, clock)
             seconds = tuple(before + times for before, times in zip(seconds, more, strict=True))
     except AtofxError as error:
         raise ConfigError(f"{setting}: {error}") from error
@@ -135,6 +135,12 @@ def compare(
         for times, moving, peak, deviation in zip(seconds, traffics, peaks, deviations, strict=True)
     ]
     return Comparison(replace(setting, batch=batch), *sides)
+
+
+def _placed(dense: nn.Module, compact: nn.Module, setting: Setting) -> list[nn.Module]:
+    """Copies of both in the setting; earlier ones are let go of first: graphs and modules refer to each other."""
+    gc.collect()
+    return [place_model(module, setting) for module in (dense, compact)]
 
 
 def _expected(module: nn.Module, inputs: ExampleInputs, setting: Setting) -> Any:

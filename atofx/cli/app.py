@@ -66,7 +66,8 @@ def _root(
 ) -> None:
     """Structured pruning for PyTorch: find the channels that belong together, drop some, get a smaller model.
 
-    MODEL is a name of the zoo (resnet20), of torchvision (mobilenet_v2), or package.module:factory for your own.
+    MODEL is a name of the zoo (resnet20), of torchvision (mobilenet_v2), the folder of a Hugging Face BERT, or
+    package.module:factory for your own.
     FLOPs are fused multiply-adds counted once, as fvcore and the pruning papers do.
     """
 

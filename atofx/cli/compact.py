@@ -26,7 +26,10 @@ def run(
     ],
     model: Annotated[
         str,
-        typer.Option(help="What it is a checkpoint of: a name of the zoo, of torchvision, or package.module:factory."),
+        typer.Option(
+            help="What it is a checkpoint of: a name of the zoo, of torchvision, the folder of a Hugging Face BERT, or "
+            "package.module:factory."
+        ),
     ],
     out: Annotated[
         Path, typer.Option(metavar="DIR", help=f"Folder for {MASK}, {WEIGHTS} and {RESULT}; made if missing.")

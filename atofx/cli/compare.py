@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from atofx.cli import output
-from atofx.cli.report import brief, method_rows
+from atofx.cli.report import brief, method_rows, note, titles
 from atofx.cli.train import config_from, config_options
 from atofx.errors import ConfigError
 from atofx.report.run_data import run_data
@@ -39,25 +39,22 @@ def run(
     with redirect_stdout(sys.stderr):  # what the runs say on their way
         compared = run_methods(chosen, [_DENSE, *named], out)
     page = write_comparison([one.folder for one in compared], out / PAGE)
-    rows = [_row(one, compared[0].images_per_second) for one in compared]
-    output.emit({"page": str(page), "runs": rows}, f"{_text(rows)}\n\nThe page is {page}", as_json=as_json)
+    figures = [run_data(one.folder) for one in compared]
+    rows = [_row(one, found, compared[0].samples_per_second) for one, found in zip(compared, figures, strict=True)]
+    output.emit({"page": str(page), "runs": rows}, f"{_text(rows, figures)}\n\nThe page is {page}", as_json=as_json)
 
 
-def _row(one: Compared, dense_speed: float) -> dict[str, Any]:
-    figures = brief(run_data(one.folder))
-    return {"folder": str(one.folder), **figures, "epoch_time": dense_speed / one.images_per_second}
+def _row(one: Compared, figures: dict[str, Any], dense_speed: float) -> dict[str, Any]:
+    return {"folder": str(one.folder), **brief(figures), "epoch_time": dense_speed / one.samples_per_second}
 
 
-def _text(rows: list[dict[str, Any]]) -> str:
-    columns = ("method", "top-1", "FLOPs kept", "parameters kept", "times faster", "time of an epoch")
+def _text(rows: list[dict[str, Any]], figures: list[dict[str, Any]]) -> str:
+    columns = ("method", *titles(figures[0]), "FLOPs kept", "parameters kept", "times faster", "time of an epoch")
     lines = [
         (row["method"].replace(_DENSE, "dense"), *cells, f"{row['epoch_time']:.2f} x")
-        for row, cells in zip(rows, method_rows(rows), strict=True)
+        for row, cells in zip(rows, method_rows(figures), strict=True)
     ]
-    note = (
-        "FLOPs: multiply-adds of one image, counted once; top-1 of the compact model; epochs beside the dense network's"
-    )
-    return f"{table(columns, lines)}\n{note}"
+    return f"{table(columns, lines)}\n{note(figures[0])}; epochs beside the dense network's"
 
 
 def _options() -> list[inspect.Parameter]:
@@ -67,7 +64,7 @@ def _options() -> list[inspect.Parameter]:
         )
 
     return [
-        keyword("methods", str, typer.Option(metavar="NAME,…", help="What is compared: ato,hesso,scratch,l2.")),
+        keyword("methods", str, typer.Option(metavar="NAME,…", help="What is compared: ato,hesso,scratch,tas,l2.")),
         keyword("out", Path, typer.Option(metavar="DIR", help=f"Folder of the run folders and {PAGE}.")),
         *config_options(leave_out=_EACH_RUNS_OWN),
         keyword("as_json", bool, typer.Option("--json", help="Print one JSON object."), default=False),

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from atofx.cli import models
 from atofx.train import rng
+from atofx.train.classification import Classification
 from atofx.train.config import TrainConfig
-from atofx.train.data import load_data
 from atofx.train.engine import Engine
 from atofx.train.evaluation import top1
 from atofx.train.images import DataSet
@@ -39,12 +39,12 @@ class Workbench:
 
     Attributes:
         config: of the fine-tune.
-        data: training and test images.
+        task: training and test images.
         processes: always one, on the GPU where there is one.
     """
 
     config: TrainConfig
-    data: DataSet
+    task: Classification
     processes: Processes
 
     @classmethod
@@ -57,7 +57,12 @@ class Workbench:
         """
         config = load_config(None, {**_GENTLE, **options})
         processes = Processes.present()
-        return cls(config, load_data(config, processes.device), processes)
+        return cls(config, Classification.load(config, processes), processes)
+
+    @property
+    def data(self) -> DataSet:
+        """The images."""
+        return self.task.images
 
     def model(self, weights: str | None) -> models.Loaded:
         """The model for these images, with weights from a ``.safetensors`` file if given.
@@ -94,7 +99,7 @@ class Workbench:
         run_folder = RunFolder(folder)
         prepare(run_folder, self.config)
         with rng.isolated():
-            Engine(self.config, self.data, Dense(module), None, self.processes, run_folder, console).fit()
+            Engine(self.config, self.task, Dense(module), None, self.processes, run_folder, console).fit()
 
     def _build(self) -> nn.Module:
         with torch.random.fork_rng(devices=[]):

@@ -19,8 +19,11 @@ from atofx import zoo
 from atofx.cli.nearest import did_you_mean
 from atofx.errors import ConfigError, FileError
 from atofx.train import checkpoint
+from atofx.train.searched_file import SEARCHED, read_searched
+from atofx.train.squad.extra import squad_extra
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+_TOKENS = 384  # of an example, as in `atofx train --task squad`
 _LARGE = 64  # pixels: above, a name that zoo and torchvision share means torchvision's, as in `atofx train`
 
 
@@ -59,6 +62,9 @@ def load(
     seed: int = 0,
 ) -> Loaded:
     """Find ``name``: ``package.module:factory``, or in the zoo, or in torchvision (``zoo:NAME``, ``torchvision:NAME``).
+
+    The folder of a Hugging Face BERT means its architecture; ``weights`` are given as for any model. ``tas:FILE`` is a
+    file that describes a searched ResNet.
 
     Where both share a name, torchvision's is meant for images larger than 64 pixels and for pretrained weights.
 
@@ -185,7 +191,17 @@ def _find(
     name: str, keywords: Mapping[str, Any], *, pretrained: bool, large: bool
 ) -> tuple[str, Callable[[], Any], tuple[int, ...] | None]:
     """Origin, factory without arguments left, and default input shape."""
+    if Path(name).expanduser().is_dir():
+        if pretrained:
+            raise ConfigError(
+                f"`--weights pretrained` is for torchvision's models; give a .safetensors file for {name}"
+            )
+        return _from_folder(Path(name).expanduser(), keywords)
     place, colon, attribute = name.partition(":")
+    if colon and place == SEARCHED:
+        shape = read_searched(attribute)
+        _check_arguments(shape.build, keywords, name)
+        return attribute, lambda: shape.build(**keywords), (1, keywords.get("in_channels", 3), 32, 32)
     if colon and place not in ("zoo", "torchvision"):
         if pretrained:
             raise ConfigError(f"`--weights pretrained` is for torchvision's models, not for {name}")
@@ -233,6 +249,19 @@ def _from_torchvision(
         extra["init_weights"] = False  # their own initialisation takes half a minute
     _check_arguments(models.get_model_builder(name), extra | dict(keywords), name)
     return "torchvision", lambda: models.get_model(name, **extra, **keywords), shape
+
+
+def _from_folder(folder: Path, keywords: Mapping[str, Any]) -> tuple[str, Callable[[], Any], None]:
+    with squad_extra():
+        from atofx.train.squad import bert  # takes seconds: only when it is needed
+
+    config = bert.of_folder(folder)
+
+    def build(length: int = min(_TOKENS, config.max_position_embeddings)) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+        return bert.untrained(config), bert.example_inputs(config.vocab_size, 1, length)
+
+    _check_arguments(build, keywords, str(folder))
+    return "BERT for question answering", lambda: build(**keywords), None
 
 
 def _import(place: str, attribute: str, name: str) -> Callable[..., Any]:

@@ -14,7 +14,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A name of the zoo (resnet20), of torchvision (mobilenet_v2), or package.module:factory.",
+        help="A name of the zoo (resnet20), of torchvision (mobilenet_v2), the folder of a Hugging Face BERT, or "
+        "package.module:factory.",
     ),
 ]
 Weights = Annotated[

@@ -44,7 +44,7 @@ def brief(figures: dict[str, Any]) -> dict[str, Any]:
     result = figures["result"]
     return {
         **{name: figures[name] for name in ("method", "model", "data", "seed")},
-        "top1": result["compact_top1"],
+        **{score["name"]: score["compact"] for score in result["scores"]},
         "flops": result["flops_compact"],
         "flops_kept": result["flops_compact"] / result["flops_dense"],
         "params": result["params_compact"],
@@ -54,23 +54,38 @@ def brief(figures: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def method_rows(briefs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
-    """Accuracy, FLOPs and parameters kept, and gain in time of each run, for people."""
+def titles(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the scores of a run are called."""
+    return tuple(score["title"] for score in figures["result"]["scores"])
 
-    def kept(one: Mapping[str, Any], what: str) -> str:
-        return f"{100 * one[what]:.1f} %"
+
+def method_rows(figures: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Scores, FLOPs and parameters kept, and gain in time of each run, for people."""
+
+    def kept(result: Mapping[str, Any], what: str) -> str:
+        return f"{100 * result[f'{what}_compact'] / result[f'{what}_dense']:.1f} %"
 
     return [
-        (f"{b['top1']:.2f} %", kept(b, "flops_kept"), kept(b, "params_kept"), f"{b['times_faster']:.2f}")
-        for b in briefs
+        (
+            *(f"{score['compact']:.2f} %" for score in result["scores"]),
+            kept(result, "flops"),
+            kept(result, "params"),
+            f"{result['speedup']:.2f}",
+        )
+        for result in (one["result"] for one in figures)
     ]
+
+
+def note(figures: Mapping[str, Any]) -> str:
+    """What the columns of the scores and of the FLOPs mean."""
+    sample = figures["result"]["words"]["sample"]
+    return f"FLOPs: multiply-adds of one {sample}, counted once; {' and '.join(titles(figures))} of the compact model"
 
 
 def _text(runs: list[Path], figures: list[dict[str, Any]]) -> str:
-    columns = ("run", "method", "model", "top-1", "FLOPs kept", "parameters kept", "times faster")
-    briefs = [brief(one) for one in figures]
+    columns = ("run", "method", "model", *titles(figures[0]), "FLOPs kept", "parameters kept", "times faster")
     rows = [
         (str(folder), one["method"], one["model"], *cells)
-        for folder, one, cells in zip(runs, briefs, method_rows(briefs), strict=True)
+        for folder, one, cells in zip(runs, figures, method_rows(figures), strict=True)
     ]
-    return f"{table(columns, rows)}\nFLOPs: multiply-adds of one image, counted once; top-1 of the compact model"
+    return f"{table(columns, rows)}\n{note(figures[0])}"

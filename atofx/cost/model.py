@@ -37,9 +37,15 @@ class Polynomial:
         """The value at integer extents."""
         return int(self.terms(extents).sum())
 
-    def soft(self, extents: Tensor) -> Tensor:
-        """The value at real extents, differentiable."""
-        return (self.constants.to(extents.dtype) * extents[self.factors].prod(1)).sum()
+    def soft(self, extents: Tensor, shares: Tensor | None = None) -> Tensor:
+        """The value at real extents, differentiable.
+
+        Args:
+            extents: float64 (extents,).
+            shares: float64 (terms,), how much of each term counts; None: all of it.
+        """
+        terms = self.constants.to(extents.dtype) * extents[self.factors].prod(1)
+        return (terms if shares is None else terms * shares).sum()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +87,19 @@ class CostModel:
         if self.units:
             total = total + torch.sparse.mm(self.weights, kept[:, None])[:, 0]
         return total if soft else total.round().long()
+
+    def flops_with(self, vectors: Mapping[str, Tensor], present: Mapping[frozenset[str], Tensor]) -> Tensor:
+        """Multiply-adds where some nodes are there in part only; float64, differentiable.
+
+        Args:
+            vectors: hard or soft mask.
+            present: how much of them is there, by sets of graph node names; shares of overlapping sets multiply.
+        """
+        shares = torch.ones(len(self.flops_nodes), dtype=torch.float64)
+        for nodes, share in present.items():
+            inside = torch.tensor([name in nodes for name in self.flops_nodes], dtype=torch.bool)
+            shares = torch.where(inside, shares * share, shares)
+        return self.flops.soft(self.extents(vectors).double(), shares)
 
     def flops_by_node(self, vectors: Mapping[str, Tensor]) -> dict[str, int]:
         """Multiply-adds by graph node name under a boolean mask; nodes without any are left out."""

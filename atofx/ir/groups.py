@@ -7,12 +7,10 @@ from typing import Literal
 
 import torch
 
-from atofx.ir.record import record
-
 Role = Literal["producer", "consumer"]
 
 
-@record
+@dataclass(frozen=True, eq=False)
 class Member:
     """One axis of one parameter or buffer that a group reaches.
 

@@ -54,4 +54,4 @@ def require_match(pattern: str, names: Iterable[str], what: str) -> None:
     known = dict.fromkeys(level for name in names for level in levels(name))
     near = get_close_matches(pattern.replace("*", "").strip("."), known, n=3, cutoff=0.0)
     hint = f"; the nearest is {', then '.join(repr(name) for name in near)}" if near else ""
-    raise ConfigError(f"no {what} matches {pattern!r}{hint}; program.summary() shows the names")
+    raise ConfigError(f"no {what} matches {pattern!r}{hint}; program.summary() and `atofx inspect` show names")

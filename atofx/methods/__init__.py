@@ -1,4 +1,4 @@
-"""Methods that decide a mask: before a model trains (scratch), meanwhile (ATO, the OTO optimizers), or in one look."""
+"""Methods that decide a mask: before training (scratch, TAS), meanwhile (ATO, the OTO optimizers), or in one look."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from atofx.methods.selection import GroupFilter
 from atofx.methods.sparse_optimizer import SparseOptimizer
 from atofx.methods.subset import subset_indices
 from atofx.methods.targets import Targets, targets
+from atofx.methods.tas import TAS
+from atofx.methods.temperature import Temperature
 
 __all__ = [
     "ATO",
@@ -35,6 +37,8 @@ __all__ = [
     "SparseOptimizer",
     "Method",
     "PruningFromScratch",
+    "TAS",
+    "Temperature",
     "GroupFilter",
     "Targets",
     "by_name",

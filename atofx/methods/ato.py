@@ -113,7 +113,7 @@ class ATO:
         if not self._space.groups and self.targets.flops < 1:
             raise TargetError(
                 f"no group of the model may be pruned, so flops={self.targets.flops:.4f} cannot be reached: the least "
-                "is 1.0 (program.summary() says what is pinned and why)"
+                "is 1.0 (program.summary() and `atofx inspect` say what is pinned and why)"
             )
         self.targets.require_reachable()
         self._limits = limits

@@ -68,7 +68,9 @@ def oneshot(
     wanted = targets(program, flops=flops, groups=groups, limits=limits)
     space = UnitSpace(select(program, groups))
     if not space.groups:
-        raise TargetError("no group may be pruned: every one is frozen, excluded or pinned; program.summary() says why")
+        raise TargetError(
+            "no group may be pruned: all are frozen, excluded or pinned; program.summary() and `atofx inspect` say why"
+        )
     scores = space.split(find(program, space, Data(batches, loss_fn, seed)))
     ranked = comparable(program, scores, scope)
     return calibrate(program, space.groups, ranked, wanted.flops, tolerance=tolerance, limits=limits).mask

@@ -57,20 +57,24 @@ class Search(Protocol):
     """Finds a mask before any weight is trained; the compact network is then trained from new weights.
 
     The loop calls :meth:`step` on training batches and :meth:`evaluate` now and then; the user's model stays as it is.
+    Some images are held out: :attr:`network` is evaluated on them, and a search may learn on them, too.
     """
 
     @property
     def network(self) -> torch.nn.Module:
         """What :meth:`evaluate` asks the accuracy of."""
 
-    def step(self, batch: Batch) -> None:
-        """Learn from one batch."""
+    def step(self, batch: Batch, held_out: BatchSource) -> None:
+        """Learn from one training batch, and from one of held-out images where the search does; made only then."""
 
     def evaluate(self, accuracy: float) -> None:
         """Take note of the accuracy of :attr:`network` on validation images, in percent."""
 
     def mask(self) -> Mask:
-        """The decision as it would be now. Always meets the FLOPs target."""
+        """The decision as it would be now. Always meets the FLOPs target, together with :meth:`without`."""
+
+    def without(self) -> tuple[str, ...]:
+        """Names of the residual blocks (``program.blocks``) that the compact network goes without."""
 
     def metrics(self) -> dict[str, float]:
         """Numbers worth logging."""

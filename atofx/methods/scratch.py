@@ -20,7 +20,7 @@ from atofx.ir.mask import Mask
 from atofx.methods import parallel
 from atofx.methods.calibrate import TOLERANCE as WARN_BEYOND
 from atofx.methods.calibrate import calibrate
-from atofx.methods.protocol import Batch, StateValue, call
+from atofx.methods.protocol import Batch, BatchSource, StateValue, call
 from atofx.methods.selection import GroupFilter, UnitSpace, select
 from atofx.methods.targets import targets
 
@@ -113,7 +113,9 @@ class PruningFromScratch:
             raise ConfigError(f"base_flops={base_flops} are more than the {program.flops()} of the network itself")
         self._space = UnitSpace(select(program, groups))
         if not self._space.groups:
-            raise TargetError("no group of the model may be pruned (program.summary() says what is pinned and why)")
+            raise TargetError(
+                "no group of the model may be pruned (program.summary() and `atofx inspect` say what is pinned and why)"
+            )
         targets(program, flops=self.flops, groups=groups, limits=limits).require_reachable(TOLERANCE)
         self.limits = limits
         self.r = r
@@ -148,8 +150,8 @@ class PruningFromScratch:
         """Steps done."""
         return self._step
 
-    def step(self, batch: Batch) -> None:
-        """One step of the gates on ``(inputs, targets)``."""
+    def step(self, batch: Batch, held_out: BatchSource | None = None) -> None:
+        """One step of the gates on ``(inputs, targets)``; held-out images are not learned on."""
         inputs, labels = batch
         self._network.train()
         with torch.enable_grad():
@@ -195,6 +197,10 @@ class PruningFromScratch:
             limits=self.limits,
             warn_beyond=WARN_BEYOND,
         ).mask
+
+    def without(self) -> tuple[str, ...]:
+        """All blocks stay."""
+        return ()
 
     def metrics(self) -> dict[str, float]:
         """Mean and open share of the gates, the last losses, and the best accuracy of a snapshot (if there is one)."""

@@ -62,7 +62,7 @@ def unreachable(flops: float, least: int, total: int, limits: Limits) -> TargetE
     return TargetError(
         f"cannot keep only {flops:.4f} of the FLOPs: the smallest mask, {floor}, still has {least} of {total} "
         f"multiply-adds, {fraction} of all. Ask for flops >= {fraction}, {relax}or let more groups be pruned "
-        "(program.summary() says what is pinned and why)."
+        "(program.summary() and `atofx inspect` say what is pinned and why)."
     )
 
 

@@ -16,6 +16,8 @@ from atofx.report.run_files import Config, Epoch, Masked, MaskFile, Result
 #: What a report needs of a run folder.
 CONFIG, METRICS, MASK, RESULT = "config.yaml", "metrics.jsonl", "mask.json", "result.json"
 
+_KINDS = ("dense", "masked", "compact")
+
 Read = TypeVar("Read", bound=BaseModel)
 
 
@@ -23,9 +25,9 @@ def run_data(folder: Path) -> dict[str, Any]:
     """The figures of one finished run. FLOPs are fused multiply-adds counted once, of one image.
 
     Returns:
-        ``result`` (as in result.json), ``config`` (the text of the file), ``epochs`` (curves; ``top1`` is of the plain
-        network, ``masked_top1`` of the one with dropped units at zero), ``groups`` (units before and after), ``masks``
-        (epochs, and the kept share of every group at the end of each).
+        ``result`` (as in result.json), ``config`` (the text of the file), ``epochs`` (curves; ``NAME`` of a score is
+        of the plain network, ``masked_NAME`` of the one with dropped units at zero), ``groups`` (units before and
+        after), ``masks`` (epochs, and the kept share of every group at the end of each).
 
     Raises:
         FileError: the folder holds no finished run, or a file in it is damaged.
@@ -39,7 +41,7 @@ def run_data(folder: Path) -> dict[str, Any]:
         )
     text = _text(folder / CONFIG)
     config = _read(Config, folder / CONFIG, _yaml(folder / CONFIG, text))
-    result = _json(folder / RESULT, _text(folder / RESULT))
+    result = _with_scores(_json(folder / RESULT, _text(folder / RESULT)))
     _read(Result, folder / RESULT, result)
     mask = _read(MaskFile, folder / MASK, _json(folder / MASK, _text(folder / MASK)))
     records = [_json(folder / METRICS, line) for line in _text(folder / METRICS).splitlines() if line.strip()]
@@ -61,6 +63,15 @@ def run_data(folder: Path) -> dict[str, Any]:
             "kept": [_shares(folder / METRICS, record, list(mask.groups)) for record in masks],
         },
     }
+
+
+def _with_scores(result: dict[str, Any]) -> dict[str, Any]:
+    """What runs wrote before there were tasks other than images had top-1 alone."""
+    if "scores" in result or "compact_top1" not in result:
+        return result
+    score = {"name": "top1", "title": "top-1", **{kind: result.get(f"{kind}_top1") for kind in _KINDS}}
+    words = {"sample": "image", "samples": "images", "tested": "test images", "answer": "class"}
+    return {**result, "scores": [score], "words": words}
 
 
 def _shares(file: Path, record: Masked, groups: list[str]) -> list[float]:

@@ -36,12 +36,30 @@ class Verification(_File):
     params_counted: NonNegativeInt
 
 
+class Score(_File):
+    """A figure on the test data in ``result.json``."""
+
+    name: str
+    title: str
+    dense: float | None
+    masked: float
+    compact: float
+
+
+class Words(_File):
+    """What the things of a task are called, in ``result.json``."""
+
+    sample: str
+    samples: str
+    tested: str
+    answer: str
+
+
 class Result(_File):
     """``result.json``."""
 
-    dense_top1: float | None
-    masked_top1: float
-    compact_top1: float
+    scores: Annotated[list[Score], Field(min_length=1)]
+    words: Words
     flops_dense: PositiveInt
     flops_compact: NonNegativeInt
     params_dense: PositiveInt
@@ -59,13 +77,15 @@ class Result(_File):
 
 
 class Epoch(BaseModel):
-    """A record of kind ``epoch`` in ``metrics.jsonl``."""
+    """A record of kind ``epoch`` in ``metrics.jsonl``; other numbers, such as those of the scores, are kept."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float] = Field(init=False)
 
     epoch: PositiveInt
+    kind: str
     loss: float | None = None
     accuracy: float | None = None
-    top1: float | None = None
-    masked_top1: float | None = None
     flops: Share | None = None
     lr: float | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from atofx.errors import ConfigError
 from atofx.ir.files import write_whole
 from atofx.report.run_data import run_data
 from atofx.report.run_html import comparison_html, run_html
@@ -27,8 +28,16 @@ def write_comparison(folders: Sequence[Path], file: Path) -> Path:
 
     Raises:
         FileError: as :func:`write_run_report`.
+        ConfigError: runs of different tasks.
     """
     runs = [run_data(folder) for folder in folders]
+    titles = [" and ".join(score["title"] for score in run["result"]["scores"]) for run in runs]
+    for folder, title in zip(folders, titles, strict=True):
+        if title != titles[0]:
+            raise ConfigError(
+                f"runs of different tasks cannot be compared: {str(folders[0])!r} has {titles[0]}, "
+                f"{str(folder)!r} {title}"
+            )
     names = [run["name"] for run in runs]
     if len(set(names)) < len(names):
         runs = [{**run, "name": str(folder)} for run, folder in zip(runs, folders, strict=True)]

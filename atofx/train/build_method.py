@@ -15,6 +15,7 @@ from atofx.methods import (
     DHSPG,
     HESSO,
     HSPG,
+    TAS,
     DHSPGSchedule,
     GroupFilter,
     HESSOSchedule,
@@ -32,10 +33,13 @@ from atofx.passes.widen import Factors
 from atofx.train.config import TrainConfig
 from atofx.train.oneshot import OneShot
 from atofx.train.optimizer_method import OptimizerMethod
+from atofx.train.optimizers import optimizer_of
 
 if TYPE_CHECKING:
     from atofx.ir.limits import Limits
     from atofx.program import Program
+
+LossFn = Callable[[Any, Any], torch.Tensor]
 
 _CRITERIA = ("l1", "l2", "bn-scale", "taylor", "random")
 
@@ -53,29 +57,35 @@ def check_method(name: str) -> None:
         raise ConfigError(f"no method {name!r}; {hint}")
 
 
-def build_search(config: TrainConfig, program: Program, base: Program) -> Search | None:
-    """What looks for a structure before the training; None for methods that decide while the network trains.
+def build_search(config: TrainConfig, program: Program, base: Program, steps: int) -> Search:
+    """What looks for a structure before the training.
 
     Args:
         config: options.
         program: of the network that is searched.
         base: of the network as it was before it was widened; FLOPs targets mean that one.
+        steps: length of the search.
 
     Raises:
         ConfigError: options that do not fit the model.
         TargetError: the FLOPs target cannot be reached.
     """
-    make = _SEARCHES.get(config.method)
-    return None if make is None else make(config, program, base)
+    return _SEARCHES[config.method](config, program, base, steps)
 
 
 def expansion_of(config: TrainConfig) -> Factors:
     """How much wider than the user's a network is that is searched; 1 where none is."""
-    return config.scratch.expand if config.method in _SEARCHES else 1.0
+    return getattr(config.search, "expand", 1.0)
 
 
-def build_method(config: TrainConfig, program: Program, steps_per_epoch: int) -> Method | None:
+def build_method(config: TrainConfig, program: Program, steps_per_epoch: int, loss_fn: LossFn) -> Method | None:
     """The training method; None for dense training.
+
+    Args:
+        config: options.
+        program: of the network that is trained.
+        steps_per_epoch: optimizer steps in one pass over the training samples.
+        loss_fn: (output, targets) -> scalar, for methods that look at gradients of their own.
 
     Raises:
         ConfigError: options that do not fit the model.
@@ -86,7 +96,7 @@ def build_method(config: TrainConfig, program: Program, steps_per_epoch: int) ->
         return None
     if config.method in _OPTIMIZERS:
         return _optimizer_method(config, program, config.epochs * steps_per_epoch)
-    return _BUILDERS.get(config.method, _one_shot)(config, program, steps_per_epoch)
+    return _BUILDERS.get(config.method, _one_shot)(config, program, steps_per_epoch, loss_fn)
 
 
 def target_of(config: TrainConfig, program: Program) -> Targets | None:
@@ -101,7 +111,7 @@ def target_of(config: TrainConfig, program: Program) -> Targets | None:
     return targets(program, groups=getattr(options, "groups", None), limits=config.limits, **config.target)
 
 
-def _ato(config: TrainConfig, program: Program, steps_per_epoch: int) -> Method:
+def _ato(config: TrainConfig, program: Program, steps_per_epoch: int, loss_fn: LossFn) -> Method:
     options = config.ato
     return ATO(
         program,
@@ -117,11 +127,12 @@ def _ato(config: TrainConfig, program: Program, steps_per_epoch: int) -> Method:
         reg_w=options.reg_w,
         limits=config.limits,
         schedule=Schedule(options.t_start, options.t_w, options.t_lambda, options.t_decay, options.t_end),
+        loss_fn=loss_fn,
         seed=config.seed,
     )
 
 
-def _one_shot(config: TrainConfig, program: Program, steps_per_epoch: int) -> Method:
+def _one_shot(config: TrainConfig, program: Program, steps_per_epoch: int, loss_fn: LossFn) -> Method:
     total_steps = config.epochs * steps_per_epoch
     target = target_of(config, program)
     assert target is not None
@@ -134,10 +145,32 @@ def _one_shot(config: TrainConfig, program: Program, steps_per_epoch: int) -> Me
         prune_step=min(total_steps - 1, round(config.oneshot.prune_at * total_steps)),
         limits=config.limits,
         seed=config.seed,
+        loss_fn=loss_fn,
     )
 
 
-def _scratch(config: TrainConfig, program: Program, base: Program) -> Search:
+def _tas(config: TrainConfig, program: Program, base: Program, steps: int) -> Search:
+    options, target = config.tas, target_of(config, base)
+    assert target is not None
+    return TAS(
+        program,
+        target.flops,
+        total_steps=steps,
+        search=options.search,
+        groups=options.groups,
+        limits=config.limits,
+        ratios=options.ratios,
+        lmd=options.lmd,
+        tolerance=options.tolerance,
+        temperature=options.temperatures,
+        lr=options.lr,
+        weight_decay=options.weight_decay,
+        optimizer=lambda parameters: optimizer_of(config, parameters),
+        seed=config.seed,
+    )
+
+
+def _scratch(config: TrainConfig, program: Program, base: Program, steps: int) -> Search:
     options, target = config.scratch, target_of(config, base)
     assert target is not None
     return PruningFromScratch(
@@ -226,8 +259,10 @@ def _hesso(config: TrainConfig, base: torch.optim.Optimizer, program: Program, c
     )
 
 
-_BUILDERS: Mapping[str, Callable[[TrainConfig, Program, int], Method]] = MappingProxyType({"ato": _ato})
+_BUILDERS: Mapping[str, Callable[[TrainConfig, Program, int, LossFn], Method]] = MappingProxyType({"ato": _ato})
 _OPTIMIZERS: Mapping[str, Callable[[TrainConfig, torch.optim.Optimizer, Program, _Common], SparseOptimizer]] = (
     MappingProxyType({"hspg": _hspg, "dhspg": _dhspg, "hesso": _hesso})
 )
-_SEARCHES: Mapping[str, Callable[[TrainConfig, Program, Program], Search]] = MappingProxyType({"scratch": _scratch})
+_SEARCHES: Mapping[str, Callable[[TrainConfig, Program, Program, int], Search]] = MappingProxyType(
+    {"scratch": _scratch, "tas": _tas}
+)

@@ -21,12 +21,12 @@ class Compared:
     Attributes:
         method: its name.
         folder: of the run.
-        images_per_second: median over the epochs of its training.
+        samples_per_second: median over the epochs of its training.
     """
 
     method: str
     folder: Path
-    images_per_second: float
+    samples_per_second: float
 
 
 def run_methods(config: TrainConfig, methods: Iterable[str], out: Path) -> tuple[Compared, ...]:
@@ -59,4 +59,5 @@ def _own(config: TrainConfig, method: str, folder: RunFolder) -> TrainConfig:
 
 def _speed(folder: RunFolder) -> float:
     records = map(json.loads, folder.metrics.read_text(encoding="utf-8").splitlines())
-    return float(statistics.median(r["images_per_second"] for r in records if "images_per_second" in r))
+    names = ("samples_per_second", "images_per_second")  # the second is in records of older runs
+    return float(statistics.median(record[name] for record in records for name in names if name in record))

@@ -24,8 +24,11 @@ from atofx.train.options import (
     OneShotOptions,
     Options,
     ScratchOptions,
+    SearchOptions,
     Share,
+    TasOptions,
 )
+from atofx.train.squad_options import SquadOptions
 
 _DOCUMENT_END = "..."  # what YAML writes after a lone scalar
 
@@ -34,12 +37,17 @@ class TrainConfig(Options):
     """One training run. FLOPs are fused multiply-adds counted once."""
 
     model: str = "resnet20"
-    """A name of the zoo (resnet20), of torchvision (mobilenet_v2), or package.module:factory."""
+    """A name of the zoo (resnet20), of torchvision (mobilenet_v2), package.module:factory, or tas:FILE (a searched
+    ResNet, as the files published with TAS describe it). With task squad: the folder of a Hugging Face BERT, or a size
+    with random weights: bert-tiny, -mini, -small, -medium, -base, -large."""
     frontend: Frontend = "auto"
     """What captures the network's graph. symbolic: symbolic tracing; export: torch.export; auto: symbolic tracing, and
     torch.export where that cannot."""
     data: str = "digits"
-    """One of digits, cifar10, cifar100, or folder:PATH (PATH/train/<class>, PATH/val/<class>)."""
+    """One of digits, cifar10, cifar100, or folder:PATH (PATH/train/<class>, PATH/val/<class>). With task squad: the
+    folder of train*.json and dev*.json in the format of SQuAD v1.1, or one such file, of which a tenth is the test."""
+    task: Literal["classification", "squad"] = "classification"
+    """What is learnt. classification: the class of an image; squad: answers to questions on a text, with BERT."""
     data_dir: str = "data"
     """Folder of the data sets that torchvision downloads."""
     image_size: int | None = Field(default=None, ge=4, le=1024)
@@ -53,9 +61,14 @@ class TrainConfig(Options):
     """Decode all images once and keep them in memory, or read files all along; auto: memory up to 64 pixels."""
     workers: int = Field(default=4, ge=0, le=256)
     """Processes that read files, where images are not kept in memory."""
+    vocab: str | None = None
+    """With task squad and a size of BERT: a WordPiece vocabulary, one token a line; null: characters and frequent words
+    of the training file."""
+    squad: SquadOptions = SquadOptions()
+    """Options of task squad."""
 
     method: str = "ato"
-    """One of ato, hspg, dhspg, hesso, scratch, none (dense training), or a one-shot criterion: l1, l2, bn-scale,
+    """One of ato, hspg, dhspg, hesso, scratch, tas, none (dense training), or a one-shot criterion: l1, l2, bn-scale,
     taylor, random."""
     flops: Fraction | None = None
     """Kept fraction of the FLOPs of the whole model; 0.5 if neither flops nor p is given."""
@@ -93,6 +106,8 @@ class TrainConfig(Options):
     """Options of the one-shot criteria."""
     scratch: ScratchOptions = ScratchOptions()
     """Options of method scratch."""
+    tas: TasOptions = TasOptions()
+    """Options of method tas."""
 
     distill: str | None = None
     """Learn from a trained network, too: the folder of its run, or baseline (with baseline: true): the dense network,
@@ -101,13 +116,13 @@ class TrainConfig(Options):
     """Options of distill."""
 
     epochs: int = Field(default=30, ge=1)
-    """Passes over the training images."""
+    """Passes over the training data."""
     batch_size: int = Field(default=64, ge=1)
-    """Images per optimizer step, over all processes together."""
+    """Images (or sequences) per optimizer step, over all processes together."""
     eval_batch_size: int = Field(default=256, ge=1)
-    """Images per evaluation step, over all processes together."""
+    """Images (or sequences) per evaluation step, over all processes together."""
     eval_every: int = Field(default=1, ge=1)
-    """Epochs per evaluation on the test images (the last epoch always)."""
+    """Epochs per evaluation on the test data (the last epoch always)."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """Optimizer of the network."""
     lr: float = Field(default=0.1, gt=0)
@@ -118,6 +133,8 @@ class TrainConfig(Options):
     """Momentum of sgd."""
     nesterov: bool = True
     """Nesterov momentum for sgd."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient of all parameters together, longer ones are scaled down; null: no limit."""
     warmup_epochs: float = Field(default=1.0, ge=0)
     """Epochs of linear warm-up."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
@@ -148,7 +165,7 @@ class TrainConfig(Options):
     checkpoint_every: int = Field(default=0, ge=0)
     """Optimizer steps per checkpoint within an epoch; 0: at epoch ends only."""
     latency_batch: int = Field(default=32, ge=1)
-    """Images per forward pass when latency is measured."""
+    """Images (or sequences) per forward pass when latency is measured."""
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
@@ -183,6 +200,12 @@ class TrainConfig(Options):
 
     def _limits(self, round_to: int) -> Limits:
         return Limits(self.min_units, self.min_width, self.min_keep, round_to, self.per_group or {})
+
+    @property
+    def search(self) -> SearchOptions | None:
+        """Options of the method, if it is one that looks for a structure before the training."""
+        options = getattr(self, self.method, None)
+        return options if isinstance(options, SearchOptions) else None
 
     @property
     def target(self) -> dict[str, float]:

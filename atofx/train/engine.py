@@ -13,15 +13,15 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from atofx.methods import Method, subset_indices
+from atofx.methods.protocol import call
 from atofx.train import checkpoint, rng
 from atofx.train.config import TrainConfig
 from atofx.train.controller_data import ControllerBatches
 from atofx.train.distill import Teacher
-from atofx.train.evaluation import logits_of, top1
-from atofx.train.images import DataSet
 from atofx.train.keys import generator_seed
+from atofx.train.layout import laid_out
 from atofx.train.loss import mixed
-from atofx.train.monitor import NOTHING_BEFORE, Before, Monitor
+from atofx.train.monitor import NOTHING_BEFORE, Before, Monitor, formats_of
 from atofx.train.network import Network
 from atofx.train.optimizer_method import OptimizerMethod
 from atofx.train.optimizers import build_optimizer
@@ -29,9 +29,10 @@ from atofx.train.plan import Shuffled
 from atofx.train.processes import Processes
 from atofx.train.rates import learning_rate
 from atofx.train.run_folder import RunFolder
+from atofx.train.task import Task
 
 _TRAINING, _CONTROLLER = 0, 1  # the two data orders of a run
-_CONTROLLER_SHARE = 0.05  # of the training images: Wu et al., CVPR 2024, and their code
+_CONTROLLER_SHARE = 0.05  # of the training samples: Wu et al., CVPR 2024, and their code
 _RECORD_EVERY = 20  # steps
 _DROPOUT = 5
 
@@ -43,13 +44,13 @@ class Engine:
     mixup, learning rate) or in the checkpoint (weights, optimizer, method, global random states), so that on one CPU
     process a resumed run ends with the very weights of an uninterrupted one.
 
-    With several processes each takes its part of every batch, ``batch_size`` being that of all together; images, order
+    With several processes each takes its part of every batch, ``batch_size`` being that of all together; samples, order
     and augmentation are those of one process. Batch norm sees the parts, and its running statistics are the mean over
     them; with that (and rounding) aside the result is that of one process. All processes hold equal weights and masks.
 
     Args:
         config: options.
-        data: training and test images.
+        task: what is learnt.
         network: what is trained, on its device.
         method: what prunes; None is dense training.
         processes: those of the run.
@@ -62,7 +63,7 @@ class Engine:
     def __init__(
         self,
         config: TrainConfig,
-        data: DataSet,
+        task: Task,
         network: Network,
         method: Method | None,
         processes: Processes,
@@ -72,7 +73,7 @@ class Engine:
         teacher: Teacher | None = None,
     ) -> None:
         self._config = config
-        self._data = data
+        self._task = task
         self._network = network
         self._model: nn.Module = network.module
         self._before = before
@@ -81,10 +82,10 @@ class Engine:
         self._folder = folder
         self._console = console
         self._teacher = teacher
-        self._order = training_order(config, data, processes)
-        subset = subset_indices(len(data.train), fraction=_controller_share(config, data), seed=config.seed)
+        self._order = training_order(config, task, processes)
+        subset = subset_indices(len(task.train), fraction=_controller_share(config, task), seed=config.seed)
         controller_order = Shuffled(subset.numpy(), config.batch_size, config.seed, _CONTROLLER, processes.share)
-        self._controller_batches = ControllerBatches(data.train, controller_order)
+        self._controller_batches = ControllerBatches(task.train, controller_order)
         self._wrapped = processes.wrap(self._model)
         self._optimizer = build_optimizer(config, self._model)
         if isinstance(method, OptimizerMethod):
@@ -108,7 +109,8 @@ class Engine:
         per_epoch = self._order.steps_per_epoch
         folder = self._folder if self._processes.is_main else None
         method, epochs = self._config.method, self._config.epochs
-        with Monitor(folder, self._console, method, epochs, per_epoch, self._step, self._before) as monitor:
+        formats = formats_of(self._task)
+        with Monitor(folder, self._console, method, epochs, per_epoch, self._step, self._before, formats) as monitor:
             while self._step < self._config.epochs * per_epoch:
                 self._train_epoch(self._step // per_epoch, monitor)
         if self._method is not None:
@@ -121,8 +123,8 @@ class Engine:
         began, before = time.perf_counter(), self._seconds
         self._model.train()
         self._wrapped.train()
-        for images, labels in self._data.train.batches(self._order.epoch(epoch, start)):
-            self._train_step(images, labels)
+        for inputs, targets in self._task.train.batches(self._order.epoch(epoch, start)):
+            self._train_step(inputs, targets)
             self._step += 1
             self._seconds = before + time.perf_counter() - began
             done = self._step - epoch * per_epoch
@@ -132,7 +134,7 @@ class Engine:
                 self._save(self._folder.last)
         speed = (per_epoch - start) * self._config.batch_size / (time.perf_counter() - began)
         self._sums = self._processes.sum(self._sums)
-        numbers = {**self._numbers(), "images_per_second": speed}
+        numbers = {**self._numbers(), "samples_per_second": speed}
         self._sums = torch.zeros_like(self._sums)
         is_last = epoch + 1 == self._config.epochs
         is_best = False
@@ -146,21 +148,23 @@ class Engine:
         if self._method is not None:
             monitor.mask(epoch + 1, self._step, self._method.present_mask())
 
-    def _train_step(self, images: Tensor, labels: Tensor) -> None:
+    def _train_step(self, inputs: Any, targets: Tensor) -> None:
         config = self._config
         rate = learning_rate(config, self._step, self._order.steps_per_epoch)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        if config.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        batch = mixed(images, labels, config.mixup, config.seed, self._step)
+        labels = self._task.labels(targets)
+        inputs = laid_out(inputs, channels_last=config.channels_last)
+        batch = mixed(inputs, labels, config.mixup, config.seed, self._step)
         with self._autocast():
-            logits = logits_of(self._wrapped(batch.images))
+            logits = self._task.logits(call(self._wrapped, batch.inputs))
         loss = batch.loss(logits, config.label_smoothing)
         if self._teacher is not None:
             with self._autocast():
-                loss = self._teacher.loss(batch.images, logits, loss)
+                loss = self._teacher.loss(batch.inputs, logits, loss)
         self._processes.accelerator.backward(loss)
+        if config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._model.parameters(), config.clip_norm)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._processes.average_buffers(self._model)
@@ -168,9 +172,9 @@ class Engine:
             with self._autocast():
                 self._method.step(lr=rate, batch=self._controller_batches)
         with torch.no_grad():
-            correct = (logits.argmax(1) == labels).sum()
-            count = torch.full_like(correct, len(labels))
-            self._sums += torch.stack([loss.detach() * len(labels), correct, count]).double()
+            correct = (logits.argmax(1) == labels).view(-1, len(targets)).all(0).sum()
+            count = torch.full_like(correct, len(targets))
+            self._sums += torch.stack([loss.detach() * len(targets), correct, count]).double()
 
     def _numbers(self) -> dict[str, float]:
         loss, correct, count = self._sums.tolist()
@@ -181,16 +185,17 @@ class Engine:
         return numbers
 
     def _evaluate(self, numbers: dict[str, float]) -> bool:
-        """Add the test accuracy: of the plain network until the mask is frozen, then with dropped units at zero."""
-        model, name = self._model, "top1"
+        """Add the test figures: of the plain network until the mask is frozen, then with dropped units at zero."""
+        model, prefix = self._model, ""
         is_frozen = self._method is None or bool(self._method.metrics()["frozen"])
         if self._method is not None and is_frozen:
-            model, name = self._network.masked(self._method.mask()), "masked_top1"
-        size = self._config.eval_batch_size
-        numbers[name] = top1(model, self._data.test, size, self._processes, self._autocast())
-        if not is_frozen or numbers[name] <= self._best:
+            model, prefix = self._network.masked(self._method.mask()), "masked_"
+        figures = self._task.evaluate(model, self._autocast())
+        numbers.update({f"{prefix}{name}": value for name, value in figures.items()})
+        decisive = figures[self._task.figures[0].name]
+        if not is_frozen or decisive <= self._best:
             return False
-        self._best = numbers[name]
+        self._best = decisive
         return True
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -237,12 +242,12 @@ class Engine:
         rng.seed_all(generator_seed(self._config.seed, _DROPOUT, self._processes.share.rank, self._step) % 2**32)
 
 
-def training_order(config: TrainConfig, data: DataSet, processes: Processes) -> Shuffled:
-    """The order of the training images."""
-    everything = torch.arange(len(data.train)).numpy()
+def training_order(config: TrainConfig, task: Task, processes: Processes) -> Shuffled:
+    """The order of the training samples."""
+    everything = torch.arange(len(task.train)).numpy()
     return Shuffled(everything, config.batch_size, config.seed, _TRAINING, processes.share)
 
 
-def _controller_share(config: TrainConfig, data: DataSet) -> float:
-    """5 % of the training images, or what one batch needs."""
-    return min(1.0, max(_CONTROLLER_SHARE, config.batch_size / len(data.train)))
+def _controller_share(config: TrainConfig, task: Task) -> float:
+    """5 % of the training samples, or what one batch needs."""
+    return min(1.0, max(_CONTROLLER_SHARE, config.batch_size / len(task.train)))

@@ -15,6 +15,7 @@ from torch import nn
 
 from atofx import zoo
 from atofx.errors import ConfigError
+from atofx.train.searched_file import SEARCHED, read_searched
 
 _SMALL_IMAGE = 64
 _TORCHVISION = "torchvision.models"
@@ -23,16 +24,20 @@ _TORCHVISION = "torchvision.models"
 def resolve_model(name: str, num_classes: int, in_channels: int = 3, image_size: int | None = None) -> nn.Module:
     """The model that ``name`` means, with random weights.
 
-    ``resnet20`` (our zoo), ``mobilenet_v2`` (a torchvision classifier) or ``package.module:factory``. Where zoo and
+    ``resnet20`` (our zoo), ``mobilenet_v2`` (a torchvision classifier), ``package.module:factory``, or ``tas:FILE``, a
+    file that describes a searched ResNet (:mod:`atofx.train.searched_file`). Where zoo and
     torchvision share a name (resnet18, vgg16_bn) the zoo's is meant; for images larger than 64 pixels the choice has
     to be written out, ``atofx.zoo:resnet18`` or ``torchvision.models:resnet18``.
 
     A factory is called with those of ``num_classes`` and ``in_channels`` that its signature takes.
 
     Raises:
-        ConfigError: no such model (with the nearest name), an ambiguous name, or it cannot take ``in_channels``.
+        ConfigError: no such model (with the nearest name), an ambiguous name, a file that describes none,
+            or it cannot take ``in_channels``.
     """
     place, colon, attribute = name.partition(":")
+    if place == SEARCHED and colon:
+        return read_searched(attribute).build(num_classes, in_channels)
     if place == _TORCHVISION:
         return _from_torchvision(attribute, num_classes, in_channels)
     if colon:

@@ -23,6 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from atofx.train.heat_map import heat_map
 from atofx.train.run_folder import RunFolder
+from atofx.train.task import Task
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -38,6 +39,23 @@ class Before:
 
 NOTHING_BEFORE = Before()
 
+#: Names of numbers and how they are shown.
+Formats = tuple[tuple[str, str], ...]
+FORMATS: Formats = (
+    ("loss", "loss {:.3f}"),
+    ("accuracy", "accuracy {:.1f} %"),
+    ("flops", "FLOPs {:.1%}"),
+    ("gates_open", "gates open {:.1%}"),
+    ("validation_top1", "validation top-1 {:.2f} %"),
+)
+
+
+def formats_of(task: Task) -> Formats:
+    """With the figures of a task, of the plain and of the masked network, and the speed."""
+    plain = [(f.name, f"test {f.title} {{:.2f}} %") for f in task.figures]
+    masked = [(f"masked_{f.name}", f"masked test {f.title} {{:.2f}} %") for f in task.figures]
+    return (*FORMATS, *plain, *masked, ("samples_per_second", f"{{:.0f}} {task.words.samples}/s"))
+
 
 class Monitor:
     """Speaks and writes on the main process only; a silent one does nothing.
@@ -50,6 +68,7 @@ class Monitor:
         steps_per_epoch: of the run.
         start: the step training begins with; records of later steps (of a run that was killed) are discarded.
         before: epochs and steps of an earlier phase of the same run: what is recorded counts on from there.
+        formats: how numbers are shown, in this order; others are recorded only.
     """
 
     def __init__(
@@ -61,7 +80,9 @@ class Monitor:
         steps_per_epoch: int,
         start: int,
         before: Before = NOTHING_BEFORE,
+        formats: Formats = FORMATS,
     ) -> None:
+        self._formats = formats
         self._console = console
         self._title = title
         self._before = before
@@ -73,14 +94,14 @@ class Monitor:
         self._board: SummaryWriter | None = None
         self._progress: Progress | None = None
         self._task = TaskID(0)
-        self._shares: list[list[float]] = []  # of every group, at the end of every epoch
+        self._shares: list[dict[str, float]] = []  # of every group, at the end of every epoch
 
     def __enter__(self) -> Self:
         """Open the files and start the bars."""
         if self._folder is not None:
             earlier = _discard_after(self._folder, self._before.steps + self._start)
             masks = [(record["kept"], record["units"]) for record in earlier if record["kind"] == "mask"]
-            self._shares = [[kept[name] / units[name] for name in units] for kept, units in masks]
+            self._shares = [{name: kept[name] / units[name] for name in units} for kept, units in masks]
             self._file = self._folder.metrics.open("a", encoding="utf-8")
             self._board = SummaryWriter(str(self._folder.tensorboard), purge_step=self._before.steps + self._start)
             columns = (
@@ -119,7 +140,7 @@ class Monitor:
         if values is None:
             self._progress.update(self._task, completed=step)
             return
-        self._progress.update(self._task, completed=step, numbers=_phrase(values))
+        self._progress.update(self._task, completed=step, numbers=self._phrase(values))
         self._record("step", step, values)
 
     def epoch(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
@@ -127,7 +148,7 @@ class Monitor:
         if self._progress is None:
             return
         epoch += self._before.epochs
-        line = f"{self._title} epoch {epoch}/{self._epochs}  {_phrase(values)}"
+        line = f"{self._title} epoch {epoch}/{self._epochs}  {self._phrase(values)}"
         self._console.print(line, highlight=False, soft_wrap=True)
         self._record("epoch", step, {"epoch": epoch, **values})
 
@@ -139,7 +160,7 @@ class Monitor:
         units = {name: vector.numel() for name, vector in mask.items()}
         kept = {name: int(vector.sum()) for name, vector in mask.items()}
         self._write({"kind": "mask", "step": step, "epoch": epoch, "kept": kept, "units": units})
-        self._shares.append([kept[name] / units[name] for name in units])
+        self._shares.append({name: kept[name] / units[name] for name in units})
         self._board.add_image("mask/kept", heat_map(self._shares), step)
 
     def _record(self, kind: str, step: int, values: Mapping[str, float]) -> None:
@@ -148,6 +169,9 @@ class Monitor:
         self._write({"kind": kind, "step": step, **values})
         for name, value in values.items():
             self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def _phrase(self, values: Mapping[str, float]) -> str:
+        return "  ".join(text.format(values[name]) for name, text in self._formats if name in values)
 
     def _write(self, record: Mapping[str, Any]) -> None:
         assert self._file is not None
@@ -169,19 +193,3 @@ def _discard_after(folder: RunFolder, step: int) -> list[dict[str, Any]]:
             kept.append(record)
     folder.metrics.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
     return kept
-
-
-_FORMATS = (
-    ("loss", "loss {:.3f}"),
-    ("accuracy", "accuracy {:.1f} %"),
-    ("flops", "FLOPs {:.1%}"),
-    ("gates_open", "gates open {:.1%}"),
-    ("validation_top1", "validation top-1 {:.2f} %"),
-    ("top1", "test top-1 {:.2f} %"),
-    ("masked_top1", "masked test top-1 {:.2f} %"),
-    ("images_per_second", "{:.0f} images/s"),
-)
-
-
-def _phrase(values: Mapping[str, float]) -> str:
-    return "  ".join(text.format(values[name]) for name, text in _FORMATS if name in values)

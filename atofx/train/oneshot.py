@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -32,6 +32,7 @@ class OneShot:
         prune_step: the optimizer step after which the units are ranked.
         limits: minimum widths and rounding.
         seed: of ``random``.
+        loss_fn: (output, targets) -> scalar, for ``taylor``.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class OneShot:
         prune_step: int,
         limits: Limits,
         seed: int,
+        loss_fn: Callable[[Any, Any], torch.Tensor],
     ) -> None:
         self._program = program
         self._flops = flops
@@ -52,6 +54,7 @@ class OneShot:
         self._prune_step = prune_step
         self._limits = limits
         self._seed = seed
+        self._loss_fn = loss_fn
         self._space = UnitSpace(select(program))
         self._axes = producer_axes(self._space)
         self._keep = torch.ones(self._space.total, dtype=torch.bool)
@@ -121,6 +124,7 @@ class OneShot:
             batches=batches,
             limits=self._limits,
             seed=self._seed,
+            loss_fn=self._loss_fn,
         )
 
     def _put_in_force(self, keep: torch.Tensor) -> None:

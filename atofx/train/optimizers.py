@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
@@ -10,7 +12,11 @@ from atofx.train.config import TrainConfig
 
 def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     """SGD or AdamW over every trainable parameter; all of them decay, as in the published runs of ATO."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return optimizer_of(config, [parameter for parameter in model.parameters() if parameter.requires_grad])
+
+
+def optimizer_of(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The same over these parameters."""
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
     return torch.optim.SGD(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from atofx.errors import ConfigError
+from atofx.methods.candidates import RATIOS
 from atofx.methods.shares import Scope
+from atofx.methods.temperature import Temperature
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -146,13 +149,27 @@ class OneShotOptions(Options):
     """Fraction of the training after which the units are ranked and dropped."""
 
 
-class ScratchOptions(Options):
-    """Pruning from Scratch (Wang et al., AAAI 2020): gates learn on random weights, then the compact network trains."""
+class SearchOptions(Options):
+    """What methods share that look for a structure first, and then train the compact network from new weights."""
 
     groups: tuple[str, ...] | None = None
     """Patterns (* and ?) of the group names to prune, e.g. [layer*.conv1]; null: all prunable groups."""
     epochs: int = Field(default=10, ge=1)
-    """Passes over the training images in which the gates learn; they come before the epochs of the training."""
+    """Passes over the training images that the search takes; they come before the epochs of the training."""
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training images that is held out while the structure is searched."""
+    check_every: int | None = Field(default=None, ge=1)
+    """Steps of the search per validation (the end of an epoch always); null: at the ends of epochs."""
+    budget: bool = False
+    """Train the compact network for epochs / kept FLOPs, at the cost of epochs of the dense one."""
+    init: Literal["layers", "he"] = "he"
+    """New weights. he: convolutions normal with variance 2 / (kernel elements x output channels); layers: every layer's
+    own."""
+
+
+class ScratchOptions(SearchOptions):
+    """Pruning from Scratch (Wang et al., AAAI 2020): gates learn on random weights, then the compact network trains."""
+
     r: Fraction = 0.2
     """Mean that the gates are drawn to, over the whole network; also the largest share of non-zero gates of a state
     that may be chosen by its validation accuracy."""
@@ -160,18 +177,55 @@ class ScratchOptions(Options):
     """Weight of (mean gate - r)^2 in the loss."""
     lr: float = Field(default=0.01, gt=0)
     """Learning rate of Adam on the gates."""
-    validation: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the training images that is held out while the gates learn, to choose among their states."""
-    check_every: int | None = Field(default=None, ge=1)
-    """Steps of the gates per validation (the end of an epoch always); null: at the ends of epochs."""
     expand: float | dict[str, float] = 1.0
     """How many times wider all prunable groups are before the search; or by pattern on group names: {layer3.*: 1.25}.
     The last that matches holds. FLOPs targets mean the network as it was."""
     budget: bool = True
     """Train the compact network for epochs / kept FLOPs, at the cost of epochs of the dense one (Scratch-B)."""
+
+
+class TasOptions(SearchOptions):
+    """Transformable Architecture Search (Dong and Yang, NeurIPS 2019): widths and depths by gradients."""
+
+    search: Literal["width", "depth", "shape"] = "shape"
+    """What is searched: widths of groups, depths of stages of residual blocks, or both."""
+    epochs: int = Field(default=20, ge=1)
+    """Passes over the training images that the search takes; they come before the epochs of the training."""
+    validation: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the training images on which the probabilities of widths and depths learn; weights learn on the rest."""
+    ratios: tuple[Fraction, ...] = Field(default=RATIOS, min_length=1)
+    """Candidate widths, as shares of a group."""
+    lmd: float = Field(default=2.0, ge=0)
+    """Weight of the cost, the logarithm of the expected FLOPs."""
+    tolerance: float = Field(default=0.05, ge=0, lt=1)
+    """How far below the target costs nothing, as a share of the FLOPs of the whole network."""
+    lr: float = Field(default=0.01, gt=0)
+    """Learning rate of Adam on the logits of widths and depths (published: 1e-3, in 600 epochs)."""
+    weight_decay: float = Field(default=1e-3, ge=0)
+    """Weight decay of these logits."""
+    temperature: Literal["cosine", "linear"] = "cosine"
+    """How the temperature of the samples falls: cosine as in the published code, linear as in the paper."""
+    t_first: float | None = Field(default=None, gt=0)
+    """Temperature at the beginning; null: 5 for cosine, 10 for linear."""
+    t_last: float = Field(default=0.1, gt=0)
+    """Temperature at the end."""
     init: Literal["layers", "he"] = "he"
-    """New weights. he: convolutions normal with variance 2 / (kernel elements x output channels); layers: every layer's
-    own."""
+    """New weights. he: convolutions normal with variance 2 / (kernel elements x output channels), as published; layers:
+    every layer's own."""
+
+    @model_validator(mode="after")
+    def _falling(self) -> TasOptions:
+        try:
+            _ = self.temperatures
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def temperatures(self) -> Temperature:
+        """The schedule."""
+        start = Temperature.published(self.temperature).start if self.t_first is None else self.t_first
+        return Temperature(self.temperature, start, self.t_last)
 
 
 class DistillationOptions(Options):

@@ -6,11 +6,16 @@ import difflib
 from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from atofx.errors import ConfigError
 from atofx.train.config import TrainConfig, merged, read_yaml
 from atofx.train.run_folder import RunFolder
+
+_DIGITS = "digits"
+#: What each task trains where nothing else is asked for.
+_DEFAULTS: Mapping[str, str] = MappingProxyType({"classification": _DIGITS, "squad": "squad"})
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -20,7 +25,7 @@ def recipe_names() -> tuple[str, ...]:
 
 
 def load_config(source: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-    """The configuration of a recipe's name or a YAML file's path (None: digits), with ``overrides`` on top.
+    """The configuration of a recipe's name or a YAML file's path (None: the task's own), with ``overrides`` on top.
 
     An override of ``flops`` displaces the recipe's ``p`` and the other way round; nested mappings merge. Without a
     source, overrides that resume a run start from the configuration in its folder.
@@ -32,7 +37,7 @@ def load_config(source: str | Path | None = None, overrides: Mapping[str, Any] |
     if source is None and overrides.get("resume") and overrides.get("out"):
         before = RunFolder(Path(str(overrides["out"])).expanduser()).config
         source = before if before.exists() else None
-    name = "digits" if source is None else str(source)
+    name = _DEFAULTS.get(str(overrides.get("task")), _DIGITS) if source is None else str(source)
     if name in recipe_names():
         with as_file(files("atofx.train") / "recipes" / f"{name}.yaml") as path:
             values = read_yaml(path)

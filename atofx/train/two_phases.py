@@ -12,14 +12,17 @@ from atofx.ir.mask import Mask
 from atofx.methods.fixed import Fixed
 from atofx.methods.protocol import Search
 from atofx.methods.scratch import budget_epochs
+from atofx.passes.carry import carried
 from atofx.train.config import TrainConfig
 from atofx.train.distill import Teacher
 from atofx.train.engine import Engine
-from atofx.train.images import DataSet
 from atofx.train.network import Compact
+from atofx.train.options import SearchOptions
 from atofx.train.processes import Processes
 from atofx.train.run_folder import RunFolder
 from atofx.train.search import SearchPhase
+from atofx.train.search_data import SearchData
+from atofx.train.task import Task
 
 if TYPE_CHECKING:
     from atofx.program import Program
@@ -30,11 +33,15 @@ class Outcome:
     """What two phases end with.
 
     Attributes:
-        mask: the structure.
+        program: of the network that was trained in its compact form.
+        mask: over its groups.
+        without: names of the blocks that it lacks.
         earlier_seconds: time that earlier, interrupted calls of this run had spent.
     """
 
+    program: Program
     mask: Mask
+    without: tuple[str, ...]
     earlier_seconds: float
 
 
@@ -44,7 +51,9 @@ class TwoPhases:
 
     Attributes:
         config: options.
-        data: training and test images.
+        options: of the search.
+        task: what is learnt.
+        images: of the search.
         processes: those of the run.
         folder: of checkpoints and records.
         console: where lines and bars go.
@@ -52,7 +61,9 @@ class TwoPhases:
     """
 
     config: TrainConfig
-    data: DataSet
+    options: SearchOptions
+    task: Task
+    images: SearchData
     processes: Processes
     folder: RunFolder
     console: Console
@@ -67,20 +78,26 @@ class TwoPhases:
             base: of the network as it was before it was widened.
             model: the dense network.
         """
-        phase = SearchPhase(self.config, self.data, search, self.processes, self.folder, self.console)
+        options, every = self.options, self.options.check_every
+        phase = SearchPhase(self.config, every, self.images, search, self.processes, self.folder, self.console)
         phase.fit()
-        mask = search.mask()
+        mask, without = search.mask(), search.without()
+        if without:
+            whole, program = program, program.without_blocks(without)
+            model, mask = program.module, Mask(carried(whole.prunable, program.prunable, mask, missing=True))
+            self._say(f"Without the blocks {', '.join(without)}")
         kept = program.flops(mask) / base.flops()
-        config, options = self.config, self.config.scratch
+        config = self.config
         if options.budget:
             config = config.updated(epochs=budget_epochs(config.epochs, kept))
-        self.console.print(
-            f"{kept:.1%} of the FLOPs are kept; the compact network trains from new weights, {config.epochs} epochs",
-            highlight=False,
-            soft_wrap=True,
+        self._say(
+            f"{kept:.1%} of the FLOPs are kept; the compact network trains from new weights, {config.epochs} epochs"
         )
         network, method = Compact(program, model, mask, config.seed, options.init), Fixed(mask, kept)
         shared = (self.processes, self.folder, self.console, phase.length, self.teacher)
-        engine = Engine(config, self.data, network, method, *shared)
+        engine = Engine(config, self.task, network, method, *shared)
         engine.fit()
-        return Outcome(mask, phase.earlier_seconds + engine.earlier_seconds)
+        return Outcome(program, mask, without, phase.earlier_seconds + engine.earlier_seconds)
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from atofx.zoo.mobilenetv2 import MobileNetV2, mobilenetv2
 from atofx.zoo.registry import build, names
 from atofx.zoo.resnet import CifarResNet, resnet20, resnet32, resnet56, resnet110
+from atofx.zoo.searched_resnet import SearchedResNet
 from atofx.zoo.vgg import VGG, vgg16_bn
 from atofx.zoo.wide_resnet import WideStageResNet, resnet18
 
@@ -17,6 +18,7 @@ __all__ = [
     "VGG",
     "CifarResNet",
     "MobileNetV2",
+    "SearchedResNet",
     "WideStageResNet",
     "build",
     "mobilenetv2",

@@ -19,6 +19,8 @@ def test_names():
         "SparseOptimizer",
         "Method",
         "PruningFromScratch",
+        "TAS",
+        "Temperature",
         "GroupFilter",
         "Targets",
         "by_name",

@@ -100,7 +100,7 @@ def test_what_is_no_finished_run_is_refused(digits: Path, tmp_path: Path) -> Non
     [
         ("result.json", "{", "is damaged"),
         ("result.json", "[]", "holds no JSON object"),
-        ("result.json", "{}", "none of `atofx train`: dense_top1: Field required"),
+        ("result.json", "{}", "none of `atofx train`: scores: Field required"),
         ("metrics.jsonl", '{"kind": "epoch"}', "epoch: Field required"),
         ("metrics.jsonl", '{"kind": "mask", "epoch": 1, "kept": {}, "units": {}}', "the mask of epoch 1 has no group"),
         ("mask.json", '{"groups": {"a": {"size": 3}}}', "groups.a.dropped: Field required"),
@@ -132,3 +132,13 @@ def test_a_run_that_diverged_is_shown(digits: Path, tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("\n\n".join(broken), encoding="utf-8")
     (report,) = shown(write_run_report(tmp_path))
     assert [row["loss"] for row in report["epochs"]] == [None] * EPOCHS
+
+
+def test_a_run_from_before_there_were_other_tasks_is_shown(digits: Path, tmp_path: Path) -> None:
+    for file in ("config.yaml", "metrics.jsonl", "mask.json", "result.json"):
+        (tmp_path / file).write_bytes((digits / file).read_bytes())
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    scores, words = result.pop("scores"), result.pop("words")
+    (tmp_path / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    (report,) = shown(write_run_report(tmp_path))
+    assert (report["result"]["scores"], report["result"]["words"]) == (scores, words)

@@ -17,7 +17,7 @@ from atofx.train.recipes import load_config, recipe_names
         ({"epoch": 3}, r"unknown key 'epoch'; did you mean 'epochs'\?"),
         ({"zzz": 3}, "unknown key 'zzz'; known keys: model, frontend, data, "),
         ({"ato": {"projektion": "x"}}, r"unknown key 'projektion' in 'ato'; did you mean 'projection'\?"),
-        ({"epochs": 0}, r"epochs should be greater than or equal to 1, not 0 \(Passes over the training images\)"),
+        ({"epochs": 0}, r"epochs should be greater than or equal to 1, not 0 \(Passes over the training data\)"),
         ({"flops": 1.5}, r"flops should be less than or equal to 1, not 1.5 \(Kept fraction of the FLOPs"),
         ({"flops": 0.5, "p": 0.5}, r"give flops \(kept fraction of the whole model\) or p .*, not both"),
         ({"optimizer": "adam"}, "optimizer should be 'sgd' or 'adamw', not 'adam'"),
@@ -48,7 +48,7 @@ def test_yaml_there_and_back(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(config.to_yaml(), encoding="utf-8")
     assert TrainConfig.from_yaml(path) == config
-    assert "# Passes over the training images." in config.to_yaml()
+    assert "# Passes over the training data." in config.to_yaml()
 
 
 def test_limits_there_and_back(tmp_path: Path) -> None:
@@ -101,12 +101,17 @@ def test_the_recipes_are_these() -> None:
         "dhspg-vgg16bn-cifar10",
         "digits",
         "hesso-resnet18-cifar10",
+        "hspg-bert-squad",
         "hspg-resnet50-cifar10",
         "hspg-vgg16bn-cifar10",
         "scratch-mobilenetv2-imagenet",
         "scratch-resnet50-imagenet",
         "scratch-resnet56-cifar10",
         "scratch-vgg16-cifar10",
+        "squad",
+        "tas-resnet110-cifar10",
+        "tas-resnet32-cifar100",
+        "tas-resnet56-cifar10",
     )
 
 

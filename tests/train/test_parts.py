@@ -40,10 +40,10 @@ def test_mixup_blends_images_and_labels() -> None:
     images, labels = torch.randn(8, 1, 4, 4), torch.arange(8)
     batch = mixed(images, labels, alpha=0.2, seed=1, step=5)
     order = batch.others
-    assert torch.allclose(batch.images, batch.share * images + (1 - batch.share) * images[order])
+    assert torch.allclose(batch.inputs, batch.share * images + (1 - batch.share) * images[order])
     assert 0 < batch.share < 1
     again = mixed(images, labels, alpha=0.2, seed=1, step=5)
-    assert torch.equal(again.images, batch.images)
+    assert torch.equal(again.inputs, batch.inputs)
     logits = torch.randn(8, 8)
     blended = batch.share * F.one_hot(labels, 8) + (1 - batch.share) * F.one_hot(order, 8)
     expected = F.cross_entropy(logits, blended, label_smoothing=0.1)
@@ -52,7 +52,7 @@ def test_mixup_blends_images_and_labels() -> None:
 
 def test_without_mixup_the_batch_is_as_it_was() -> None:
     images, labels = torch.randn(2, 1, 4, 4), torch.tensor([0, 1])
-    assert mixed(images, labels, 0.0, 0, 0).images is images
+    assert mixed(images, labels, 0.0, 0, 0).inputs is images
 
 
 def test_checkpoint_there_and_back(tmp_path: Path) -> None:

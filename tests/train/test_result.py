@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 from rich.console import Console
 
-from atofx.train.result import RunResult
+from atofx.train.classification import Classification
+from atofx.train.result import RunResult, Score
 
 RESULT = RunResult(
-    dense_top1=None,
-    masked_top1=90.0,
-    compact_top1=90.0,
+    scores=(Score("top1", "top-1", None, 90.0, 90.0),),
+    words=Classification.words,
     flops_dense=1000,
     flops_compact=500,
     params_dense=100,

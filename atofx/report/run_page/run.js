@@ -11,19 +11,20 @@
 
   const run = JSON.parse(document.getElementById("data").textContent).runs[0];
   const { result, epochs, groups, masks } = run;
-  const top1 = (value) => (value === null || value === undefined ? "–" : `${value.toFixed(2)} %`);
+  const { words, scores } = result;
+  const share = (value) => (value === null || value === undefined ? "–" : `${value.toFixed(2)} %`);
   const ms = (value) => `${value.toFixed(2)} ms`;
   const has = (name) => epochs.filter((row) => row[name] !== undefined);
   const points = (name) => has(name).map((row) => [row.epoch, row[name]]);
 
   function outcome() {
     const rows = [
-      ["", "top-1 on the test images", "FLOPs", "parameters", `latency, batch ${result.latency_batch}`],
-      ["dense", top1(result.dense_top1), quantity(result.flops_dense), exact(result.params_dense), ms(result.latency_dense_ms)],
-      ["masked", top1(result.masked_top1), quantity(result.flops_dense), exact(result.params_dense), ms(result.latency_dense_ms)],
+      ["", ...scores.map((score) => `${score.title} on the ${words.tested}`), "FLOPs", "parameters", `latency, batch ${result.latency_batch}`],
+      ["dense", ...scores.map((score) => share(score.dense)), quantity(result.flops_dense), exact(result.params_dense), ms(result.latency_dense_ms)],
+      ["masked", ...scores.map((score) => share(score.masked)), quantity(result.flops_dense), exact(result.params_dense), ms(result.latency_dense_ms)],
       [
         "compact",
-        top1(result.compact_top1),
+        ...scores.map((score) => share(score.compact)),
         `${quantity(result.flops_compact)} (${percent(result.flops_compact, result.flops_dense)})`,
         `${exact(result.params_compact)} (${percent(result.params_compact, result.params_dense)})`,
         `${ms(result.latency_compact_ms)} (${result.speedup.toFixed(2)} times faster)`,
@@ -33,23 +34,29 @@
   }
 
   function accuracy() {
-    const legend = [["line dashed", BEFORE, "training images"]];
+    const [main] = scores; // of the task
+    const masked = (score) => `masked_${score.name}`;
+    const legend = [["line dashed", BEFORE, `training ${words.samples}`]];
     const series = [{ points: points("accuracy"), colour: BEFORE, dashed: true }];
-    if (has("top1").length) {
-      series.push({ points: points("top1"), colour: OTHER });
-      legend.push(["line", OTHER, "test images, plain network"]);
+    if (has(main.name).length) {
+      series.push({ points: points(main.name), colour: OTHER });
+      legend.push(["line", OTHER, `${words.tested}, plain network`]);
     }
-    if (has("masked_top1").length) {
-      series.push({ points: points("masked_top1"), colour: AFTER });
-      legend.push(["line", AFTER, "test images, dropped units at zero"]);
+    if (has(masked(main)).length) {
+      series.push({ points: points(masked(main)), colour: AFTER });
+      legend.push(["line", AFTER, `${words.tested}, dropped units at zero`]);
     }
     const rules = [];
-    if (result.dense_top1 !== null && run.method !== "none") {
-      rules.push({ y: result.dense_top1, colour: OTHER });
-      legend.push(["line dashed", OTHER, `dense baseline, ${top1(result.dense_top1)}`]);
+    if (main.dense !== null && run.method !== "none") {
+      rules.push({ y: main.dense, colour: OTHER });
+      legend.push(["line dashed", OTHER, `dense baseline, ${share(main.dense)}`]);
     }
-    const rows = [["epoch", "training", "test, plain", "test, masked"], ...epochs.map((row) => [row.epoch, top1(row.accuracy), top1(row.top1), top1(row.masked_top1)])];
-    return section("accuracy", "Accuracy over training", { legend, drawing: lines(series, { label: "top-1, %", rules }), rows });
+    const title = (text, score) => (scores.length > 1 ? `${text}, ${score.title}` : text);
+    const rows = [
+      ["epoch", "training", ...scores.flatMap((score) => [title("test, plain", score), title("test, masked", score)])],
+      ...epochs.map((row) => [row.epoch, share(row.accuracy), ...scores.flatMap((score) => [share(row[score.name]), share(row[masked(score)])])]),
+    ];
+    return section("accuracy", "Accuracy over training", { legend, drawing: lines(series, { label: `${main.title}, %`, rules }), rows });
   }
 
   function flops() {
@@ -92,7 +99,7 @@
       row("compact", result.latency_compact_ms, result.latency_compact_quartiles_ms, AFTER),
     ];
     const rows = [["", "first quartile", "median", "third quartile"], ...both.map((one) => [one.name, ms(one.lower), ms(one.median), ms(one.upper)])];
-    const note = `One forward pass of ${result.latency_batch} images where the run was made, in eager mode, in turn; the line reaches from the first to the third quartile.`;
+    const note = `One forward pass of ${result.latency_batch} ${words.samples} where the run was made, in eager mode, in turn; the line reaches from the first to the third quartile.`;
     return section("latency", "Latency", { note, drawing: times(both, "milliseconds"), rows });
   }
 
@@ -102,7 +109,7 @@
       ["largest relative error", `${found.error.toExponential(1)} (float64, allowed ${found.tolerance.toExponential(0)})`],
       ["FLOPs predicted, counted", `${exact(found.flops_predicted)}, ${exact(found.flops_counted)}`],
       ["parameters predicted, counted", `${exact(found.params_predicted)}, ${exact(found.params_counted)}`],
-      ["same class on the test images", `${result.agreement.toFixed(0)} %`],
+      [`same ${words.answer} on the ${words.tested}`, `${result.agreement.toFixed(0)} %`],
     ];
     const content = [
       make("p", { className: "verdict" }, found.ok ? "✓ The compact model computes what the masked one computes." : "✗ The compact model and the masked one disagree."),
