@@ -27,8 +27,12 @@ from atofx.ir.mask import Mask
 from atofx.ir.patterns import Patterns, covers
 from atofx.ir.sampling import random_mask
 from atofx.nn import Init, renew_
+<<<<<<< HEAD
+from atofx.passes.base import attribute, collector_paused
+=======
 from atofx.passes.base import attribute
 from atofx.passes.blocks import find_blocks
+>>>>>>> main
 from atofx.passes.compact import compact, make_resizer
 from atofx.passes.dependency import dependency_graph
 from atofx.passes.describe import explain, summarize
@@ -76,6 +80,7 @@ class LayerCost:
     flops: int
 
 
+@collector_paused()
 def trace(
     model: nn.Module,
     example_inputs: ExampleInputs,

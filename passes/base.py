@@ -1,7 +1,10 @@
-"""What all passes share: fetching by qualified name."""
+"""What all passes share: fetching by qualified name, and a rest for the garbage collector."""
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,6 +34,22 @@ def owner(node: fx.Node) -> str:
     return str(next(reversed(stack.values()))[0]) if stack else ""
 
 
+def modules_by_name(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Every module by every qualified name it goes by, in the order of ``named_modules``."""
+    found = [("", model)]
+    _collect(model, "", found)
+    return found
+
+
+def _collect(owner: nn.Module, prefix: str, found: list[tuple[str, nn.Module]]) -> None:
+    """Add what is below a module, all of whose names begin with ``prefix``."""
+    for key, child in owner._modules.items():
+        if child is not None:
+            found.append((prefix + key, child))
+            if child._modules:
+                _collect(child, f"{prefix}{key}.", found)
+
+
 def common_prefix(names: list[str]) -> str:
     """The innermost module that all qualified names lie in, "" for the model itself."""
     shared = names[0].split(".") if names else []
@@ -45,7 +64,7 @@ def tensors_by_name(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str
     """Parameters and buffers by every qualified name they go by, in one walk through the model."""
     parameters: dict[str, nn.Parameter] = {}
     buffers: dict[str, torch.Tensor] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
+    for name, module in modules_by_name(model):
         prefix = f"{name}." if name else ""
         for key, parameter in module._parameters.items():
             if parameter is not None:
@@ -60,3 +79,15 @@ def is_persistent(root: nn.Module, name: str) -> bool:
     """Whether a buffer belongs to the state dict."""
     prefix, _, last = name.rpartition(".")
     return last not in root.get_submodule(prefix)._non_persistent_buffers_set
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Python's garbage collector rests: nodes and their values stay, it would go through them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -16,6 +16,7 @@ from atofx.ir.values import TensorValue, holds, unlabelled
 from atofx.ops import REGISTRY, OpRecord
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.inplace import mutated_argument
+from atofx.ops.registry import ModuleRecord
 from atofx.passes.base import owner
 from atofx.passes.other_size import OtherSize
 from atofx.passes.trace import Traced
@@ -60,6 +61,7 @@ class _Run:
             values=self.values,
             leaves=ctx.leaves,
             num_ids=ctx.num_ids,
+            couplings=ctx.couplings,
             edges=ctx.edges,
             pins=tuple(self._at_the_border(pin) for pin in ctx.pins),
             produced=produced,
@@ -80,7 +82,7 @@ class _Run:
         elif node.op == "get_attr":
             name = str(node.target)
             is_tensor = isinstance(ctx.out, torch.Tensor)
-            self.values[node] = replace(ctx.leaf(name), meta=ctx.out) if is_tensor else ctx.out
+            self.values[node] = TensorValue(ctx.out, ctx.leaf(name).layers, moved_leaf=True) if is_tensor else ctx.out
         elif node.op == "output":
             ctx.op_name = "output"
             for result, reason in self.traced.results(node):
@@ -108,14 +110,15 @@ class _Run:
         return replace(pin, reason=f"{pin.reason}; what it meets {more}") if more else pin
 
     def resolve(self, argument: Any) -> Any:
-        return fx.node.map_arg(argument, lambda n: self.values[n])
+        return fx.node.map_arg(argument, self.values.__getitem__)
 
     def _call(self, node: fx.Node) -> None:
         ctx = self.ctx
         module = self.traced.blueprint.attributes[str(node.target)] if node.op == "call_module" else None
         ctx.module = module
         ctx.op_name = describe(node, module)
-        record = REGISTRY.of(node, module)
+        spelling = None if module is None else REGISTRY.module(module)
+        record = REGISTRY.of(node, None) if spelling is None else spelling.op
         args, kwargs = self.resolve(node.args), self.resolve(dict(node.kwargs)) if node.kwargs else {}
         mutated = mutated_argument(node, module)
         if kwargs.get("out") is not None:
@@ -130,15 +133,13 @@ class _Run:
         elif not holds(ctx.out, torch.Tensor) and not tensors_in((args, kwargs)):
             self.values[node] = ctx.out
         else:
-            self.values[node] = self._known(record, module, args, kwargs)
+            self.values[node] = self._known(record, spelling, args, kwargs)
         if mutated is not None:
             self._after_mutation(node, mutated)
 
-    def _known(self, record: OpRecord, module: nn.Module | None, args: Any, kwargs: Any) -> Any:
-        if module is not None:
-            spelling = REGISTRY.module(module)
-            assert spelling is not None
-            args, kwargs = spelling.bind(self.ctx, module, *args, **kwargs)
+    def _known(self, record: OpRecord, spelling: ModuleRecord | None, args: Any, kwargs: Any) -> Any:
+        if spelling is not None:
+            args, kwargs = spelling.bind(self.ctx, self.ctx.module, *args, **kwargs)
         before = len(self.ctx.costs)
         result = record.lineage(self.ctx, *args, **kwargs)
         if len(self.ctx.costs) == before:

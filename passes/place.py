@@ -50,9 +50,13 @@ class Whereabouts:
     def __init__(self) -> None:
         self._foreign: dict[str, bool] = {}
 
-    def now(self) -> tuple[str, int] | None:
-        """File and line of the innermost frame of the model's code; None if only torch's leads to here."""
-        frame: FrameType | None = sys._getframe(1)
+    def now(self, depth: int = 1) -> tuple[str, int] | None:
+        """File and line of the innermost frame of the model's code; None if only torch's leads to here.
+
+        Args:
+            depth: how many frames from here the first is that may be the model's.
+        """
+        frame: FrameType | None = sys._getframe(depth)
         known = self._foreign
         while frame is not None:
             name = frame.f_code.co_filename

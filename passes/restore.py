@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from atofx.passes.base import modules_by_name
+
 
 @contextmanager
 def attributes_restored(model: nn.Module) -> Iterator[None]:
@@ -18,7 +20,8 @@ def attributes_restored(model: nn.Module) -> Iterator[None]:
     Some models keep an index or a mask they have made for the next call (``self.cache = …``); while tracing that would
     be a proxy, which must not outlive the tracer.
     """
-    before = [(live, dict(live)) for live in map(vars, model.modules())]
+    modules = {id(module): module for _, module in modules_by_name(model)}
+    before = [(live, dict(live)) for live in map(vars, modules.values())]
     containers = [v for _, attributes in before for v in attributes.values() if type(v) in _KINDS]
     filled = [(container, container.copy()) for container in containers if container]
     empty = [container for container in containers if not container]  # as most are
@@ -26,7 +29,7 @@ def attributes_restored(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for live, attributes in before:
-            if len(live) != len(attributes) or not _same(live, attributes):
+            if list(live) != list(attributes) or not all(map(is_, live.values(), attributes.values())):
                 live.clear()
                 live.update(attributes)
         for container in filter(None, empty):

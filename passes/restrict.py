@@ -56,10 +56,14 @@ def restrict(grouping: Grouping, names: Mapping[str, str], wanted: Restriction) 
     for option, patterns in (("freeze", wanted.freeze), ("only", wanted.only or ())):
         for pattern in patterns:
             require_match(pattern, names, f"parameter, buffer or module ({option}=)")
-    frozen = _covered(wanted.freeze, names)
-    allowed = None if wanted.only is None else _covered(wanted.only, names)
-    groups = [_excluded(group, frozen, allowed, wanted) if group.prunable else group for group in grouping.groups]
+    groups = list(grouping.groups)
+    if wanted.freeze or wanted.only is not None:
+        frozen = _covered(wanted.freeze, names)
+        allowed = None if wanted.only is None else _covered(wanted.only, names)
+        groups = [_excluded(group, frozen, allowed, wanted) if group.prunable else group for group in groups]
     order = sorted(range(len(groups)), key=lambda index: not groups[index].prunable)
+    if order == list(range(len(groups))):
+        return Grouping(tuple(groups), grouping.group_of, grouping.unit_of)
     position = torch.full((len(groups) + 1,), -1)  # the last entry is for ids of no group
     position[order] = torch.arange(len(groups))
     return Grouping(tuple(groups[index] for index in order), position[grouping.group_of], grouping.unit_of)

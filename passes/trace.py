@@ -176,7 +176,7 @@ def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, c
             tensors.setdefault(name, reachable[name])
     unused = tuple(name for name, t in tensors.items() if id(t) not in used)
     # a tied tensor goes by a name in use
-    ordered = dict(sorted(tensors.items(), key=lambda item: item[0] not in reachable))
+    ordered = {name: tensor for name, tensor in tensors.items() if name in reachable} | tensors
     return Traced(blueprint, ordered, example_inputs, unused, capture)
 
 

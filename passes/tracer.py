@@ -21,7 +21,7 @@ from atofx.ops import COMPOSITES, REGISTRY
 from atofx.ops.constants import constant_value
 from atofx.ops.evaluate import meta_call, meta_twin, to_meta
 from atofx.ops.inplace import mutated_argument
-from atofx.passes.base import stored
+from atofx.passes.base import modules_by_name, stored
 from atofx.passes.inputs import arrange
 from atofx.passes.place import Whereabouts, place
 from atofx.passes.proxy import ValueProxy, concrete, constant_of
@@ -95,7 +95,8 @@ class Tracer(fx.Tracer):
     ) -> tuple[Callable[..., Any], list[Any]]:
         """A placeholder for every given input; ``self.training`` is a node too."""
         self.root = self._model
-        self.submodule_paths = {module: name for name, module in self.root.named_modules()}
+        # a module that goes by several names is called by its first
+        self.submodule_paths = {module: name for name, module in reversed(modules_by_name(self.root))}
         signature = inspect.signature(root_fn)
         proxies = [self.create_proxy("placeholder", name, (), {}) for name in self._inputs]
         training = self.create_proxy("get_attr", "training", (), {})
@@ -141,12 +142,13 @@ class Tracer(fx.Tracer):
     ) -> Any:
         """Open composite modules, look into modules without a record, call the others as they are."""
         if self.is_leaf_module(m, ""):
-            return self._inside(m, partial(self.create_proxy, "call_module", self.path_of_module(m), args, kwargs))
+            path = self.path_of_module(m)
+            return self._inside(m, path, partial(self.create_proxy, "call_module", path, args, kwargs))
         composite = COMPOSITES.module(m)
         if composite is not None:
-            return self._inside(m, partial(composite, m, *args, **kwargs))
+            return self._inside(m, self.path_of_module(m), partial(composite, m, *args, **kwargs))
         if not _from_torch(type(m)):
-            return super().call_module(m, forward, args, kwargs)
+            return self._through(m, forward, args, kwargs)
         if m._forward_pre_hooks and not any(True for _ in m.children()):
             raise TraceError(
                 f"{self.path_of_module(m)} ({type(m).__name__}) computes its weight in a forward hook, "
@@ -155,9 +157,18 @@ class Tracer(fx.Tracer):
             )
         return self._inside_or_leaf(m, lambda: super(Tracer, self).call_module(m, forward, args, kwargs))
 
-    def _inside(self, m: nn.Module, call: Callable[[], Any]) -> Any:
-        """The result of a call; nodes made meanwhile belong to that module."""
+    def _through(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The result of a module's ``forward``: what fx does, without the scopes that nobody reads here."""
         path = self.path_of_module(m)
+        calls = self.num_calls.get(path, 0)
+        self.num_calls[path] = calls + 1
+        self.module_stack[f"{path}@{calls}" if calls else path] = (path, type(m))
+        result = forward(*args, **kwargs)
+        self.module_stack.popitem()
+        return result
+
+    def _inside(self, m: nn.Module, path: str, call: Callable[[], Any]) -> Any:
+        """The result of a call; nodes made meanwhile belong to the module of that path."""
         self.module_stack[path] = (path, type(m))
         try:
             return call()
@@ -212,7 +223,9 @@ class Tracer(fx.Tracer):
     ) -> fx.Node:
         """A node that knows the modules whose code makes it."""
         node = self.graph.create_node(kind, target, (), {}, name, type_expr)
-        node.args, node.kwargs = args, kwargs  # set here, fx does not search them for symbolic sizes, which are none
+        node.args = args  # set here, fx does not search them for symbolic sizes, which are none
+        if kwargs:
+            node.kwargs = kwargs
         if self.module_stack:
             node.meta["nn_module_stack"] = self.module_stack.copy()
         return node
@@ -236,7 +249,9 @@ class Tracer(fx.Tracer):
 
     def source(self, node: fx.Node) -> tuple[str, int] | None:
         """File and line of the model's code that made a node just now."""
-        return self.whereabouts.now() if node.op.startswith("call") else None
+        if not node.op.startswith("call"):
+            return None
+        return self.whereabouts.now(3)  # here and in `create_proxy`, which calls this, there is nothing to look for
 
     def _is_opaque(self, target: Any) -> bool:
         return target in self._opaque or not _is_foreign(target)

@@ -45,8 +45,8 @@ class Blueprint:
             if isinstance(value, nn.Module):
                 inside = value.named_modules(prefix=name, remove_duplicate=False) if value._modules else [(name, value)]
                 for prefix, module in inside:
-                    own = (*module._parameters.items(), *module._buffers.items())
-                    found += [(f"{prefix}.{key}", tensor) for key, tensor in own if tensor is not None]
+                    for own in (module._parameters, module._buffers):
+                        found += [(f"{prefix}.{key}", tensor) for key, tensor in own.items() if tensor is not None]
             elif isinstance(value, torch.Tensor):
                 found.append((name, value))
         return found

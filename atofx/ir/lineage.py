@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx
 
+from atofx.ir.record import record
 from atofx.ir.values import Labels, Layer
 
 
@@ -30,7 +32,7 @@ class Pin:
     unknown_op: bool = False
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class LeafAxis:
     """One axis of a parameter, buffer or constant: ids ``start .. start + size - 1``."""
 
@@ -40,7 +42,7 @@ class LeafAxis:
     size: int
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class GatePoint:
     """A place where a gate belongs: ``user`` mixes the channels of ``value`` that ``layer`` labels."""
 
@@ -64,7 +66,7 @@ class Fold:
     constants: torch.Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class CostFactor:
     """``share`` (numerator, denominator) of a node's dense FLOPs scales with the kept part of each extent's ids."""
 
@@ -80,7 +82,9 @@ class Lineage:
     Attributes:
         values: node -> value: a :class:`~atofx.ir.values.TensorValue`, a plain Python value, or containers of them.
         leaves: every labelled axis of parameters, buffers and constants, by (name, dim).
-        edges: int64 (2, E): pairs of ids that are one unit.
+        couplings: int64 (3, R): runs of ids each of which is one unit with one of another run, in order: the first id
+            of both, and how many.
+        edges: int64 (2, E): other pairs of ids that are one unit.
         pins: why ids cannot be removed.
         produced, consumed: bool per id: how axes of leaves are used.
         gate_points: where gates belong.
@@ -95,7 +99,8 @@ class Lineage:
     values: dict[fx.Node, Any]
     leaves: dict[tuple[str, int], LeafAxis]
     num_ids: int
-    edges: torch.Tensor
+    couplings: np.ndarray[Any, Any]
+    edges: np.ndarray[Any, Any]
     pins: tuple[Pin, ...]
     produced: torch.Tensor
     consumed: torch.Tensor

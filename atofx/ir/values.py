@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+
+from atofx.ir.record import record
 
 #: The id of a coordinate that belongs to no channel: it is always kept.
 NONE = -1
@@ -49,6 +50,16 @@ def ids_of_runs(starts: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> np
     return np.repeat(starts - (ends - sizes), sizes) + np.arange(ends[-1] if ends.size else 0)
 
 
+def runs_in(*rows: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Where, in rows of equally many numbers, runs begin that are consecutive in every row, and how long they are."""
+    begins = np.zeros(rows[0].size, dtype=bool)
+    begins[:1] = True
+    for row in rows:
+        begins[1:] |= row[1:] - row[:-1] != 1
+    places = np.flatnonzero(begins)
+    return places, np.diff(places, append=begins.size)
+
+
 #: Channel ids by element: int64 with size 1 along every dimension the id does not vary with, or a run.
 Labels = torch.Tensor | Run
 
@@ -58,7 +69,7 @@ def as_tensor(labels: Labels) -> torch.Tensor:
     return labels.tensor() if isinstance(labels, Run) else labels
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Layer:
     """One independent labelling of a tensor's elements with channel ids.
 
@@ -179,7 +190,7 @@ class Layer:
         return self if self.clean else self.with_rest(zero_or_anything(self.rest == 0))
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class TensorValue:
     """What the analysis knows of one tensor in the graph.
 
@@ -190,7 +201,7 @@ class TensorValue:
     """
 
     meta: torch.Tensor
-    layers: tuple[Layer, ...] = field(default=())
+    layers: tuple[Layer, ...] = ()
     moved_leaf: bool = False
 
     @property
@@ -202,6 +213,10 @@ class TensorValue:
     def ndim(self) -> int:
         """Number of dimensions."""
         return self.meta.dim()
+
+    def with_layers(self, layers: Iterable[Layer]) -> TensorValue:
+        """The same tensor with other labellings."""
+        return TensorValue(self.meta, tuple(layers), self.moved_leaf)
 
     def layer_on(self, dim: int) -> Layer | None:
         """The layer that varies along ``dim``, if any."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch import fx, nn
 
 from atofx.ir.granularity import HeadsOrDims
 from atofx.ir.lineage import CostFactor, Fold, GatePoint, LeafAxis, Pin
-from atofx.ir.values import ANYTHING, NONE, Labels, Layer, Run, TensorValue, agreed, as_tensor, ids_of_runs
+from atofx.ir.values import ANYTHING, NONE, Labels, Layer, Run, TensorValue, agreed, as_tensor
 from atofx.ops.layers import align_layer, compress, fresh_layer
 
 
@@ -62,7 +64,7 @@ class LineageContext:
         self._batched: list[Labels] = []
         self.gate_points: list[GatePoint] = []
         self.folds: list[Fold] = []
-        self._readers: dict[str, set[fx.Node]] = {}
+        self._readers: dict[str, set[fx.Node]] = defaultdict(set)
         self.costs: list[CostFactor] = []
         self.padded_with_least: dict[fx.Node, tuple[TensorValue, TensorValue]] = {}
 
@@ -90,7 +92,7 @@ class LineageContext:
     def _read(self, name: str) -> tuple[str, torch.Tensor]:
         """The canonical name of a parameter or buffer, and the tensor; this node is one of its readers from now on."""
         canonical = self.tensor_names[name]
-        self._readers.setdefault(canonical, set()).add(self.node)
+        self._readers[canonical].add(self.node)
         return canonical, self._tensors[canonical]
 
     def _axis(self, canonical: str, dim: int, size: int) -> LeafAxis:
@@ -123,7 +125,9 @@ class LineageContext:
         module = self.module
         if module is None:
             return False
-        return module._parameters.get(attribute) is not None or getattr(module, attribute, None) is not None
+        if module._parameters.get(attribute) is not None or module._buffers.get(attribute) is not None:
+            return True
+        return getattr(module, attribute, None) is not None
 
     def constant(self, meta: torch.Tensor, rest: float) -> TensorValue:
         """A constant created in the graph: every long dimension gets ids that join whatever they meet."""
@@ -314,8 +318,9 @@ class LineageContext:
     def value(self, meta: torch.Tensor, layers: Iterable[Layer], *, moved_leaf: bool = False) -> TensorValue:
         """Build a value: layers of a single id are pinned, layers that share a dimension are merged."""
         kept: list[Layer] = []
+        ndim = meta.dim()
         for layer in layers:
-            layer = align_layer(layer, meta.dim())
+            layer = align_layer(layer, ndim)
             if not layer.dims:
                 reason = "a single channel is used on its own, it cannot be removed from a tensor of one channel"
                 self.pin(layer, reason)
@@ -341,13 +346,18 @@ class LineageContext:
         return Layer(ids, a.at_rest if isinstance(a.at_rest, float) else a.at_rest.expand(ids.shape))
 
     @property
-    def edges(self) -> torch.Tensor:
-        """All couplings so far, (2, E)."""
-        left, right, sizes = np.array(self._pairs, dtype=np.int64).reshape(-1, 3).T
-        runs = torch.from_numpy(np.stack([ids_of_runs(left, sizes), ids_of_runs(right, sizes)]))
+    def couplings(self) -> np.ndarray[Any, Any]:
+        """All couplings of runs so far, (3, R): first ids of both, and how long they are."""
+        flat = np.fromiter(chain.from_iterable(self._pairs), dtype=np.int64, count=3 * len(self._pairs))
+        return np.transpose(flat.reshape(-1, 3))
+
+    @property
+    def edges(self) -> np.ndarray[Any, Any]:
+        """All couplings of other ids so far, (2, E)."""
         if not self._left:
-            return runs
-        return torch.cat([runs, torch.stack([torch.cat(self._left), torch.cat(self._right)])], 1)
+            return np.empty((2, 0), dtype=np.int64)
+        pairs: np.ndarray[Any, Any] = torch.stack([torch.cat(self._left), torch.cat(self._right)]).numpy()
+        return pairs
 
     def flags(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """(produced, consumed, sized, batched), bool per id."""

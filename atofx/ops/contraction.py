@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +13,8 @@ from torch.nn import functional as F
 
 from atofx.ir.values import Labels, Layer, Run, TensorValue, as_tensor, zero_or_anything
 from atofx.ops.arguments import argument_node
-from atofx.ops.context import LineageContext, tensors_in
+from atofx.ops.context import LineageContext, blank, tensors_in
+from atofx.ops.evaluate import contiguous_meta
 from atofx.ops.folding import fold_constants, takes_up_constants
 from atofx.ops.meeting import beside, join, leanest, meet, zero_if
 from atofx.ops.registry import REGISTRY, OpRecord
@@ -40,12 +40,14 @@ def contract(
         result: the letters of the result.
         cost_share: (numerator, denominator): the part of the node's FLOPs this product stands for.
     """
-    letters, orders, shared = _common_order(tuple(labels), result)
+    letters, orders, places, shared = _common_order(tuple(labels), result)
     if shared and ctx.granularity == "dims":
         operands = [
             _same_in_every_head(ctx, operand, text, shared) for operand, text in zip(operands, labels, strict=True)
         ]
-    spread = [(i, _spread(layer, orders[i])) for i, operand in enumerate(operands) for layer in operand.layers]
+    spread = [
+        (i, _spread(layer, orders[i], places[i])) for i, operand in enumerate(operands) for layer in operand.layers
+    ]
     out_layers = []
     extents = []
     for ids, parts in join(ctx, spread, "is multiplied with coordinates that are always kept"):
@@ -65,7 +67,7 @@ def contract(
             extents.append(layer.labels)
             if any(part.dims != layer.dims for _, part in parts):
                 parts = [(i, ctx.tie(part, [d for d in part.dims if d not in layer.dims])) for i, part in parts]
-            _consume(ctx, layer.labels, parts, operands, nodes, labels, letters)
+            _consume(ctx, layer.labels, parts, operands, nodes, orders, places)
             continue
         layer = ctx.tie(layer, summed) if summed else layer
         for i, part in parts:
@@ -81,7 +83,7 @@ def _same_in_every_head(ctx: LineageContext, x: TensorValue, text: str, heads: f
     """Layers that vary within heads, tied across them: one dimension of every head is a unit."""
     across = [d for d, c in enumerate(text) if c in heads]
     layers = [ctx.tie(layer, across) if set(layer.dims) - set(across) else layer for layer in x.layers]
-    return replace(x, layers=tuple(layers))
+    return x.with_layers(layers)
 
 
 def _has_extent(operand: TensorValue, text: str, letter: str) -> bool:
@@ -91,21 +93,23 @@ def _has_extent(operand: TensorValue, text: str, letter: str) -> bool:
 @lru_cache(maxsize=256)
 def _common_order(
     labels: tuple[str, ...], result: str
-) -> tuple[tuple[str, ...], tuple[tuple[int | None, ...], ...], frozenset[str]]:
-    """All letters, those of the result first; per operand its dimension for each of them, None for none; the shared.
+) -> tuple[tuple[str, ...], tuple[tuple[int | None, ...], ...], tuple[tuple[int, ...], ...], frozenset[str]]:
+    """All letters, those of the result first; two tables per operand; the shared letters.
 
+    The tables are the operand's dimension for each letter, None for none, and the place of each of its dimensions.
     Shared are those of dimensions the product is taken for one by one: heads, besides the batch.
     """
     letters = (*result, *sorted({c for text in labels for c in text} - set(result)))
     orders = tuple(tuple(text.index(c) if c in text else None for c in letters) for text in labels)
-    return letters, orders, frozenset(c for c in result if sum(c in text for text in labels) > 1)
+    places = tuple(tuple(letters.index(c) for c in text) for text in labels)
+    return letters, orders, places, frozenset(c for c in result if sum(c in text for text in labels) > 1)
 
 
-def _spread(layer: Layer, order: Sequence[int | None]) -> Layer:
-    """Arrange a layer's dimensions in the common order of letters."""
+def _spread(layer: Layer, order: Sequence[int | None], places: Sequence[int]) -> Layer:
+    """Arrange a layer's dimensions, whose places among the letters are given, in the common order of letters."""
     labels = layer.labels
     if isinstance(labels, Run) and isinstance(layer.at_rest, float):
-        return Layer(labels.along(order.index(labels.dim), len(order)), layer.at_rest)
+        return Layer(labels.along(places[labels.dim], len(order)), layer.at_rest)
     dims = [d for d in order if d is not None]
     shape = [1 if d is None else layer.shape[d] for d in order]
     return layer.moved(lambda t: t.permute(dims).reshape(shape))
@@ -127,8 +131,8 @@ def _consume(
     parts: Sequence[tuple[int, Layer]],
     operands: Sequence[TensorValue],
     nodes: Sequence[fx.Node | None],
-    labels: Sequence[str],
-    letters: Sequence[str],
+    orders: Sequence[Sequence[int | None]],
+    places: Sequence[Sequence[int]],
 ) -> None:
     """A label is summed away: where the unit is dropped an activation must be zero, or a constant that a bias takes up.
 
@@ -154,18 +158,20 @@ def _consume(
         node = nodes[i]
         if node is not None:  # of several factors this one is made zero, for another may be what makes the product so
             gated = layer if single else layer.with_rest(0.0)
-            ctx.gate(node, _gathered(gated, [letters.index(c) for c in labels[i]]))
+            ctx.gate(node, _gathered(gated, orders[i], places[i]))
             break
 
 
-def _gathered(layer: Layer, order: Sequence[int]) -> Layer:
-    """The dimensions of an operand, in its own order, out of the common order of letters."""
+def _gathered(layer: Layer, order: Sequence[int | None], places: Sequence[int]) -> Layer:
+    """Undo :func:`_spread`."""
     labels = layer.labels
     if isinstance(labels, Run) and isinstance(layer.at_rest, float):
-        return Layer(labels.along(order.index(labels.dim), len(order)), layer.at_rest)
-    natural = sorted(order)
-    flat, shape = ([layer.shape[d] for d in dims] for dims in (natural, order))
-    permutation = [natural.index(d) for d in order]
+        dim = order[labels.dim]
+        assert dim is not None
+        return Layer(labels.along(dim, len(places)), layer.at_rest)
+    natural = sorted(places)
+    flat, shape = ([layer.shape[d] for d in dims] for dims in (natural, places))
+    permutation = [natural.index(d) for d in places]
     return layer.moved(lambda t: t.reshape(flat).permute(permutation).reshape(shape))
 
 
@@ -176,8 +182,8 @@ def add_bias(ctx: LineageContext, meta: Tensor, layers: list[Layer], bias: Tenso
         return ctx.value(meta, layers)
     shape = [1] * meta.dim()
     shape[dim] = bias.shape[0] if bias.ndim else 1
-    spread = tuple(y.reshaped(shape) for y in bias.layers)
-    vector = TensorValue(torch.empty(shape, device="meta"), spread, bias.moved_leaf)
+    spread = tuple([y.reshaped(shape) for y in bias.layers])
+    vector = TensorValue(blank(tuple(shape), tuple(shape), bias.meta.dtype), spread, bias.moved_leaf)
     return ctx.value(meta, meet(ctx, [product, vector], tuple(meta.shape), zero_if(all)))
 
 
@@ -276,7 +282,7 @@ def linear_shape(module: nn.Module, x: Tensor) -> Tensor | None:
     assert isinstance(module, nn.Linear)
     if not x.dim() or x.shape[-1] != module.in_features:
         return None
-    return torch.empty((*x.shape[:-1], module.out_features), dtype=x.dtype, device="meta")
+    return contiguous_meta((*x.shape[:-1], module.out_features), x.dtype)
 
 
 _LINEAR = OpRecord("linear", linear, shape=linear_shape)

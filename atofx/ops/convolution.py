@@ -15,6 +15,7 @@ from atofx.ir.values import ANYTHING, NONE, Labels, Layer, TensorValue, as_tenso
 from atofx.ops.arguments import argument, argument_node, source_node
 from atofx.ops.context import LineageContext
 from atofx.ops.contraction import add_bias, contract
+from atofx.ops.evaluate import contiguous_meta
 from atofx.ops.folding import fold_constants
 from atofx.ops.registry import REGISTRY, BoundCall, OpRecord
 from atofx.ops.resize import Resizer
@@ -271,7 +272,7 @@ def conv_shape(module: nn.Module, x: Tensor) -> Tensor | None:
     ]
     if min(sizes) < 1:
         return None
-    return x.new_empty((x.shape[0], module.out_channels, *sizes))
+    return contiguous_meta((x.shape[0], module.out_channels, *sizes), x.dtype)
 
 
 _KINDS: tuple[tuple[int, bool, type[nn.Module], tuple[Any, ...]], ...] = (

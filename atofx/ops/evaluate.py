@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,6 +23,14 @@ def meta_call(node: fx.Node, args: Any, kwargs: Any, module: nn.Module | None = 
 def as_meta(tensor: torch.Tensor) -> torch.Tensor:
     """An empty tensor of the same layout on the meta device."""
     return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+_EMPTY = torch.empty  # while a model is traced, torch's own makes nodes
+
+
+def contiguous_meta(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """An empty tensor on the meta device."""
+    return _EMPTY(shape, dtype=dtype, device="meta")
 
 
 def meta_twin(module: nn.Module) -> nn.Module:

@@ -21,7 +21,7 @@ Bundle = tuple[Labels, list[tuple[int, Layer]]]
 
 def zero_if(predicate: Callable[[tuple[bool, ...]], bool]) -> AtRest:
     """Zero where the predicate on which operands are zero holds, else anything."""
-    return lambda rests: 0.0 if predicate(tuple(r == 0 for r in rests)) else ANYTHING
+    return lambda rests: 0.0 if predicate(tuple([r == 0 for r in rests])) else ANYTHING
 
 
 def meet(
@@ -46,7 +46,8 @@ def meet(
     result = []
     for ids, parts in join(ctx, layers, "meets coordinates that are always kept"):
         members = {i for i, _ in parts}
-        others = [operand for i, operand in enumerate(operands) if i not in members]
+        everyone = len(members) == len(operands)
+        others = [] if everyone else [operand for i, operand in enumerate(operands) if i not in members]
         rest, infinite = _at_rest(ids, parts, len(operands), value)
         leaves = [(i, layer) for i, layer in parts if operands[i].moved_leaf]
         if infinite is not None and leaves:  # a divisor that is only cut, not set to zero?
@@ -67,7 +68,7 @@ def meet(
         fixed = [d for d in layer.dims if any(_has_extent(other, d, ndim) for other in others)] if others else []
         tied = beside(ctx, layer, fixed, "meets a tensor whose coordinates are always kept")
         if tied is not None:
-            result.append(leanest(ctx, tied, [part for _, part in parts]))
+            result.append(tied if len(parts) == 1 else leanest(ctx, tied, [part for _, part in parts]))
     return result
 
 
@@ -82,9 +83,13 @@ def join(ctx: LineageContext, layers: Sequence[tuple[int, Layer]], why: str) -> 
     Returns:
         The ids of each bundle, and the layers in it.
     """
+    if len(layers) == 1:
+        return [(layers[0][1].labels, list(layers))]
     shapes = {layer.shape for _, layer in layers}
     if len(shapes) == 1 and max(next(iter(shapes)), default=1) > 1:
         return [(ctx.couple([layer.labels for _, layer in layers], why), list(layers))]
+    if all(isinstance(layer.labels, Run) and layer.labels.size > 1 for _, layer in layers):
+        return _join_runs(ctx, layers, why)
     bundles: list[Bundle] = []
     for i, layer in layers:
         ids, parts = layer.labels, [(i, layer)]
@@ -101,14 +106,29 @@ def join(ctx: LineageContext, layers: Sequence[tuple[int, Layer]], why: str) -> 
     return bundles
 
 
+def _join_runs(ctx: LineageContext, layers: Sequence[tuple[int, Layer]], why: str) -> list[Bundle]:
+    """:func:`join` where every layer varies along one dimension; a bundle stands where its last layer does."""
+    bundles: dict[int, Bundle] = {}
+    for i, layer in layers:
+        run = layer.labels
+        assert isinstance(run, Run)
+        labels, parts = bundles.pop(run.dim, (run, []))
+        if labels.shape == run.shape:
+            labels = ctx.couple([labels, run], why) if parts else run
+        else:
+            labels = ctx.unify(as_tensor(labels), as_tensor(run), why)
+        bundles[run.dim] = labels, [*parts, (i, layer)]
+    return list(bundles.values())
+
+
 def leanest(ctx: LineageContext, layer: Layer, parts: Sequence[Layer]) -> Layer:
     """The layer along the dimensions that all its parts vary along, if there are any.
 
     A part that lacks a dimension (one table for all heads) couples what differs only along that one; said at once, what
     comes next need not choose between heads and their dimensions.
     """
-    dims = layer.dims
-    if all(part.dims == dims for part in parts):
+    shape, dims = layer.shape, layer.dims
+    if all(part.labels.shape == shape or part.dims == dims for part in parts):
         return layer
     common = set.intersection(*(set(part.dims) for part in parts))
     return ctx.tie(layer, [d for d in layer.dims if d not in common]) if common else layer
@@ -145,9 +165,11 @@ def _at_rest(
     """(values at rest, where they are no finite numbers) per id: ``value`` for every combination that occurs."""
     numbers: dict[int, float] = {}
     for i, layer in parts:
-        one = 0.0 if layer.clean else layer.at_rest
+        one = layer.at_rest
         if not isinstance(one, float):
-            break
+            if not layer.clean:
+                break
+            one = 0.0
         if math.isnan(numbers.get(i, ANYTHING)):
             numbers[i] = one
     else:  # every layer has the same value at rest for all its ids

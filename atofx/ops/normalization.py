@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -63,7 +62,7 @@ def cut_batch_norm(
 ) -> TensorValue:
     """By the batch's own statistics, over everything but dimension 1: standardised weights are made like this."""
     mixed = [d for d in range(input.ndim) if d != 1]
-    x = replace(input, layers=tuple(kept_through(ctx, input, mixed, centred=True)))
+    x = input.with_layers(kept_through(ctx, input, mixed, centred=True))
     return _affine(ctx, x, *(None if v is None else along_dim(v, 1, x.ndim) for v in (weight, bias)))
 
 
@@ -140,7 +139,7 @@ def group_norm(
             ctx.unify(grouped, first, "is normalised together with channels that are always kept")
     layers = list(x.layers) if whole else kept_through(ctx, x, range(1, x.ndim), centred=True)
     vectors = [None if v is None else along_dim(v, 1, x.ndim) for v in (weight, bias)]
-    return _affine(ctx, replace(x, layers=tuple(layers)), *vectors)
+    return _affine(ctx, x.with_layers(layers), *vectors)
 
 
 def layer_norm(
@@ -166,7 +165,7 @@ def cut_layer_norm(
     share: float = 1.0,
 ) -> TensorValue:
     """:func:`layer_norm` by the number of dimensions it normalises."""
-    x = replace(input, layers=tuple(kept_through(ctx, input, range(-ndim, 0), centred=True)))
+    x = input.with_layers(kept_through(ctx, input, range(-ndim, 0), centred=True))
     return _affine(ctx, x, *(_aligned(v, x.ndim) for v in (weight, bias)))
 
 
@@ -191,7 +190,7 @@ def cut_rms_norm(
     share: float = 1.0,
 ) -> TensorValue:
     """:func:`rms_norm` by the number of dimensions it normalises."""
-    x = replace(input, layers=tuple(kept_through(ctx, input, range(-ndim, 0), centred=False)))
+    x = input.with_layers(kept_through(ctx, input, range(-ndim, 0), centred=False))
     return _affine(ctx, x, _aligned(weight, x.ndim), None)
 
 

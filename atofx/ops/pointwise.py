@@ -57,9 +57,11 @@ def _function_of_tensors(ctx: LineageContext, operands: Sequence[TensorValue]) -
         return None
     settings = []
     for name, value in vars(ctx.module).items():
+        if isinstance(value, (dict, set)) and not value:
+            continue
         if isinstance(value, _SETTINGS):
             settings.append((name, value))
-        elif value or not isinstance(value, (dict, set)):  # parameters, children, hooks, or something else
+        else:  # parameters, children, hooks, or something else
             return None
     return type(ctx.module), tuple(settings), kinds
 

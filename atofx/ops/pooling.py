@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from atofx.ir.values import Layer, TensorValue
 from atofx.ops.arguments import argument_node
 from atofx.ops.context import LineageContext, tensors_in
+from atofx.ops.evaluate import contiguous_meta
 from atofx.ops.meeting import meet, zero_if
 from atofx.ops.reduction import same_layers
 from atofx.ops.registry import REGISTRY, OpRecord
@@ -142,7 +143,7 @@ def adaptive_shape(module: nn.Module, x: Tensor) -> Tensor | None:
     wanted: tuple[int | None, ...] = _per_axis(module.output_size, spatial)
     given = x.shape[-spatial:]
     shape = [n if size is None else size for n, size in zip(given, wanted, strict=True)]
-    return torch.empty((*x.shape[:-spatial], *shape), dtype=x.dtype, device="meta")
+    return contiguous_meta((*x.shape[:-spatial], *shape), x.dtype)
 
 
 #: Modules whose shape is known without running them; those that give indices on demand are run.

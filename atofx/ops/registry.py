@@ -162,7 +162,7 @@ class Registry:
         record = self._inherited[cls]
         if record is None or "forward" in vars(module):
             return None
-        return record if module._parameters.keys() >= record.tensors else None
+        return record if not record.tensors or module._parameters.keys() >= record.tensors else None
 
     def of(self, node: fx.Node, module: nn.Module | None) -> OpRecord | None:
         """The record that describes a graph node."""
