@@ -27,12 +27,8 @@ from atofx.ir.mask import Mask
 from atofx.ir.patterns import Patterns, covers
 from atofx.ir.sampling import random_mask
 from atofx.nn import Init, renew_
-<<<<<<< HEAD
 from atofx.passes.base import attribute, collector_paused
-=======
-from atofx.passes.base import attribute
 from atofx.passes.blocks import find_blocks
->>>>>>> main
 from atofx.passes.compact import compact, make_resizer
 from atofx.passes.dependency import dependency_graph
 from atofx.passes.describe import explain, summarize

@@ -8,8 +8,8 @@ Weights are random; how much each group keeps is --scope's choice (within groups
 are medians with quartiles, ratios pair by pair, and realised over ideal: dense time / compact time over dense FLOPs /
 compact FLOPs (multiply-adds counted once). Every model has a fresh process, freed memory is kept while passes run,
 and several copies of both models are: what ran before, waiting for pages, and where weights lie change times by a tenth
-and more. Torch-Pruning keeps the same share of every group (uniform), with the same rounding and nearly as many FLOPs; to
-what it left, atofx cuts once more, with --scope and with the same share of every group.
+and more. Torch-Pruning keeps the same share of every group (uniform), with the same rounding and nearly as many FLOPs;
+to what it left, atofx cuts once more, with --scope and with the same share of every group.
 """
 
 from __future__ import annotations
