@@ -80,3 +80,14 @@ def train(model, method, task, start, stop, optimizer=None, lr=0.05):
         optimizer.zero_grad()
         method.step(lr=lr, batch=lambda number=number: task.batch(10_000 + number))
     return optimizer
+
+
+class Chain(nn.Module):
+    """1 -> 4 -> 2 -> 2 features without biases or norms: 4 + 8 + 4 multiply-adds."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(1, 4, bias=False), nn.Linear(4, 2, bias=False), nn.Linear(2, 2, bias=False)
+
+    def forward(self, x):
+        return self.c(torch.relu(self.b(torch.relu(self.a(x)))))

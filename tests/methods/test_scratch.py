@@ -12,18 +12,7 @@ from atofx.methods import PruningFromScratch
 from atofx.methods.fixed import Fixed
 from atofx.methods.protocol import Method, Search
 from atofx.methods.scratch import budget_epochs, sparsity_loss
-from tests.methods.nets import Plain, Residual, Task
-
-
-class Chain(nn.Module):
-    """1 -> 4 -> 2 -> 2 features without biases or norms: 4 + 8 + 4 multiply-adds."""
-
-    def __init__(self):
-        super().__init__()
-        self.a, self.b, self.c = nn.Linear(1, 4, bias=False), nn.Linear(4, 2, bias=False), nn.Linear(2, 2, bias=False)
-
-    def forward(self, x):
-        return self.c(torch.relu(self.b(torch.relu(self.a(x)))))
+from tests.methods.nets import Chain, Plain, Residual, Task
 
 
 def chain(**options):

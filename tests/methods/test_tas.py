@@ -15,7 +15,7 @@ from atofx.methods.cost_term import cost_term
 from atofx.methods.gumbel import draw_all, draw_two, gumbel_noise, perturbed
 from atofx.methods.likely import most_probable
 from atofx.methods.protocol import Search
-from tests.methods.nets import Plain, Residual, Task
+from tests.methods.nets import Chain, Plain, Residual, Task
 
 
 class Fixed:
@@ -140,17 +140,6 @@ def test_combinations_come_by_falling_probability():
 # ---------------------------------------------------------------- on networks
 
 
-class Chain(nn.Module):
-    """1 -> 4 -> 2 -> 2 features without biases or norms: 4 + 8 + 4 multiply-adds."""
-
-    def __init__(self):
-        super().__init__()
-        self.a, self.b, self.c = nn.Linear(1, 4, bias=False), nn.Linear(4, 2, bias=False), nn.Linear(2, 2, bias=False)
-
-    def forward(self, x):
-        return self.c(torch.relu(self.b(torch.relu(self.a(x)))))
-
-
 class Blocks(nn.Module):
     """Three residual blocks of 4 features: 4 + 3 * 16 + 8 multiply-adds."""
 
@@ -183,7 +172,7 @@ def test_expected_flops_of_widths_and_depths():
     # Widths of a: 1, 2, 3, 4 by a quarter each, 2.5 expected; of b: 1, 2, 1.5 expected.
     search = with_probabilities(quick(Chain), a=[0.25] * 4, b=[0.5, 0.5])
     assert [choice.candidates for choice in search.groups] == [(1, 2, 3, 4), (1, 2)]
-    assert float(search.expected_flops()) == pytest.approx(2.5 + 2.5 * 1.5 + 1.5 * 2)
+    assert search.expected_flops().item() == pytest.approx(2.5 + 2.5 * 1.5 + 1.5 * 2)
     # Depths 1, 2, 3 with 0.2, 0.3, 0.5: the second block is there by 0.8, the third by 0.5.
     deep = with_probabilities(quick(Blocks, search="depth"), f=[0.2, 0.3, 0.5])
     assert [choice.candidates for choice in deep.stages] == [(1, 2, 3)]

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 
 import atofx
 from atofx import zoo
@@ -20,6 +19,7 @@ from atofx.train.images import PartOf
 from atofx.train.recipes import load_config, recipe_names
 from atofx.train.result import RunResult
 from atofx.train.search import SearchPhase
+from tests.train.interrupted import assert_same_tensors, stop_at
 from tests.train.nets import Small
 
 QUICK = {"model": "tests.train.nets:Small", "epochs": 2, "lr": 0.3, "latency_batch": 2, "method": "scratch"}
@@ -111,39 +111,19 @@ def test_widened(tmp_path: Path) -> None:
     assert module.get_parameter("conv2.weight").shape == (36, mask.kept["conv1"], 3, 3)
 
 
-class StopError(Exception):
-    """Stands for a kill."""
-
-
 @pytest.mark.parametrize(("place", "method"), [(SearchPhase, "_learn"), (Engine, "_train_step")])
-def test_resume_equals_uninterrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: type[Any], method: str
-) -> None:
+def test_resume_equals_uninterrupted(tmp_path: Path, place: type[Any], method: str) -> None:
     options: dict[str, Any] = {"checkpoint_every": 7, "mixup": 0.2}
     scratch = {"check_every": 6, "lr": 0.2, "r": 0.6}
-    quick(tmp_path / "whole", scratch, **options)
-    original, calls = getattr(place, method), 0
-
-    def stopping(self: Any, *args: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 31:
-            raise StopError
-        original(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(place, method, stopping)
-        with pytest.raises(StopError):
-            quick(tmp_path / "killed", scratch, **options)
-    assert not (tmp_path / "killed" / "result.json").exists()
-    quick(tmp_path / "killed", scratch, resume=True, **options)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    quick(whole, scratch, **options)
+    stop_at(31, place, method, lambda: quick(killed, scratch, **options))
+    assert not (killed / "result.json").exists()
+    quick(killed, scratch, resume=True, **options)
     for file in ("search.safetensors", "last.safetensors"):
-        whole, resumed = (load_file(tmp_path / name / file) for name in ("whole", "killed"))
-        assert whole.keys() == resumed.keys()
-        assert [key for key in whole if not torch.equal(whole[key], resumed[key])] == []
-    texts = [(tmp_path / name / "mask.json").read_text(encoding="utf-8") for name in ("whole", "killed")]
-    assert texts[0] == texts[1]
-    numbers = [[record["step"] for record in records(tmp_path / name, "epoch")] for name in ("whole", "killed")]
+        assert_same_tensors(whole / file, killed / file)
+    assert (whole / "mask.json").read_text(encoding="utf-8") == (killed / "mask.json").read_text(encoding="utf-8")
+    numbers = [[record["step"] for record in records(folder, "epoch")] for folder in (whole, killed)]
     assert numbers[0] == numbers[1]
 
 

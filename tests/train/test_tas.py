@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import atofx
 from atofx import zoo
@@ -18,6 +17,7 @@ from atofx.train.engine import Engine
 from atofx.train.recipes import load_config, recipe_names
 from atofx.train.result import RunResult
 from atofx.train.search import SearchPhase
+from tests.train.interrupted import assert_same_tensors, stop_at
 
 QUICK = {"model": "tests.train.test_tas:small", "epochs": 1, "lr": 0.1, "latency_batch": 2, "method": "tas"}
 
@@ -69,38 +69,18 @@ def test_depth_alone_takes_whole_blocks(tmp_path: Path) -> None:
     assert run_data(tmp_path)["masks"]["epochs"] == [1, 2]
 
 
-class StopError(Exception):
-    """Stands for a kill."""
-
-
 @pytest.mark.parametrize(("place", "method"), [(SearchPhase, "_learn"), (Engine, "_train_step")])
-def test_resume_equals_uninterrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: type[Any], method: str
-) -> None:
+def test_resume_equals_uninterrupted(tmp_path: Path, place: type[Any], method: str) -> None:
     options: dict[str, Any] = {"checkpoint_every": 5, "flops": 0.4}
     tas = {"epochs": 2, "check_every": 6}
-    quick(tmp_path / "whole", tas, **options)
-    original, calls = getattr(place, method), 0
-
-    def stopping(self: Any, *args: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 18:
-            raise StopError
-        original(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(place, method, stopping)
-        with pytest.raises(StopError):
-            quick(tmp_path / "killed", tas, **options)
-    assert not (tmp_path / "killed" / "result.json").exists()
-    quick(tmp_path / "killed", tas, resume=True, **options)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    quick(whole, tas, **options)
+    stop_at(18, place, method, lambda: quick(killed, tas, **options))
+    assert not (killed / "result.json").exists()
+    quick(killed, tas, resume=True, **options)
     for file in ("search.safetensors", "last.safetensors"):
-        whole, resumed = (load_file(tmp_path / name / file) for name in ("whole", "killed"))
-        assert whole.keys() == resumed.keys()
-        assert [key for key in whole if not torch.equal(whole[key], resumed[key])] == []
-    texts = [(tmp_path / name / "mask.json").read_text(encoding="utf-8") for name in ("whole", "killed")]
-    assert texts[0] == texts[1]
+        assert_same_tensors(whole / file, killed / file)
+    assert (whole / "mask.json").read_text(encoding="utf-8") == (killed / "mask.json").read_text(encoding="utf-8")
 
 
 def test_the_teacher_is_the_dense_network_of_the_run(tmp_path: Path) -> None:

@@ -1,16 +1,9 @@
 """BERT trained and pruned on questions: it learns, and the compact network is exact."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import atofx
 from atofx.errors import ConfigError, DataError, VerifyError
@@ -23,9 +16,9 @@ from atofx.train.processes import Processes
 from atofx.train.recipes import load_config
 from atofx.train.squad.bert import kept_config, untrained
 from atofx.train.squad.task import Squad
+from tests.train.interrupted import assert_same_tensors, kill_at
 from tests.train.squad.conftest import QUICK, config, quick
 
-ROOT = Path(__file__).parents[3]
 OF_OTO = ("*.attention.self.query", "*.intermediate.dense")
 
 
@@ -186,28 +179,9 @@ def test_kill_and_resume(data, tmp_path):
     """Ends with the weights of a run that was not killed."""
     options = {"epochs": 20, "checkpoint_every": 5, "eval_every": 20}
     quick(data, tmp_path / "whole", **options)
-    killed = config(data, tmp_path / "killed", **options)
-    file = tmp_path / "run.yaml"
-    file.write_text(killed.to_yaml(), encoding="utf-8")
-    child = subprocess.Popen(
-        [sys.executable, "-m", "atofx", "train", "--config", str(file)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-    )
-    metrics = tmp_path / "killed" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and '"step": 140,' in metrics.read_text(encoding="utf-8")):
-        assert child.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert not (tmp_path / "killed" / "result.json").exists()
+    kill_at(140, config(data, tmp_path / "killed", **options), within=120)
     quick(data, tmp_path / "killed", **options, resume=True)
-    whole, resumed = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "killed"))
-    assert whole.keys() == resumed.keys()
-    assert [key for key in whole if not torch.equal(whole[key], resumed[key])] == []
+    assert_same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "killed" / "last.safetensors")
     masks = [(tmp_path / name / "mask.json").read_text(encoding="utf-8") for name in ("whole", "killed")]
     assert masks[0] == masks[1]
 
