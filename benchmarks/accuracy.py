@@ -153,7 +153,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
                 f"{mean(r['top1'] for r in mine):.2f} %",
                 f"{mean(r['top1'] for r in mine) - mean(r['top1'] for r in dense):+.2f}" if dense else "",
                 ", ".join(f"{r['top1']:.2f}" for r in mine),
-                f"{min(kept):.1f} %" if len(kept) == 1 else f"{min(kept):.1f}-{max(kept):.1f} %",
+                f"{'-'.join(dict.fromkeys((f'{min(kept):.1f}', f'{max(kept):.1f}')))} %",
                 f"{100 * mean(r['params'] for r in mine):.1f} %",
                 f"{min(r['agreement'] for r in mine):.0f} %",
                 f"{_epoch_time(mine, dense):.2f} x" if dense else "",
