@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -22,7 +23,10 @@ class Processes:
     @classmethod
     def present(cls) -> Processes:
         """Those this program was started with. Mixed precision is the engine's own, so accelerate's stays off."""
-        return cls(Accelerator(mixed_precision="no"))
+        accelerator = Accelerator(mixed_precision="no")
+        if accelerator.num_processes > 1:
+            atexit.register(_leave_group)
+        return cls(accelerator)
 
     @property
     def device(self) -> torch.device:
@@ -85,3 +89,9 @@ class Processes:
     def wait(self) -> None:
         """Until all processes are here."""
         self.accelerator.wait_for_everyone()
+
+
+def _leave_group() -> None:
+    """End the threads that talk to the other processes: one that still runs as the program ends aborts it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
