@@ -62,7 +62,7 @@ def insert_gates(analysis: Analysis, places: Places = "consumers") -> GatedModul
         for point in placed.before.get(node, ()):
             before = replaced.get(point.value, env[point.value])
             replaced[point.value] = emit(graph, gates, make_gate(analysis, bank, point), before)
-        new = graph.node_copy(node, lambda n, swap=replaced: swap.get(n, env[n]))  # type: ignore[misc]
+        new = copied(graph, node, env, replaced)
         if node in fixed:
             name = f"sizes_{len(gates)}"
             gates[name] = SizeCheck(bank, groups, fixed[node])
@@ -74,6 +74,24 @@ def insert_gates(analysis: Analysis, places: Places = "consumers") -> GatedModul
     module.gates = bank
     module.training = source.training
     return module
+
+
+def copied(
+    graph: fx.Graph, node: fx.Node, env: Mapping[fx.Node, fx.Node], replaced: Mapping[fx.Node, fx.Node]
+) -> fx.Node:
+    """A node of the source at the end of a graph; it reads what is in the place of its operands.
+
+    Args:
+        graph: the new one.
+        node: of the source.
+        env: by node of the source: the new one with its value.
+        replaced: the same for values that only this node reads otherwise, behind a gate of its own.
+    """
+
+    def present(operand: fx.Node) -> fx.Node:
+        return replaced.get(operand, env[operand])
+
+    return graph.node_copy(node, present)
 
 
 def emit(graph: fx.Graph, gates: dict[str, nn.Module], gate: nn.Module | None, value: fx.Node) -> fx.Node:

@@ -18,7 +18,7 @@ from atofx.ir.blocks import Stage
 from atofx.ir.groups import Group
 from atofx.ir.lineage import GatePoint
 from atofx.ir.values import TensorValue
-from atofx.passes.gate import Gated, attributes_of, emit, make_gate, units_along
+from atofx.passes.gate import Gated, attributes_of, copied, emit, make_gate, units_along
 from atofx.passes.gate_places import place
 from atofx.passes.input_sizes import input_sizes, sized_groups
 
@@ -109,7 +109,7 @@ def mix(
             assert isinstance(norm, BatchNorm)
             new = emit(graph, added, NormMixture(choices, norm, norms[node]), env[node.all_input_nodes[0]])
         else:
-            new = graph.node_copy(node, lambda n, swap=replaced: swap.get(n, env[n]))  # type: ignore[misc]
+            new = copied(graph, node, env, replaced)
         if node in fixed:
             new = emit(graph, added, SizeCheck(gates, sized, fixed[node]), new)
         for point in placed.behind.get(node, ()) if node not in norms else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -129,7 +130,7 @@ def test_activations_are_not_applied_twice() -> None:
     assert not any(node.target is torch.clone for node in calls)
 
 
-class Net(nn.Module):
+class Net(nn.Module, ABC):
     """A convolution, then whatever, then a convolution."""
 
     def __init__(self) -> None:
@@ -141,8 +142,9 @@ class Net(nn.Module):
         out: Tensor = self.out(self.middle(self.stem(x)))
         return out
 
+    @abstractmethod
     def middle(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """What is between the two."""
 
 
 class Projection(Net):

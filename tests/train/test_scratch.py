@@ -1,6 +1,5 @@
 """Pruning from Scratch from a configuration to a result: two phases, one run folder."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from atofx.train.recipes import load_config, recipe_names
 from atofx.train.result import RunResult
 from atofx.train.search import SearchPhase
 from tests.train.interrupted import assert_same_tensors, stop_at
+from tests.train.metrics import records
 from tests.train.nets import Small
 
 QUICK = {"model": "tests.train.nets:Small", "epochs": 2, "lr": 0.3, "latency_batch": 2, "method": "scratch"}
@@ -28,11 +28,6 @@ QUICK = {"model": "tests.train.nets:Small", "epochs": 2, "lr": 0.3, "latency_bat
 def quick(out: Path, scratch: dict[str, Any] | None = None, **values: Any) -> RunResult:
     options = {"epochs": 2, "lr": 0.05, **(scratch or {})}
     return run(TrainConfig.parse({**QUICK, "out": str(out), "scratch": options, **values}))
-
-
-def records(out: Path, kind: str) -> list[dict[str, Any]]:
-    lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [record for record in map(json.loads, lines) if record["kind"] == kind]
 
 
 def checkpoint_weights(file: Path) -> dict[str, torch.Tensor]:

@@ -18,6 +18,7 @@ from atofx.train.recipes import load_config, recipe_names
 from atofx.train.result import RunResult
 from atofx.train.search import SearchPhase
 from tests.train.interrupted import assert_same_tensors, stop_at
+from tests.train.metrics import records
 
 QUICK = {"model": "tests.train.test_tas:small", "epochs": 1, "lr": 0.1, "latency_batch": 2, "method": "tas"}
 
@@ -30,11 +31,6 @@ def small(num_classes: int = 10, in_channels: int = 1) -> zoo.CifarResNet:
 def quick(out: Path, tas: dict[str, Any] | None = None, **values: Any) -> RunResult:
     options = {"epochs": 1, "lr": 0.05, **(tas or {})}
     return run(TrainConfig.parse({**QUICK, "out": str(out), "tas": options, **values}))
-
-
-def records(out: Path, kind: str) -> list[dict[str, Any]]:
-    lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [record for record in map(json.loads, lines) if record["kind"] == kind]
 
 
 @pytest.mark.parametrize("search", ["width", "shape"])
