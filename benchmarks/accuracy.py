@@ -1,7 +1,7 @@
 """How accurate are networks that were pruned while they trained, beside dense ones trained equally long?
 
     python -m benchmarks.accuracy digits                          # ResNet-20, 30 epochs, 3 seeds, every method
-    python -m benchmarks.accuracy digits-vgg16                    # VGG16-BN, 12 epochs, bf16, the same
+    python -m benchmarks.accuracy digits-vgg16                    # VGG16-BN, 6 epochs, the same
     python -m benchmarks.accuracy cifar10 --data folder:PATH      # ResNet-20, 40 epochs, bf16: dense, ATO and l2
     python -m benchmarks.accuracy cifar10-20 --data folder:PATH   # ResNet-20, 20 epochs, bf16, every method
 
@@ -45,13 +45,12 @@ CIFAR = MappingProxyType(
 VGG16 = MappingProxyType(
     {
         "model": "vgg16_bn",
-        "epochs": 12,
+        "epochs": 6,
+        "batch_size": 32,
         "image_size": 32,
         "optimizer": "adamw",
         "lr": 0.001,
         "weight_decay": 0.01,
-        "precision": "bf16",
-        "channels_last": True,
     }
 )
 #: The last stage of ResNet-20 holds three quarters of the parameters for a third of the FLOPs.
