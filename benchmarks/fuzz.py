@@ -9,6 +9,7 @@ The nets of seed S are numbered from S * 1,000,000; a number gives the same net,
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import os
 import signal
@@ -76,8 +77,11 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__} at {place}: {' '.join(str(error).split())[:300]}"
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
+    """One thread, and a collector that leaves alone what the imports made: nets are small, torch's modules are many."""
     torch.set_num_threads(1)
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 def show(number: int) -> int:
@@ -96,13 +100,13 @@ def show(number: int) -> int:
 def main() -> int:
     arguments = _arguments()
     if arguments.only is not None:
-        _one_thread()
+        torch.set_num_threads(1)
         return show(arguments.only)
     first = arguments.seed * NETS_OF_A_SEED
     began = time.perf_counter()
     verdicts: list[Verdict] = []
     context = multiprocessing.get_context("spawn")
-    with context.Pool(arguments.processes, _one_thread) as pool:
+    with context.Pool(arguments.processes, _start_worker) as pool:
         for verdict in pool.imap_unordered(judge, range(first, first + arguments.count), chunksize=8):
             verdicts.append(verdict)
             if verdict.failure:

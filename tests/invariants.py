@@ -317,27 +317,42 @@ def explained(subject: Subject) -> None:
 # ----------------------------------------------------------------------------------------------------------- equality
 
 
+@dataclass(frozen=True)
+class Forms:
+    """What a program makes of one mask, to be run more than once."""
+
+    zeroed: nn.Module
+    compact: nn.Module
+    gated: nn.Module
+
+
+def forms_of(program: atofx.Program, mask: atofx.Mask) -> Forms:
+    """The three modules; the gated one has the mask set."""
+    gated = program.gated()
+    gated.set_mask(mask)
+    return Forms(program.zeroed(mask), program.compact(mask), gated)
+
+
 def agree(
     subject: Subject,
     mask: atofx.Mask,
     inputs: Any = None,
     tolerance: float = TOLERANCE,
     refusals: tuple[type[Exception], ...] = (),
+    forms: Forms | None = None,
 ) -> float:
     """Promise 1: compact, zeroed and gated give the same, in every mode; returns the largest relative error.
 
-    Errors of the types in ``refusals`` are no answers, so they are no wrong ones.
+    Errors of the types in ``refusals`` are no answers, so they are no wrong ones. ``forms`` are those of the mask.
     """
-    program = subject.program
     inputs = subject.inputs if inputs is None else inputs
-    zeroed, compact, gated = program.zeroed(mask), program.compact(mask), program.gated()
-    gated.set_mask(mask)
+    forms = forms or forms_of(subject.program, mask)
     worst = 0.0
     for mode in subject.modes:
-        reference = run(zeroed, inputs, mode)
+        reference = run(forms.zeroed, inputs, mode)
         if not all(bool(torch.isfinite(value).all()) for value in reference.values):
             broken("compact, zeroed and gated agree", f"the zeroed module's output is not finite in {mode} mode")
-        for what, module in (("compact", compact), ("gated", gated)):
+        for what, module in (("compact", forms.compact), ("gated", forms.gated)):
             try:
                 other = run(module, inputs, mode)
             except refusals:
@@ -348,8 +363,8 @@ def agree(
                 broken("compact, zeroed and gated agree", f"{what} nests its outputs differently: {other.nesting}")
             if not error <= tolerance:
                 broken("compact, zeroed and gated agree", f"{what} is off by {error:.1e} in {mode} mode")
-            if module is compact:
-                _same_statistics(program, mask, other, reference, mode, tolerance)
+            if module is forms.compact:
+                _same_statistics(subject.program, mask, other, reference, mode, tolerance)
     return worst
 
 
@@ -427,10 +442,9 @@ def effect(subject: Subject, mask: atofx.Mask) -> float:
 # --------------------------------------------------------------------------------------------------------------- costs
 
 
-def costs(subject: Subject, mask: atofx.Mask) -> None:
+def costs(subject: Subject, mask: atofx.Mask, compact: nn.Module) -> None:
     """Promise 3: predicted FLOPs and parameters are those counted on the compact module."""
     program = subject.program
-    compact = program.compact(mask)
     name = "costs are as predicted"
     predicted, counted = program.flops(mask), count_flops(compact, subject.inputs)
     if not isinstance(predicted, int) or predicted != counted:
@@ -657,8 +671,9 @@ def _unit_of_coordinate(program: atofx.Program) -> dict[tuple[str, int], list[tu
 
 def check_mask(subject: Subject, mask: atofx.Mask) -> float:
     """Promises 1 and 3 for one mask; returns the largest relative error."""
-    error = agree(subject, mask)
-    costs(subject, mask)
+    forms = forms_of(subject.program, mask)
+    error = agree(subject, mask, forms=forms)
+    costs(subject, mask, forms.compact)
     return error
 
 
@@ -667,7 +682,8 @@ def check_program(subject: Subject, mask: atofx.Mask, seed: int = 0) -> None:
     well_formed(subject)
     explained(subject)
     full_mask_is_dense(subject)
-    costs(subject, subject.program.full_mask())
+    full = subject.program.full_mask()
+    costs(subject, full, subject.program.compact(full))
     compact_is_plain(subject, mask)
     gates_are_differentiable(subject, subject.modes[0])
     twice(subject, mask, seed)
@@ -714,8 +730,9 @@ def hold(model: nn.Module, inputs: Callable[[int], Any], seed: int, keeps: Seque
         check_mask(subject, program.random_mask(keep=keep, seed=seed))
     mask = program.random_mask(keep=0.5, seed=seed + 1)
     check_program(subject, mask, seed)
-    agree(subject, mask, inputs(3))
+    forms = forms_of(program, mask)
+    agree(subject, mask, inputs(3), forms=forms)
     larger = other_sizes(model, subject.inputs)
     if larger is not None:
-        agree(subject, mask, larger, refusals=(InputSizeError,))
+        agree(subject, mask, larger, refusals=(InputSizeError,), forms=forms)
     return subject
