@@ -23,7 +23,8 @@ class Processes:
     @classmethod
     def present(cls) -> Processes:
         """Those this program was started with. Mixed precision is the engine's own, so accelerate's stays off."""
-        accelerator = Accelerator(mixed_precision="no")
+        # without an accelerator, accelerate takes processes of torchrun for one each unless told to use the CPU
+        accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
         if accelerator.num_processes > 1:
             atexit.register(_leave_group)
         return cls(accelerator)

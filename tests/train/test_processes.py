@@ -54,7 +54,7 @@ def test_two_processes(tmp_path: Path, method: str) -> None:
     subprocess.run(
         [sys.executable, "-m", *launch, str(tmp_path / "worker.py"), str(tmp_path / "run.yaml"), str(tmp_path)],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         check=True,
         timeout=120,
     )
