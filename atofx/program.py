@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -141,19 +141,21 @@ def analysed(traced: Traced, options: TraceOptions, *, strict: bool = False) -> 
 
 @dataclass(frozen=True)
 class TraceOptions:
-    """What :func:`trace` was asked for, readable as JSON: the same again gives the same groups.
+    """What :func:`trace` was asked for and what was left out, readable as JSON: the same again gives the same groups.
 
     Attributes:
         freeze: patterns of what keeps its shape.
         only: patterns of what may be pruned, None for everything.
         granularity: (pattern, choice) pairs.
         frontend: the front end that captured the graph.
+        without: names of residual blocks, a tuple for each call of :meth:`Program.without_blocks`.
     """
 
     freeze: tuple[str, ...] = ()
     only: tuple[str, ...] | None = None
     granularity: tuple[tuple[str, HeadsOrDims], ...] = ()
     frontend: str = "symbolic"
+    without: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -525,7 +527,8 @@ class Program:
 
         It computes what the model does where the branches of these blocks are zero. The blocks and everything in them
         are gone from the graph; groups that lay in them are, too. Patterns of ``freeze`` and ``only`` that cover
-        nothing any more are left out.
+        nothing any more have no effect. What :func:`atofx.save` writes of it, :func:`atofx.load` makes from the whole
+        model.
 
         Args:
             names: of ``program.blocks.skippable``.
@@ -533,6 +536,7 @@ class Program:
         Raises:
             ConfigError: there is no such block; the message offers the nearest name.
         """
+        names = tuple(names)
         blocks = named_blocks(self.blocks.skippable, list(names))
         module = rebuild(self.traced, drop_blocks(self.analysis, blocks))
         left = list(dict(module.named_parameters(remove_duplicate=False))) + list(dict(module.named_buffers()))
@@ -541,13 +545,14 @@ class Program:
             return tuple(pattern for pattern in patterns if any(covers(pattern, name) for name in left))
 
         options = self.options
-        return trace(
+        shorter = trace(
             module,
             self.example_inputs,
             freeze=still(options.freeze),
             only=None if options.only is None else still(options.only),
             granularity=dict(options.granularity),
         )
+        return replace(shorter, options=replace(options, without=(*options.without, names)))
 
     def state_dict_map(self, mask: SoftMask) -> dict[str, KeptTensor]:
         """For every parameter and buffer of the user's model: its key in the compact model and the kept indices.

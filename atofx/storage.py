@@ -63,11 +63,13 @@ class Saved:
     """What a file holds, and the dense model it was cut from.
 
     Attributes:
-        program: of the dense model that the factory made.
+        whole: the program of the dense model that the factory made.
+        program: the one the mask is of: the same, or the one without some blocks.
         mask: what was kept.
         module: the compact model with the file's weights.
     """
 
+    whole: Program
     program: Program
     mask: Mask
     module: nn.Module
@@ -121,7 +123,7 @@ def read(
     mask = Mask.from_json(metadata["mask"])
     inputs = _rebuild(json.loads(metadata["inputs"])) if inputs is None else inputs
     model = model_factory().train(json.loads(metadata["training"]))
-    program = _program(model, inputs, metadata, name)
+    whole, program = _programs(model, inputs, metadata, name)
     expected = {g.name: g.size for g in program.prunable}
     given = {group: vector.numel() for group, vector in mask.items()}
     if expected != given:
@@ -135,7 +137,7 @@ def read(
     with torch.no_grad():
         for key, tensor in own.items():
             tensor.data = tensors[key]
-    return Saved(program, mask, module)
+    return Saved(whole, program, mask, module)
 
 
 def _difference(held: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> str:
@@ -147,8 +149,22 @@ def _difference(held: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor
     return "; ".join(f"{key} is {file} there and {model} here" for key, file, model in shapes[:3])
 
 
-def _program(model: nn.Module, inputs: Any, metadata: Mapping[str, str], name: str) -> Program:
+def _programs(model: nn.Module, inputs: Any, metadata: Mapping[str, str], name: str) -> tuple[Program, Program]:
+    """Of the whole model, and of what the file was written from: the same, or without the blocks that were left out."""
     options = json.loads(metadata["options"])
+    without = options.pop("without", ())
+    whole = program = _whole(model, inputs, metadata, options, name)
+    for blocks in without:
+        try:
+            program = program.without_blocks(blocks)
+        except ConfigError as error:
+            raise FileError(f"{name!r} leaves out blocks of another model than the one given: {error}") from error
+    return whole, program
+
+
+def _whole(
+    model: nn.Module, inputs: Any, metadata: Mapping[str, str], options: Mapping[str, Any], name: str
+) -> Program:
     if "plan" not in metadata:
         return trace(model, inputs, **options)
     try:

@@ -6,6 +6,8 @@ import copy
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from torchvision import models
 import atofx
 from atofx import zoo
 from atofx.cost import count_flops
-from atofx.errors import ConfigError
+from atofx.errors import ConfigError, FileError
 from atofx.testing import relative_error
 
 
@@ -311,11 +313,26 @@ def test_unknown_names_are_refused() -> None:
         traced(zoo.vgg16_bn(), image(32)).without_blocks(["x"])
 
 
-def test_patterns_that_cover_nothing_any_more_are_left_out() -> None:
+def test_patterns_that_cover_nothing_any_more_have_no_effect() -> None:
     program = atofx.trace(zoo.resnet20(), torch.randn(1, 3, 8, 8), freeze=["layer1.1", "conv1"], only=["layer*"])
     small = program.without_blocks(["layer1.1"])
-    assert small.options.freeze == ("conv1",)
-    assert small.options.only == ("layer*",)
+    assert {group.name for group in small.prunable} <= {group.name for group in program.prunable}
+    assert small.options == replace(program.options, without=(("layer1.1",),))
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_files_are_read_with_the_whole_model(tmp_path: Path, regions: bool) -> None:
+    factory = Branching if regions else PreActivation
+    program = traced(factory(), image())
+    name = "body.branches.{}" if regions else "branches.{}"
+    small = program.without_blocks([name.format(0)]).without_blocks([name.format(2)])
+    mask = small.random_mask()
+    atofx.save(small, mask, tmp_path / "small.safetensors")
+    module = atofx.load(tmp_path / "small.safetensors", lambda: factory().double())
+    with torch.no_grad():
+        assert torch.equal(module(image()), small.compact(mask)(image()))
+    with pytest.raises(FileError, match=r"(leaves out blocks|holds regions) of another model than the one given"):
+        atofx.load(tmp_path / "small.safetensors", lambda: zoo.resnet20(in_channels=image().shape[1]).double())
 
 
 class Branching(nn.Module):

@@ -21,8 +21,7 @@ from atofx.bench.setting import BackendName, Device, MemoryFormat, Precision
 from atofx.bench.text import bench_text, warnings_of
 from atofx.cli import models, options, output
 from atofx.cli.multiple import multiple_of
-from atofx.cli.recorded import recorded
-from atofx.cli.tracing import traced
+from atofx.cli.tracing import traced, traced_for
 from atofx.errors import ConfigError
 from atofx.ir.files import check_writable
 from atofx.ir.limits import Limits
@@ -132,16 +131,18 @@ def run(
     if compact is not None:
         _refuse_with_compact(freeze, only, granularity, round_to, scope)
         saved = storage.read(compact, lambda: loaded.module, loaded.inputs)
-        found = _Found(saved.program, saved.mask, saved.module.eval(), str(compact))
-    else:
-        if mask is not None and (round_to != "1" or scope is not None):
+        found = _Found(saved.whole, saved.program, saved.mask, saved.module.eval(), str(compact))
+    elif mask is not None:
+        if round_to != "1" or scope is not None:
             raise ConfigError("--mask says what was cut; leave out --round-to and --scope")
-        if mask is not None and freeze is None and only is None and granularity is None:
-            freeze, only, granularity = recorded(mask)
+        whole, program = traced_for(mask, loaded, frontend=frontend, freeze=freeze, only=only, granularity=granularity)
+        chosen = Mask.load(mask)
+        found = _Found(whole, program, chosen, program.compact(chosen), str(mask))
+    else:
         program = traced(loaded, frontend=frontend, freeze=freeze, only=only, granularity=granularity)
         with pinned_threads(threads):
             multiple = multiple_of(round_to, settings[0])
-        found = _cut(program, mask, _FLOPS if flops is None else flops, scope or "uniform", multiple)
+        found = _cut(program, _FLOPS if flops is None else flops, scope or "uniform", multiple)
     timed = Rounds(least=min(5, rounds), most=rounds, seconds=seconds)
     with pinned_threads(threads):
         report = measure(
@@ -158,8 +159,9 @@ def run(
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """A dense model, its mask, what is left of it, and in words where that comes from."""
+    """The whole model, the one a mask is of, the mask, what it leaves, and in words where that comes from."""
 
+    whole: Program
     program: Program
     mask: Mask
     compact: nn.Module
@@ -192,20 +194,16 @@ def _refuse_with_compact(
         raise ConfigError(f"the file of --compact says what was cut, and how; leave out {', '.join(given)}")
 
 
-def _cut(program: Program, file: Path | None, flops: float, scope: Scope, round_to: int) -> _Found:
-    if file is not None:
-        mask, origin = Mask.load(file), str(file)
-    else:
-        mask = oneshot(program, flops, "l2", scope=scope, limits=Limits(round_to=round_to))
-        origin = f"l2, {_SHARES[scope]}"
-    return _Found(program, mask, program.compact(mask), origin)
+def _cut(program: Program, flops: float, scope: Scope, round_to: int) -> _Found:
+    mask = oneshot(program, flops, "l2", scope=scope, limits=Limits(round_to=round_to))
+    return _Found(program, program, mask, program.compact(mask), f"l2, {_SHARES[scope]}")
 
 
 def _pair(found: _Found, *, fold: bool) -> Pair:
-    program = found.program
-    dense, compact = program.module, found.compact
+    whole, program = found.whole, found.program
+    dense, compact = whole.module, found.compact
     if fold:
         dense, compact = clean(dense), clean(compact)
-    flops = (int(program.flops()), int(program.flops(found.mask)))
-    params = (int(program.params()), int(program.params(found.mask)))
-    return Pair(dense, compact, program.example_inputs, flops, params)
+    flops = (int(whole.flops()), int(program.flops(found.mask)))
+    params = (int(whole.params()), int(program.params(found.mask)))
+    return Pair(dense, compact, whole.example_inputs, flops, params)

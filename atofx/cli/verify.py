@@ -9,8 +9,7 @@ import typer
 
 import atofx
 from atofx.cli import models, options, output
-from atofx.cli.recorded import recorded
-from atofx.cli.tracing import traced
+from atofx.cli.tracing import traced, traced_for
 from atofx.report.text import verify_text
 
 
@@ -32,13 +31,15 @@ def run(
     """Compact the model and prove it in float64: same function, FLOPs and parameters as predicted.
 
     Exit code 0 if all of it holds, 1 if not. With --mask, --freeze, --only and --granularity are those of the run that
-    wrote the mask, from the result.json beside it, unless given.
+    wrote the mask, from the result.json beside it, unless given; residual blocks that it left out are left out here.
     """
     loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
-    if mask is not None and freeze is None and only is None and granularity is None:
-        freeze, only, granularity = recorded(mask)
-    program = traced(loaded, frontend=frontend, freeze=freeze, only=only, granularity=granularity)
-    chosen = program.random_mask(keep=keep, seed=seed, round_to=round_to) if mask is None else atofx.Mask.load(mask)
+    if mask is None:
+        program = traced(loaded, frontend=frontend, freeze=freeze, only=only, granularity=granularity)
+        chosen = program.random_mask(keep=keep, seed=seed, round_to=round_to)
+    else:
+        _, program = traced_for(mask, loaded, frontend=frontend, freeze=freeze, only=only, granularity=granularity)
+        chosen = atofx.Mask.load(mask)
     report = program.verify(chosen)
     kept, units = sum(chosen.kept.values()), sum(vector.numel() for vector in chosen.values())
     data = {"model": loaded.name, "units": units, "units_kept": kept, "ok": report.ok, **asdict(report)}

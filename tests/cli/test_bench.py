@@ -66,6 +66,26 @@ def test_a_compact_file_is_the_model_of_its_mask(atofx_command, pruned):
     assert json.loads(twice.stdout)["dense"]["flops"] > 7 * first["dense"]["flops"]
 
 
+def test_blocks_that_a_run_left_out_are_left_out(atofx_command, tmp_path):
+    """A mask and a file of a network without some blocks are compared with the whole one, and verified."""
+    loaded = models.load("resnet20")
+    whole = atofx.trace(loaded.module, loaded.inputs, freeze=["conv1"])
+    program = whole.without_blocks(["layer1.1", "layer2.2"])
+    mask, file = program.random_mask(), str(tmp_path / "mask.json")
+    mask.save(file)
+    (tmp_path / "result.json").write_text(json.dumps({"freeze": ["conv1"], "without": ["layer1.1", "layer2.2"]}))
+    atofx.save(program, mask, tmp_path / "compact.safetensors")
+    for source in (("--mask", file), ("--compact", str(tmp_path / "compact.safetensors"))):
+        result = atofx_command("bench", "resnet20", *source, "--json", *QUICK)
+        assert result.exit_code == 0, result.stderr
+        data = json.loads(result.stdout)
+        assert [data["dense"][key] for key in ("flops", "params")] == [whole.flops(), whole.params()]
+        assert [data["compact"][key] for key in ("flops", "params")] == [program.flops(mask), program.params(mask)]
+    assert atofx_command("verify", "resnet20", "--mask", file).exit_code == 0
+    wrong = atofx_command("verify", "vgg16_bn", "--mask", file, "--freeze", "features.0")
+    assert "no block 'layer1.1' can be left out; the model has none" in wrong.stderr
+
+
 def test_norms_can_stay(atofx_command):
     result = atofx_command("bench", "resnet20", "--no-fold", "--json", *QUICK)
     kinds = {layer["kind"] for layer in json.loads(result.stdout)["layers"]}
