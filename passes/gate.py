@@ -15,7 +15,7 @@ from atofx.ir.lineage import GatePoint
 from atofx.ir.values import run_length
 from atofx.passes.base import attribute
 from atofx.passes.gate_places import Places, place
-from atofx.passes.input_sizes import input_sizes, sized_groups
+from atofx.passes.input_sizes import sized_groups, sizes_of_masked
 
 
 class Gated(nn.Module):
@@ -56,7 +56,7 @@ def insert_gates(analysis: Analysis, places: Places = "consumers") -> GatedModul
     placed = place(analysis, places)
     gates: dict[str, nn.Module] = {}
     groups = sized_groups(analysis)
-    fixed = input_sizes(analysis, batched=bool(analysis.lineage.batched.any())) if groups else {}
+    fixed = sizes_of_masked(analysis)
     for node in analysis.module.graph.nodes:
         replaced: dict[fx.Node, fx.Node] = {}
         for point in placed.before.get(node, ()):

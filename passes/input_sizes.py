@@ -39,5 +39,17 @@ def input_sizes(analysis: Analysis, *, batched: bool) -> dict[fx.Node, Sizes]:
 
 def sized_groups(analysis: Analysis) -> tuple[str, ...]:
     """The prunable groups without some units of which inputs must have the example's sizes."""
-    indices = torch.unique(analysis.group_of[analysis.lineage.sized]).tolist()
+    return _prunable_groups(analysis, analysis.lineage.sized)
+
+
+def sizes_of_masked(analysis: Analysis) -> dict[fx.Node, Sizes]:
+    """The sizes that inputs must have where any mask may be set; empty if inputs may have any sizes."""
+    if not sized_groups(analysis):
+        return {}
+    return input_sizes(analysis, batched=bool(_prunable_groups(analysis, analysis.lineage.batched)))
+
+
+def _prunable_groups(analysis: Analysis, ids: torch.Tensor) -> tuple[str, ...]:
+    """The prunable groups that some of these ids belong to."""
+    indices = torch.unique(analysis.group_of[ids]).tolist()
     return tuple(analysis.groups[i].name for i in indices if i >= 0 and analysis.groups[i].prunable)

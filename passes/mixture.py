@@ -20,7 +20,7 @@ from atofx.ir.lineage import GatePoint
 from atofx.ir.values import TensorValue
 from atofx.passes.gate import Gated, attributes_of, copied, emit, make_gate, units_along
 from atofx.passes.gate_places import place
-from atofx.passes.input_sizes import input_sizes, sized_groups
+from atofx.passes.input_sizes import sized_groups, sizes_of_masked
 
 
 class Mixed(Gated):
@@ -94,7 +94,7 @@ def mix(
     placed = place(analysis, "norms")
     ends = {stage.values[-1]: stage for stage in stages if stage.name in depths}
     sized = sized_groups(analysis)
-    fixed = input_sizes(analysis, batched=bool(analysis.lineage.batched.any())) if sized else {}
+    fixed = sizes_of_masked(analysis)
 
     def close(point: GatePoint, value: fx.Node) -> fx.Node:
         value = emit(graph, added, _before_mixing(analysis, choices, point, elsewhere), value)
