@@ -200,3 +200,29 @@ def test_other_shapes_with_as_many_elements_too(name: str, frontend: str) -> Non
                 taken += 1
                 torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
     assert taken or name in SOME
+
+
+class ZerosBeside(nn.Module):
+    """Zeros of the batch's size, cut to it, beside channels; then pixels of all and means in one line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.map, self.fc = conv(3, 8), nn.Conv2d(10, 1, 1), nn.Linear(10 * 36 + 8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        joined = torch.cat([y.new_zeros(y.shape[0], 2, y.shape[2], y.shape[3]), y], 1)
+        joined = joined * self.map(joined).sigmoid()
+        both = torch.cat([joined, joined])[: joined.shape[0]]
+        return self.fc(torch.cat([both.flatten(1), y.mean((2, 3))], 1))
+
+
+def test_the_batch_is_free_where_only_constants_are_tied_to_it() -> None:
+    program = atofx.trace(ZerosBeside().double().eval(), torch.randn(2, 3, 6, 6, dtype=torch.float64))
+    mask = program.random_mask()
+    assert sum(mask.kept.values()) < 8
+    zeroed, compact, gated = program.zeroed(mask), program.compact(mask), program.gated()
+    gated.set_mask(mask)
+    x = torch.randn(3, 3, 6, 6, dtype=torch.float64)
+    for module in (compact, gated):
+        torch.testing.assert_close(module(x), zeroed(x), rtol=1e-9, atol=1e-9)
