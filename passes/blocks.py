@@ -20,6 +20,7 @@ from atofx.ir.blocks import Block, Blocks, RefusedBlock
 from atofx.ir.values import holds
 from atofx.ops.constants import memory_of
 from atofx.passes.base import common_prefix, owner
+from atofx.passes.decisions import Readers
 from atofx.passes.memory import written_by
 from atofx.passes.stages import form_stages
 
@@ -34,17 +35,17 @@ class _RefusedError(Exception):
 def find_blocks(analysis: Analysis) -> Blocks:
     """All sums of two tensors that depend on the input: skippable blocks, and reasons for the others."""
     order = {node: position for position, node in enumerate(analysis.blueprint.graph.nodes)}
-    variable = _variable(order)
+    variable, readers = _variable(order), Readers(analysis.blueprint.graph)
     found: list[Block] = []
     refused: list[RefusedBlock] = []
     sums = {node: operands for node in order if len(operands := _operands(node)) == 2 and variable >= {*operands}}
     for node, operands in sums.items():
         try:
-            found.append(_block(analysis, node, operands, order, variable))
+            found.append(_block(analysis, node, operands, order, variable, readers))
         except _RefusedError as error:
             refused.append(RefusedBlock(node.name, str(error)))
     blocks = tuple(_named(analysis, found))
-    return Blocks(blocks, tuple(refused), form_stages(analysis, blocks, sums))
+    return Blocks(blocks, tuple(refused), form_stages(analysis, blocks, sums, readers))
 
 
 def _operands(node: fx.Node) -> tuple[fx.Node, ...]:
@@ -67,7 +68,12 @@ def _variable(nodes: Iterable[fx.Node]) -> set[fx.Node]:
 
 
 def _block(
-    analysis: Analysis, add: fx.Node, operands: tuple[fx.Node, ...], order: dict[fx.Node, int], variable: set[fx.Node]
+    analysis: Analysis,
+    add: fx.Node,
+    operands: tuple[fx.Node, ...],
+    order: dict[fx.Node, int],
+    variable: set[fx.Node],
+    readers: Readers,
 ) -> Block:
     """The block of a sum.
 
@@ -80,7 +86,7 @@ def _block(
     for skip, branch in ((_behind_identities(analysis, first), second), (_behind_identities(analysis, second), first)):
         region = _between(skip, branch, add, order)
         if branch in region:
-            _check(analysis, add, skip, region, variable)
+            _check(analysis, add, skip, region, variable, readers)
             ordered = tuple(sorted(region, key=order.__getitem__))
             return Block("", add, skip, branch, ordered, tuple(_parameters(analysis, ordered)))
     raise _RefusedError("neither of the two values it adds is computed from the other: the skip is not an identity")
@@ -121,7 +127,14 @@ def _between(skip: fx.Node, branch: fx.Node, add: fx.Node, order: dict[fx.Node, 
     return before
 
 
-def _check(analysis: Analysis, add: fx.Node, skip: fx.Node, region: set[fx.Node], variable: set[fx.Node]) -> None:
+def _check(
+    analysis: Analysis,
+    add: fx.Node,
+    skip: fx.Node,
+    region: set[fx.Node],
+    variable: set[fx.Node],
+    readers: Readers,
+) -> None:
     """Make sure that the sum may be replaced by ``skip``.
 
     Raises:
@@ -132,7 +145,7 @@ def _check(analysis: Analysis, add: fx.Node, skip: fx.Node, region: set[fx.Node]
         raise _RefusedError(f"the sum is {_kind(whole)}, the value that enters {_kind(mine)}")
     inside = {*region, add}
     for node in region:
-        for user in node.users:
+        for user in readers(node):
             if user not in inside:
                 raise _RefusedError(f"{node.name}, computed in the branch, is read by {user.name} outside of it")
         for source in node.all_input_nodes:

@@ -13,6 +13,7 @@ from atofx.errors import ConfigError
 from atofx.ir.analysis import Analysis
 from atofx.ir.blocks import Block
 from atofx.ops.constants import memory_of
+from atofx.passes.decisions import Readers
 from atofx.passes.memory import is_written_after
 from atofx.passes.stages import bounds_of
 
@@ -32,7 +33,7 @@ def named_blocks(blocks: Sequence[Block], names: Iterable[str]) -> tuple[Block, 
     return tuple(by_name[name] for name in names)
 
 
-def drop_blocks(analysis: Analysis, blocks: Iterable[Block]) -> fx.GraphModule:
+def drop_blocks(analysis: Analysis, blocks: Sequence[Block]) -> fx.GraphModule:
     """A copy of the traced module without some blocks: own parameters, the same qualified names.
 
     Args:
@@ -41,8 +42,11 @@ def drop_blocks(analysis: Analysis, blocks: Iterable[Block]) -> fx.GraphModule:
     """
     module = copy.deepcopy(analysis.module)
     now = dict(zip(analysis.blueprint.graph.nodes, module.graph.nodes, strict=True))
+    readers = Readers(analysis.blueprint.graph)
+    for check in readers.checks_of(node for block in blocks for node in block.region):
+        module.graph.erase_node(now[check])
     for block in blocks:
-        end = _repeated(analysis, block) or block.add
+        end = _repeated(analysis, block, readers) or block.add
         kept = now[block.skip]
         if memory_of(block.add) != memory_of(block.skip):
             memories = {memory_of(block.skip), memory_of(end)}  # one from now on
@@ -67,8 +71,8 @@ def _erase_dead(analysis: Analysis, module: fx.GraphModule) -> None:
         module.graph.erase_node(node)
 
 
-def _repeated(analysis: Analysis, block: Block) -> fx.Node | None:
+def _repeated(analysis: Analysis, block: Block, readers: Readers) -> fx.Node | None:
     """The activation that alone reads the sum, where the value that enters has just gone through it: relu(relu(x))."""
-    users = list(block.add.users)
+    users = readers(block.add)
     bounds = bounds_of(analysis, users[0]) if len(users) == 1 else None
     return users[0] if bounds is not None and bounds_of(analysis, block.skip) == bounds else None

@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 
 from atofx.ir.blueprint import Blueprint
+from atofx.nn.sizes import expect_decision
 from atofx.ops.evaluate import meta_call, meta_twin, to_meta
 
 
@@ -43,7 +44,7 @@ class OtherSize:
         value = node.meta.get("val")
         if node.op == "placeholder":
             return _larger(value)
-        if node.op == "get_attr":
+        if node.op == "get_attr" or node.target is expect_decision:
             return value
         args = fx.node.map_arg(node.args, lambda n: self._values[n])
         kwargs = fx.node.map_arg(dict(node.kwargs), lambda n: self._values[n])

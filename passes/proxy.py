@@ -17,10 +17,16 @@ from atofx.passes.place import place
 
 @runtime_checkable
 class Evaluates(Protocol):
-    """A tracer that can tell its own evaluation apart from the model's."""
+    """A tracer that can tell its own evaluation apart from the model's, and notes what the model's code decides by."""
 
     def evaluating(self) -> AbstractContextManager[None]:
         """While a node is evaluated."""
+
+    def decided(self, proxy: fx.Proxy) -> None:
+        """The model's Python code takes the number that a proxy stands for."""
+
+    def counted(self, proxy: fx.Proxy) -> int:
+        """How many elements a proxy has, which the model's Python code takes."""
 
 
 class ValueProxy(fx.Proxy):
@@ -40,7 +46,8 @@ class ValueProxy(fx.Proxy):
         self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
 
     def __len__(self) -> int:
-        return len(concrete(self))
+        assert isinstance(self.tracer, Evaluates)
+        return self.tracer.counted(self)
 
     def __hash__(self) -> int:
         """A size is the key of a dict that its number is."""
@@ -124,4 +131,6 @@ def number_of(proxy: fx.Proxy) -> Any:
             + place()
             + "; compute it outside the model or with tensor operations (torch.where)"
         )
+    assert isinstance(proxy.tracer, Evaluates)
+    proxy.tracer.decided(proxy)
     return value

@@ -15,31 +15,35 @@ from atofx.ir.blocks import Block, Stage
 from atofx.ops.arguments import argument
 from atofx.ops.constants import memory_of
 from atofx.passes.base import common_prefix
+from atofx.passes.decisions import Readers
 from atofx.passes.memory import is_written_after
 
 Bounds = tuple[float, float]
 _RELU = frozenset({functional.relu, torch.relu, torch.relu_, torch.ops.aten.relu.default, torch.ops.aten.relu_.default})
 
 
-def form_stages(analysis: Analysis, blocks: Sequence[Block], sums: Iterable[fx.Node]) -> tuple[Stage, ...]:
+def form_stages(
+    analysis: Analysis, blocks: Sequence[Block], sums: Iterable[fx.Node], readers: Readers
+) -> tuple[Stage, ...]:
     """The stages of the blocks that lie in no other one.
 
     Args:
         analysis: the analysed model.
         blocks: all skippable ones, in the order of the graph.
         sums: all sums of two tensors that depend on the input.
+        readers: who reads a value.
     """
     inner = {node for block in blocks for node in block.region}
     outer = [block for block in blocks if block.add not in inner and memory_of(block.add) != memory_of(block.skip)]
     rows: list[list[Block]] = []
     for block in outer:
-        if rows and _follows(analysis, rows[-1][-1], block):
+        if rows and _follows(analysis, rows[-1][-1], block, readers):
             rows[-1].append(block)
         else:
             rows.append([block])
     skippable = {block.add for block in blocks}
     heads = {node for node in sums if node not in skippable}
-    return tuple(_named([_stage(analysis, row, heads) for row in rows]))
+    return tuple(_named([_stage(analysis, row, heads, readers) for row in rows]))
 
 
 def bounds_of(analysis: Analysis, node: fx.Node) -> Bounds | None:
@@ -66,27 +70,27 @@ def bounds_of(analysis: Analysis, node: fx.Node) -> Bounds | None:
     return None
 
 
-def _end(analysis: Analysis, block: Block) -> fx.Node:
+def _end(analysis: Analysis, block: Block, readers: Readers) -> fx.Node:
     """The value after a block: its sum, or the bounding activation that alone reads it."""
-    users = list(block.add.users)
+    users = readers(block.add)
     return users[0] if len(users) == 1 and bounds_of(analysis, users[0]) else block.add
 
 
-def _follows(analysis: Analysis, before: Block, block: Block) -> bool:
+def _follows(analysis: Analysis, before: Block, block: Block, readers: Readers) -> bool:
     """Whether a block enters where another one ends, behind the same kind of activation, and nobody else reads that."""
-    end = _end(analysis, before)
+    end = _end(analysis, before, readers)
     mine = {*block.region, block.add}
-    same = bounds_of(analysis, end) == bounds_of(analysis, _end(analysis, block))
-    return block.skip is end and same and all(user in mine for user in end.users)
+    same = bounds_of(analysis, end) == bounds_of(analysis, _end(analysis, block, readers))
+    return block.skip is end and same and all(user in mine for user in readers(end))
 
 
-def _stage(analysis: Analysis, row: list[Block], heads: set[fx.Node]) -> Stage:
-    entry, bounds = row[0].skip, bounds_of(analysis, _end(analysis, row[0]))
+def _stage(analysis: Analysis, row: list[Block], heads: set[fx.Node], readers: Readers) -> Stage:
+    entry, bounds = row[0].skip, bounds_of(analysis, _end(analysis, row[0], readers))
     is_bounded = bounds is not None and bounds_of(analysis, entry) == bounds
     head = entry.all_input_nodes[0] if is_bounded else entry
     is_stable = not is_written_after(analysis, entry, {memory_of(entry)})
     has_head = head in heads and (bounds is None or is_bounded) and is_stable
-    values = (entry, *(_end(analysis, block) for block in row))
+    values = (entry, *(_end(analysis, block, readers) for block in row))
     return Stage(common_prefix([block.name for block in row]), tuple(row), values, has_head)
 
 

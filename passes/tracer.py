@@ -17,11 +17,13 @@ from torch.utils import _pytree as pytree
 
 from atofx.errors import TraceError
 from atofx.ir.values import holds
+from atofx.nn.sizes import expect_decision
 from atofx.ops import COMPOSITES, REGISTRY
 from atofx.ops.constants import constant_value
 from atofx.ops.evaluate import meta_call, meta_twin, to_meta
 from atofx.ops.inplace import mutated_argument
 from atofx.passes.base import modules_by_name, stored
+from atofx.passes.decisions import depends_on_sizes
 from atofx.passes.inputs import arrange
 from atofx.passes.place import Whereabouts, place
 from atofx.passes.proxy import ValueProxy, concrete, constant_of
@@ -52,6 +54,7 @@ class Tracer(fx.Tracer):
         self.leaves: dict[str, nn.Module] = {}
         self.whereabouts = Whereabouts()
         self.constants: dict[str, torch.Tensor] = {}
+        self._checked: set[fx.Node] = set()
         self.inside_evaluation = False
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
@@ -282,15 +285,36 @@ class Tracer(fx.Tracer):
                 + place()
                 + "; use torch.where, or take the branch outside the model"
             )
+        self.decided(obj)
         return bool(value)
 
     def iter(self, obj: Any) -> Iterator[Any]:
         """Unpack by the known length."""
-        return iter([obj[i] for i in range(len(concrete(obj)))])
+        return iter([obj[i] for i in range(self.counted(obj))])
 
     def keys(self, obj: fx.Proxy) -> Any:
         """The known keys."""
         return list(concrete(obj).keys())
+
+    # ------------------------------------------------------------ decisions
+
+    def decided(self, proxy: fx.Proxy) -> None:
+        """Let the graph check a number that the model's Python code has taken, if it depends on the inputs' sizes."""
+        node, value = proxy.node, concrete(proxy)
+        if node in self._checked or not depends_on_sizes(node):
+            return
+        self._checked.add(node)
+        if isinstance(value, (bool, int, float)):
+            self.create_proxy("call_function", expect_decision, (proxy, value, place()), {})
+        else:  # a list or a tuple that is asked whether it is empty
+            self.counted(proxy)
+
+    def counted(self, proxy: fx.Proxy) -> int:
+        """The number of elements; the graph checks how many pieces a tensor has."""
+        value = concrete(proxy)
+        if holds(value, torch.Tensor) and not self.inside_evaluation:
+            self.decided(self.create_proxy("call_function", len, (proxy,), {}))
+        return len(value)
 
     # ------------------------------------------------------------ values
 
@@ -442,7 +466,7 @@ def _remove_dead(graph: fx.Graph) -> None:
     for node in reversed(graph.nodes):
         if node.users or node.op not in ("call_function", "call_method", "get_attr"):
             continue
-        if mutated_argument(node, None) is None:
+        if mutated_argument(node, None) is None and node.target is not expect_decision:
             graph.erase_node(node)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, fx
+from torch.overrides import handle_torch_function, has_torch_function
 
 from atofx.errors import InputSizeError
 
@@ -18,6 +19,9 @@ def expect_sizes(x: Tensor, sizes: Sequence[int | None]) -> Tensor:
     Raises:
         InputSizeError: it has others, for which the graph would compute something else than the model.
     """
+    if has_torch_function((x,)):
+        traced: Tensor = handle_torch_function(expect_sizes, (x,), x, sizes)
+        return traced
     if x.dim() != len(sizes) or any(size not in (None, given) for given, size in zip(x.shape, sizes, strict=True)):
         expected = ", ".join("any" if size is None else str(size) for size in sizes)
         raise InputSizeError(
@@ -25,3 +29,27 @@ def expect_sizes(x: Tensor, sizes: Sequence[int | None]) -> Tensor:
             "numbers. Trace the model with an example of the new size"
         )
     return x
+
+
+@fx.has_side_effect
+def expect_decision(value: float, decided: float, where: str) -> None:
+    """Go on, if a number computed from sizes is what the model's Python code once made a decision by.
+
+    ``if``, ``range``, ``int`` and ``for`` over the pieces of a tensor happen while a model is traced, and the graph has
+    one outcome of each.
+
+    Args:
+        value: a number, or the truth of a comparison, for these inputs.
+        decided: the same for the example that was traced.
+        where: the place in the model's code.
+
+    Raises:
+        InputSizeError: it is another one, for which the graph would compute something else than the model.
+    """
+    if has_torch_function((value,)):
+        handle_torch_function(expect_decision, (value,), value, decided, where)
+    elif value != decided:
+        raise InputSizeError(
+            f"the model decides something by its inputs' sizes{where}, and this graph holds where that is {decided}, "
+            f"not {value}. Trace the model with an example of the new size"
+        )
