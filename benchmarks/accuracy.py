@@ -3,6 +3,7 @@
     python -m benchmarks.accuracy digits                          # ResNet-20, 30 epochs, 3 seeds, every method
     python -m benchmarks.accuracy digits-vgg16                    # VGG16-BN, 6 epochs, the same
     python -m benchmarks.accuracy cifar10 --data folder:PATH      # ResNet-20, 40 epochs, bf16: dense, ATO and l2
+    python -m benchmarks.accuracy cifar10-taught --data folder:PATH  # the same three; two learn from the dense one
     python -m benchmarks.accuracy cifar10-20 --data folder:PATH   # ResNet-20, 20 epochs, bf16, every method
 
 All methods of a task have its recipe and end at half of the FLOPs (fused multiply-adds counted once); the one-shot
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from tempfile import mkdtemp
@@ -67,6 +68,7 @@ class Task:
         options: of the configuration, for all methods.
         own: further options of single methods.
         needs_data: whether the images come from a folder of the user's.
+        taught: whether all others learn from the dense network of the same seed, too (``--distill``).
     """
 
     methods: Sequence[str] = METHODS
@@ -74,13 +76,16 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     needs_data: bool = False
+    taught: bool = False
 
 
+CIFAR_40 = Task((DENSE, "ato", "l2"), 1, CIFAR, MappingProxyType({"ato": LAST_STAGE_WHOLE}), needs_data=True)
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
         "digits": Task(),
         "digits-vgg16": Task(options=VGG16),
-        "cifar10": Task((DENSE, "ato", "l2"), 1, CIFAR, MappingProxyType({"ato": LAST_STAGE_WHOLE}), needs_data=True),
+        "cifar10": CIFAR_40,
+        "cifar10-taught": replace(CIFAR_40, taught=True),
         "cifar10-20": Task(seeds=1, options={**CIFAR, "epochs": 20}, needs_data=True),
     }
 )
@@ -115,7 +120,9 @@ def main() -> None:
 def one_run(task: Task, method: str, seed: int, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Train once; the figures and the curve of test accuracy."""
     target = {} if method == DENSE else {"flops": FLOPS}
-    options = {**task.options, **task.own.get(method, {}), **target, **given, "seed": seed, "method": method}
+    teacher = {"distill": str(folder / DENSE)} if task.taught and method != DENSE else {}
+    own = {**task.own.get(method, {}), **target, **teacher}
+    options = {**task.options, **own, **given, "seed": seed, "method": method}
     config = load_config(None, options)
     (compared,) = run_methods(config, [method], folder)
     result = json.loads((compared.folder / "result.json").read_text())

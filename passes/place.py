@@ -32,7 +32,11 @@ def is_ours(filename: str) -> bool:
 
 def place() -> str:
     """`` (file:line: code)`` of the innermost frame of the model's code on the present stack."""
-    found = Whereabouts().now()
+    return quoted(Whereabouts().now())
+
+
+def quoted(found: tuple[str, int] | None) -> str:
+    """`` (file:line: code)`` of a line, empty for None."""
     return "" if found is None else f" ({found[0]}:{found[1]}: {linecache.getline(*found).strip()})"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import FrameType
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -22,8 +24,8 @@ class Evaluates(Protocol):
     def evaluating(self) -> AbstractContextManager[None]:
         """While a node is evaluated."""
 
-    def decided(self, proxy: fx.Proxy) -> None:
-        """The model's Python code takes the number that a proxy stands for."""
+    def taken(self, proxy: fx.Proxy, frame: FrameType) -> None:
+        """Something that ``frame`` calls takes the number that a proxy stands for."""
 
     def counted(self, proxy: fx.Proxy) -> int:
         """How many elements a proxy has, which the model's Python code takes."""
@@ -55,13 +57,13 @@ class ValueProxy(fx.Proxy):
         return hash(value) if isinstance(value, (int, float, str, tuple)) else id(self)
 
     def __index__(self) -> int:
-        return operator.index(number_of(self))
+        return operator.index(_taken(self, sys._getframe(1)))
 
     def __int__(self) -> int:
-        return int(number_of(self))
+        return int(_taken(self, sys._getframe(1)))
 
     def __float__(self) -> float:
-        return float(number_of(self))
+        return float(_taken(self, sys._getframe(1)))
 
 
 def _augmented(name: str) -> Callable[[ValueProxy, Any], Any]:
@@ -131,6 +133,11 @@ def number_of(proxy: fx.Proxy) -> Any:
             + place()
             + "; compute it outside the model or with tensor operations (torch.where)"
         )
-    assert isinstance(proxy.tracer, Evaluates)
-    proxy.tracer.decided(proxy)
     return value
+
+
+def _taken(proxy: fx.Proxy, frame: FrameType) -> Any:
+    number = number_of(proxy)
+    assert isinstance(proxy.tracer, Evaluates)
+    proxy.tracer.taken(proxy, frame)
+    return number

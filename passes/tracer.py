@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -25,11 +27,21 @@ from atofx.ops.inplace import mutated_argument
 from atofx.passes.base import modules_by_name, stored
 from atofx.passes.decisions import depends_on_sizes
 from atofx.passes.inputs import arrange
-from atofx.passes.place import Whereabouts, place
+from atofx.passes.place import Whereabouts, place, quoted
 from atofx.passes.proxy import ValueProxy, concrete, constant_of
 
 #: Node meta: file and line of the model's code that made it, None where that is not known.
 SOURCE = "atofx.source"
+
+
+@dataclass(frozen=True, eq=False)
+class _Taken:
+    """A proxy whose number was taken, by what was called at which instruction of which frame, and on which line."""
+
+    proxy: fx.Proxy
+    frame: FrameType
+    instruction: int
+    line: tuple[str, int] | None
 
 
 class Tracer(fx.Tracer):
@@ -54,7 +66,8 @@ class Tracer(fx.Tracer):
         self.leaves: dict[str, nn.Module] = {}
         self.whereabouts = Whereabouts()
         self.constants: dict[str, torch.Tensor] = {}
-        self._checked: set[fx.Node] = set()
+        self._checked: dict[fx.Node, fx.Node] = {}
+        self._taken: list[_Taken] = []
         self.inside_evaluation = False
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
@@ -190,6 +203,7 @@ class Tracer(fx.Tracer):
                     break
                 self.graph.erase_node(node)
             self.module_stack = stack
+            self._taken.clear()
             self._opaque.add(id(key) if isinstance(key, nn.Module) else key)
             return call()
 
@@ -225,6 +239,8 @@ class Tracer(fx.Tracer):
         self, kind: str, target: Any, args: Any, kwargs: Any, name: str | None = None, type_expr: Any = None
     ) -> fx.Node:
         """A node that knows the modules whose code makes it."""
+        if self._taken:  # the output, which is made without a proxy
+            self._settle()
         node = self.graph.create_node(kind, target, (), {}, name, type_expr)
         node.args = args  # set here, fx does not search them for symbolic sizes, which are none
         if kwargs:
@@ -235,6 +251,8 @@ class Tracer(fx.Tracer):
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
         """Open composite and wrapped functions; evaluate every new node."""
+        if self._taken:
+            self._settle()
         if kind in ("call_function", "call_module") and not args:
             args, kwargs = _first_by_position(kwargs)
         if kind == "call_function":
@@ -285,7 +303,7 @@ class Tracer(fx.Tracer):
                 + place()
                 + "; use torch.where, or take the branch outside the model"
             )
-        self.decided(obj)
+        self._decided(obj, self.whereabouts.now())
         return bool(value)
 
     def iter(self, obj: Any) -> Iterator[Any]:
@@ -298,22 +316,39 @@ class Tracer(fx.Tracer):
 
     # ------------------------------------------------------------ decisions
 
-    def decided(self, proxy: fx.Proxy) -> None:
+    def _decided(self, proxy: fx.Proxy, line: tuple[str, int] | None) -> None:
         """Let the graph check a number that the model's Python code has taken, if it depends on the inputs' sizes."""
         node, value = proxy.node, concrete(proxy)
-        if node in self._checked or not depends_on_sizes(node):
+        if (node in self._checked and not self._checked[node]._erased) or not depends_on_sizes(node):
             return
-        self._checked.add(node)
         if isinstance(value, (bool, int, float)):
-            self.create_proxy("call_function", expect_decision, (proxy, value, place()), {})
+            check = self.create_proxy("call_function", expect_decision, (proxy, value, quoted(line)), {})
+            self._checked[node] = check.node
         else:  # a list or a tuple that is asked whether it is empty
             self.counted(proxy)
+
+    def taken(self, proxy: fx.Proxy, frame: FrameType) -> None:
+        """A decision, unless torch only looks at the types of its arguments and then hands on the proxy.
+
+        Such a call of torch becomes a node while the same instruction of ``frame`` runs.
+        """
+        self._taken.append(_Taken(proxy, frame, frame.f_lasti, self.whereabouts.now()))
+
+    def _settle(self) -> None:
+        """Check the numbers that were taken, as the next node is about to be made."""
+        caller = sys._getframe(2)
+        if caller.f_code is _TORCH_FUNCTION and caller.f_back is not None:
+            now = caller.f_back
+            self._taken = [t for t in self._taken if t.frame is not now or t.instruction != now.f_lasti]
+        settled, self._taken = self._taken, []
+        for taken in settled:
+            self._decided(taken.proxy, taken.line)
 
     def counted(self, proxy: fx.Proxy) -> int:
         """The number of elements; the graph checks how many pieces a tensor has."""
         value = concrete(proxy)
         if holds(value, torch.Tensor) and not self.inside_evaluation:
-            self.decided(self.create_proxy("call_function", len, (proxy,), {}))
+            self._decided(self.create_proxy("call_function", len, (proxy,), {}), self.whereabouts.now())
         return len(value)
 
     # ------------------------------------------------------------ values
@@ -371,6 +406,7 @@ class Tracer(fx.Tracer):
         return self._twins[id(module)]
 
 
+_TORCH_FUNCTION = vars(fx.Proxy)["__torch_function__"].__func__.__code__
 _PLAIN = frozenset({int, float, bool, str, type(None)})
 _FACTORIES = ("zeros", "ones", "full", "empty", "rand", "randn", "arange", "linspace", "eye")
 _FROM_VALUES = ("tensor", "as_tensor")

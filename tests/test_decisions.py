@@ -110,10 +110,36 @@ def test_another_outcome_is_refused(decide: Callable[[Tensor], Tensor]) -> None:
                     module(x)
 
 
-def test_the_message_names_the_line() -> None:
-    program = atofx.trace(Deciding(halved_if_wide).double(), images(SAME))
-    with pytest.raises(InputSizeError, match=r"test_decisions\.py:\d+: return y\[\.\.\., ::2\] if y\.shape\[3\] > 8"):
-        program.compact(program.random_mask())(images((2, 3, 8, 9)))
+@pytest.mark.parametrize(
+    ("decide", "line"),
+    [
+        (halved_if_wide, r"return y\[\.\.\., ::2\] if y\.shape\[3\] > 8"),
+        (rows_in_turn, r"for i in range\(y\.shape\[2\]\):"),
+        (pieces_in_turn, r"for piece in y\.split\(3, 3\):"),
+    ],
+)
+def test_the_message_names_the_line(decide: Callable[[Tensor], Tensor], line: str) -> None:
+    program = atofx.trace(Deciding(decide).double(), images(SAME))
+    with pytest.raises(InputSizeError, match=rf"test_decisions\.py:\d+: {line}"):
+        program.compact(program.random_mask())(images((2, 3, 9, 12)))
+
+
+def test_what_torch_only_looks_at_is_no_decision() -> None:
+    """torch asks the arguments of its functions whether they are integers, and then hands them on."""
+
+    def reshaped(y: Tensor) -> Tensor:
+        b, _, h, w = y.shape
+        kernel = torch.ones(b, 1, 3, 3, dtype=y.dtype)
+        mean = torch.nn.functional.conv2d(torch.reshape(y.mean(1), (1, b, h, w)), kernel, padding=1, groups=b)
+        return torch.reshape(torch.reshape(y, (b, 2, 4, h, w)), (b, 8, h, w)) * torch.broadcast_to(
+            torch.reshape(mean, (b, 1, h, w)), (b, 8, h, w)
+        )
+
+    model = Deciding(reshaped).double().eval()
+    program = atofx.trace(model, images(SAME))
+    assert not checks(program.module)
+    x = images((3, 3, 9, 12))
+    assert relative_error(program.module(x), model(x)) == 0
 
 
 def test_types_and_devices_are_free() -> None:
