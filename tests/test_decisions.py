@@ -209,6 +209,21 @@ def test_shifted_windows() -> None:
                     compact(images((1, 3, other, other)))
 
 
+@pytest.mark.parametrize("decide", [halved_if_wide, rows_in_turn])
+def test_compiled_modules_take_other_sizes_and_refuse_the_same(decide: Callable[[Tensor], Tensor]) -> None:
+    """torch.compile makes sizes free as soon as a second one comes."""
+    program = atofx.trace(Deciding(decide).double().eval(), images(SAME))
+    compact = program.compact(program.random_mask())
+    compiled = torch.compile(compact, backend="eager")
+    taken, refused = OTHER[decide]
+    with torch.no_grad():
+        for shape in (SAME, *taken):
+            x = images(shape)
+            assert relative_error(compiled(x), compact(x)) <= 1e-12
+        with pytest.raises(InputSizeError):
+            compiled(images(refused[0]))
+
+
 def checks(module: nn.Module) -> list[fx.Node]:
     assert isinstance(module, fx.GraphModule)
     return [node for node in module.graph.nodes if node.target is expect_decision]

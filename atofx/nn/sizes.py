@@ -48,8 +48,15 @@ def expect_decision(value: float, decided: float, where: str) -> None:
     """
     if has_torch_function((value,)):
         handle_torch_function(expect_decision, (value,), value, decided, where)
-    elif value != decided:
+    elif not _is(value, decided):
         raise InputSizeError(
             f"the model decides something by its inputs' sizes{where}, and this graph holds where that is {decided}, "
             f"not {value}. Trace the model with an example of the new size"
         )
+
+
+def _is(value: float, decided: float) -> bool:
+    """Equality; torch.compile cannot compare the truth of something about free sizes with a constant."""
+    if isinstance(decided, bool):
+        return bool(value) if decided else not value
+    return value == decided
