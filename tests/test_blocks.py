@@ -314,9 +314,12 @@ def test_unknown_names_are_refused() -> None:
 
 
 def test_patterns_that_cover_nothing_any_more_have_no_effect() -> None:
-    program = atofx.trace(zoo.resnet20(), torch.randn(1, 3, 8, 8), freeze=["layer1.1", "conv1"], only=["layer*"])
+    freeze = ["layer1.1", "layer2.0.conv1"]
+    program = atofx.trace(zoo.resnet20(), torch.randn(1, 3, 8, 8), freeze=freeze, only=["layer*"])
     small = program.without_blocks(["layer1.1"])
-    assert {group.name for group in small.prunable} <= {group.name for group in program.prunable}
+    covered = {member.name for group in small.prunable for member in group.members if member.role == "producer"}
+    assert {"layer1.0.conv1.weight", "layer2.1.conv1.weight"} <= covered
+    assert not covered & {"layer2.0.conv1.weight", "conv1.weight"}
     assert small.options == replace(program.options, without=(("layer1.1",),))
 
 

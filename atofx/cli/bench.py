@@ -114,7 +114,8 @@ def run(
 
     Realised is dense time / compact time over dense FLOPs / compact FLOPs: 1 where time shrinks as FLOPs do. Without
     --mask and --compact, l2 ranks the channels, and --scope says how much of each group is kept. With --mask, --freeze,
-    --only and --granularity are those of the run that wrote it, unless given; --compact brings its own.
+    --only and --granularity are those of the run that wrote it, unless given; --compact brings its own. The dense model
+    is the whole one, also where a run left out residual blocks.
     """
     _one_of(flops, mask, compact)
     if out is not None:
