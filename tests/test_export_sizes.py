@@ -53,3 +53,25 @@ def test_the_number_of_channels_is_checked_before_the_first_layer() -> None:
     assert program.compact(mask)(torch.randn(1, 3, 12, 9)).shape[0] == 1
     with pytest.raises(InputSizeError, match="graph holds for"):
         program.compact(mask)(torch.randn(1, 4, 8, 8))
+
+
+class WritesRowsBySize(nn.Module):
+    """Rows up to a number made of the image's size become zero, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = conv(3, 8), conv(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(x).relu()
+        y[:, :, : y.shape[2] // 2] = 0
+        return self.conv2(y).mean((2, 3))
+
+
+def test_a_written_slice_may_end_at_a_size() -> None:
+    model = WritesRowsBySize().eval()
+    program = atofx.trace(model, torch.randn(2, 3, 8, 8), frontend="export")
+    assert [group.size for group in program.prunable] == [8]
+    assert program.verify(program.random_mask(0.5, seed=1)).ok
+    wider = torch.randn(3, 3, 12, 10)
+    torch.testing.assert_close(program.compact(program.full_mask())(wider), model(wider))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch.fx.node import map_arg
 from torch.nn import functional as F
 
 Spelling = Callable[..., Any]
@@ -95,7 +96,8 @@ def _is_slice(x: Any) -> bool:
 
 def _write(x: Any, value: Any) -> Any:
     """``base[index] = value`` where ``x`` is ``base[index]``."""
-    x.tracer.proxy(x.node.args[0])[x.node.args[1]] = value
+    base, index = map_arg(x.node.args, x.tracer.proxy)
+    base[index] = value
     return x
 
 
