@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class AtofxError(Exception):
     """Base of all errors raised on purpose by atofx."""
@@ -45,3 +48,9 @@ class MissingError(AtofxError):
 
 class DataError(AtofxError):
     """A data set is missing, empty or malformed."""
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """``" (did you mean 'resnet20'?)"`` where a known word is close, else ``otherwise``."""
+    close = get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else otherwise

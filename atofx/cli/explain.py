@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from atofx.cli import models, options, output
-from atofx.cli.nearest import did_you_mean
 from atofx.cli.tracing import traced
-from atofx.errors import ConfigError
+from atofx.errors import ConfigError, did_you_mean
 
 
 def run(

@@ -21,7 +21,7 @@ from atofx.train.config import TrainConfig
 from atofx.train.engine import Engine
 from atofx.train.evaluation import top1
 from atofx.train.images import DataSet
-from atofx.train.models import resolve_model
+from atofx.train.named_model import TORCHVISION, find_model
 from atofx.train.network import Dense
 from atofx.train.plan import in_order
 from atofx.train.processes import Processes
@@ -73,7 +73,8 @@ class Workbench:
         """
         module = self._build()
         if weights == "pretrained":
-            models.load_state(module, models.load(self.config.model, weights=weights).module.state_dict(), weights)
+            published = find_model(self.config.model, TORCHVISION).pretrained().module(self.config.model_args or {})
+            models.load_state(module, published.state_dict(), weights)
         elif weights is not None:
             models.load_weights(module, weights)
         shape = (1, self.data.channels, self.data.image_size, self.data.image_size)
@@ -104,9 +105,7 @@ class Workbench:
     def _build(self) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            return resolve_model(
-                self.config.model, len(self.data.classes), self.data.channels, self.data.image_size
-            ).eval()
+            return self.task.untrained(self.config).eval()
 
 
 def replace_tensors(path: Path, module: nn.Module) -> None:

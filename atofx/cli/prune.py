@@ -105,7 +105,10 @@ def run(
         raise ConfigError(
             f"{out / FINETUNE} holds an earlier fine-tune; remove it, or choose another folder with --out"
         )
-    bench = None if data is None else _workbench(model, data, finetune, seed, assignments or [], input_shape or arg)
+    if data is not None and input_shape:
+        raise ConfigError("--data sets the input shape; leave out --input-shape")
+    chosen = {"model": model, "model_args": models.parse_arguments(arg or ()), "data": data, "seed": seed}
+    bench = None if data is None else _workbench({**chosen, "epochs": max(1, finetune)}, assignments or [])
     if bench is None:
         _refuse_without_data(finetune, assignments, criterion)
         loaded = models.load(model, weights=weights, shapes=input_shape, arguments=arg, seed=seed)
@@ -122,8 +125,8 @@ def run(
     if not loaded.trained and criterion != "random":
         output.warn(f"{model} has random weights, so {criterion} ranks noise; load trained ones with --weights")
     save_cut(program, mask, out)
-    chosen = {**asdict(program.options), "limits": limits.to_dict()}
-    result = {"model": loaded.name, "criterion": criterion, "scope": scope, **chosen, **measure(program, mask)}
+    traced_with = {**asdict(program.options), "limits": limits.to_dict()}
+    result = {"model": loaded.name, "criterion": criterion, "scope": scope, **traced_with, **measure(program, mask)}
     if fit is not None:
         if fit.share.median >= 1:
             output.warn("the compact model is not faster than the dense one here, though within 5 % of the target")
@@ -134,17 +137,12 @@ def run(
     output.emit(result, prune_text(result, loaded.title, out), as_json=as_json)
 
 
-def _workbench(
-    model: str, data: str, epochs: int, seed: int, assignments: list[str], shape: list[str] | None
-) -> Workbench:
-    if shape:
-        raise ConfigError("--data sets the input shape and the number of classes; leave out --input-shape and --arg")
+def _workbench(options: dict[str, Any], assignments: list[str]) -> Workbench:
     from atofx.cli.finetune import Workbench  # the training engine takes seconds to import
 
-    chosen: dict[str, Any] = {"model": model, "data": data, "epochs": max(1, epochs), "seed": seed}
     for assignment in assignments:
-        assign(chosen, assignment)
-    return Workbench.open(chosen)
+        assign(options, assignment)
+    return Workbench.open(options)
 
 
 def _refuse_without_data(epochs: int, assignments: list[str] | None, criterion: str) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 
-from atofx.errors import ConfigError
+from atofx.errors import ConfigError, did_you_mean
 from atofx.methods import (
     ATO,
     DHSPG,
@@ -52,9 +51,8 @@ def check_method(name: str) -> None:
     """
     known = (*_BUILDERS, *_OPTIMIZERS, *_SEARCHES, "none", *_CRITERIA)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise ConfigError(f"no method {name!r}; {hint}")
+        hint = did_you_mean(name, known, f" (known: {', '.join(known)})")
+        raise ConfigError(f"no method {name!r}{hint}")
 
 
 def build_search(config: TrainConfig, program: Program, base: Program, steps: int) -> Search:

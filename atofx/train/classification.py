@@ -76,7 +76,7 @@ class Classification:
         """The network of the configuration, with random weights."""
         config, data = self._config, self.images
         rng.seed_all(config.seed)
-        model = resolve_model(config.model, len(data.classes), data.channels, data.image_size)
+        model = self.untrained(config)
         model.to(self._processes.device)
         if config.channels_last:
             model.to(memory_format=torch.channels_last)
@@ -100,8 +100,16 @@ class Classification:
 
     def teacher(self, config: TrainConfig, folder: Path) -> nn.Module:
         """The network of another configuration."""
+        return self.untrained(config)
+
+    def untrained(self, config: TrainConfig) -> nn.Module:
+        """The network of a configuration for these images, with random weights.
+
+        Raises:
+            ConfigError: no such model, or it cannot be built for these images.
+        """
         data = self.images
-        return resolve_model(config.model, len(data.classes), data.channels, data.image_size)
+        return resolve_model(config.model, len(data.classes), data.channels, data.image_size, config.model_args)
 
     def example(self, count: int) -> Tensor:
         """Noise, (count, channels, size, size)."""

@@ -37,9 +37,12 @@ class TrainConfig(Options):
     """One training run. FLOPs are fused multiply-adds counted once."""
 
     model: str = "resnet20"
-    """A name of the zoo (resnet20), of torchvision (mobilenet_v2), package.module:factory, or tas:FILE (a searched
-    ResNet, as the files published with TAS describe it). With task squad: the folder of a Hugging Face BERT, or a size
-    with random weights: bert-tiny, -mini, -small, -medium, -base, -large."""
+    """A name of the zoo (resnet20) or of torchvision (mobilenet_v2), zoo:NAME, torchvision:NAME,
+    package.module:factory, or tas:FILE (a searched ResNet, as the files published with TAS describe it). With task
+    squad: the folder of a Hugging Face BERT, or a size with random weights: bert-tiny, -mini, -small, -medium, -base,
+    -large."""
+    model_args: dict[str, Any] | None = None
+    """Arguments of the network's factory beside num_classes and in_channels: {width: 16}."""
     frontend: Frontend = "auto"
     """What captures the network's graph. symbolic: symbolic tracing; export: torch.export; auto: symbolic tracing, and
     torch.export where that cannot."""
@@ -177,6 +180,8 @@ class TrainConfig(Options):
             raise ValueError("augment imagenet works on files of any size; it needs cache: none (or auto)")
         if self.distill == "baseline" and not self.baseline:
             raise ValueError("distill baseline needs the dense network: set baseline: true, or give a run's folder")
+        if self.model_args and self.task == "squad":
+            raise ValueError("model_args are for factories of image networks; a BERT's fields are squad.config")
         if self.resume and self.out is None:
             raise ValueError("resume needs the run folder: give out")
         if isinstance(self.round_to, str) and self.round_to.partition(":")[0] != "auto":

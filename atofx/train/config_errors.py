@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 from pydantic import BaseModel, ValidationError
+
+from atofx.errors import did_you_mean
 
 
 def explain(error: ValidationError, schema: type[BaseModel]) -> str:
@@ -28,9 +28,8 @@ def explain(error: ValidationError, schema: type[BaseModel]) -> str:
 def _unknown(path: tuple[str, ...], schema: type[BaseModel]) -> str:
     *parents, key = path
     level = _level(parents, schema)
-    near = difflib.get_close_matches(key, level.model_fields, n=1)
     where = f" in {'.'.join(parents)!r}" if parents else ""
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(level.model_fields)}"
+    hint = did_you_mean(key, level.model_fields, f" (known keys: {', '.join(level.model_fields)})")
     return f"unknown key {key!r}{where}{hint}"
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 import torch
 
-from atofx.errors import ConfigError
+from atofx.errors import ConfigError, did_you_mean
 from atofx.train.cifar import cifar
 from atofx.train.config import TrainConfig
 from atofx.train.digits import digits
@@ -37,6 +35,5 @@ def load_data(config: TrainConfig, device: torch.device) -> DataSet:
         return digits(config.image_size, augment, device)
     if config.data in ("cifar10", "cifar100"):
         return cifar(config.data, config.data_dir, config.image_size, augment, device)
-    near = difflib.get_close_matches(config.data, _NAMES, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_NAMES)}, folder:PATH"
-    raise ConfigError(f"no data set {config.data!r}; {hint}")
+    hint = did_you_mean(config.data, _NAMES, f" (known: {', '.join(_NAMES)}, folder:PATH)")
+    raise ConfigError(f"no data set {config.data!r}{hint}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from atofx.errors import ConfigError
+from atofx.errors import ConfigError, did_you_mean
 from atofx.train.config import TrainConfig, merged, read_yaml
 from atofx.train.run_folder import RunFolder
 
@@ -44,8 +43,6 @@ def load_config(source: str | Path | None = None, overrides: Mapping[str, Any] |
     elif Path(name).suffix in {".yaml", ".yml"} or Path(name).exists():
         values = read_yaml(name)
     else:
-        near = difflib.get_close_matches(name, recipe_names(), n=1)
-        known = f"known: {', '.join(recipe_names())}, or the path of a .yaml file"
-        hint = f"did you mean {near[0]!r}?" if near else known
-        raise ConfigError(f"no recipe {name!r}; {hint}")
+        known = f" (known: {', '.join(recipe_names())}, or the path of a .yaml file)"
+        raise ConfigError(f"no recipe {name!r}{did_you_mean(name, recipe_names(), known)}")
     return TrainConfig.parse(merged(values, overrides))

@@ -207,7 +207,7 @@ def test_prune_with_images_measures_and_tunes(atofx_command, tmp_path):
         (("prune", "resnet20", "--flops", "1.5", "--out", "unused"), "flops=1.5 is not a kept fraction"),
         (("prune", "resnet20", "--finetune", "1", "--out", "unused"), "--finetune needs images: add --data digits"),
         (("prune", "resnet20", "--criterion", "taylor", "--out", "unused"), "--criterion taylor needs images"),
-        (("prune", "resnet20", "--data", "digit", "--out", "unused"), "no data set 'digit'; did you mean 'digits'?"),
+        (("prune", "resnet20", "--data", "digit", "--out", "unused"), "no data set 'digit' (did you mean 'digits'?)"),
         (
             ("prune", "resnet20", "--data", "digits", "--input-shape", "1,1,8,8", "--out", "unused"),
             "--data sets the input shape",
@@ -220,7 +220,7 @@ def test_prune_with_images_measures_and_tunes(atofx_command, tmp_path):
         (("prune", "resnet20", "--limit", "layer1=much", "--out", "unused"), "min_keep='much' is not a share"),
         (("prune", "resnet20", "--min-keep", "0.9", "--out", "unused"), "with the least that the limits allow"),
         (("train", "--config", "digit", "--print-config"), "did you mean 'digits'?"),
-        (("train", "--set", "ato.evry=5", "--print-config"), "unknown key 'evry' in 'ato'; did you mean 'every'?"),
+        (("train", "--set", "ato.evry=5", "--print-config"), "unknown key 'evry' in 'ato' (did you mean 'every'?)"),
         (("train", "--set", "ato.every", "--print-config"), "--set 'ato.every' is not KEY=VALUE"),
         (("train", "--epochs", "many", "--print-config"), "epochs"),
     ],

@@ -14,9 +14,10 @@ from atofx.train.recipes import load_config, recipe_names
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"epoch": 3}, r"unknown key 'epoch'; did you mean 'epochs'\?"),
-        ({"zzz": 3}, "unknown key 'zzz'; known keys: model, frontend, data, "),
-        ({"ato": {"projektion": "x"}}, r"unknown key 'projektion' in 'ato'; did you mean 'projection'\?"),
+        ({"task": "squad", "model_args": {"width": 2}}, "model_args are for factories of image networks"),
+        ({"epoch": 3}, r"unknown key 'epoch' \(did you mean 'epochs'\?\)"),
+        ({"zzz": 3}, r"unknown key 'zzz' \(known keys: model, model_args, frontend, data, "),
+        ({"ato": {"projektion": "x"}}, r"unknown key 'projektion' in 'ato' \(did you mean 'projection'\?\)"),
         ({"epochs": 0}, r"epochs should be greater than or equal to 1, not 0 \(Passes over the training data\)"),
         ({"flops": 1.5}, r"flops should be less than or equal to 1, not 1.5 \(Kept fraction of the FLOPs"),
         ({"flops": 0.5, "p": 0.5}, r"give flops \(kept fraction of the whole model\) or p .*, not both"),
@@ -122,7 +123,7 @@ def test_published_imagenet_run() -> None:
 
 
 def test_unknown_recipe_offers_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"no recipe 'ato-resnet50'; did you mean 'ato-resnet"):
+    with pytest.raises(ConfigError, match=r"no recipe 'ato-resnet50' \(did you mean 'ato-resnet"):
         load_config("ato-resnet50")
 
 

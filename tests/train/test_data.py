@@ -154,7 +154,7 @@ def test_broken_image_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"data": "cifar"}, r"no data set 'cifar'; did you mean 'cifar10'"),
+        ({"data": "cifar"}, r"no data set 'cifar' \(did you mean 'cifar10'"),
         ({"data": "folder:"}, "lacks the path"),
         ({"image_size": 4}, "below the digits' own 8"),
         ({"augment": "imagenet"}, "is for photographs"),

@@ -27,7 +27,7 @@ def test_a_name_of_both_is_ours_for_small_images() -> None:
 
 
 def test_a_name_of_both_is_refused_for_large_images() -> None:
-    with pytest.raises(ConfigError, match=r"two networks.*write torchvision.models:resnet18 \(or atofx.zoo:resnet18\)"):
+    with pytest.raises(ConfigError, match=r"two networks.*write torchvision:resnet18 \(or zoo:resnet18\)"):
         resolve_model("resnet18", 10, 3, image_size=224)
 
 
@@ -46,12 +46,15 @@ def test_factory_gets_what_it_takes() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnt20", "no model 'resnt20'; did you mean 'resnet20'"),
-        ("qqq", "no model 'qqq'; ours are resnet18, resnet20"),
-        ("no.such.package:f", "cannot import 'no.such.package'"),
-        ("tests.train.nets:Smal", "has no 'Smal'; did you mean 'Small'"),
+        ("resnt20", r"no model 'resnt20' in atofx.zoo or torchvision \(did you mean 'resnet20'"),
+        (
+            "qqq",
+            r"no model 'qqq' in atofx.zoo or torchvision \(the zoo has resnet18, resnet20.*; your own model is package",
+        ),
+        ("no.such.package:f", "no module 'no.such.package'"),
+        ("tests.train.nets:Smal", r"has no factory 'Smal' \(did you mean 'Small'"),
         ("tests.train.nets:__name__", "is a str, not a function or class"),
-        ("tests.train.nets:not_a_module", "returned a int, not a torch.nn.Module"),
+        ("tests.train.nets:not_a_module", "gave int, not a torch.nn.Module"),
     ],
 )
 def test_what_is_refused(name: str, message: str) -> None:
@@ -66,3 +69,31 @@ def test_torchvision_takes_three_channels() -> None:
 
 def test_names_are_all_there() -> None:
     assert {"resnet20", "vit_b_16", "convnext_tiny"} <= set(model_names())
+
+
+def test_places_as_on_the_command_line() -> None:
+    assert isinstance(resolve_model("torchvision:resnet18", 10, 3, 224), torchvision.models.ResNet)
+    assert isinstance(resolve_model("zoo:resnet18", 10, 3, 224), zoo.WideStageResNet)
+
+
+def test_arguments_of_the_factory() -> None:
+    model = resolve_model("torchvision:mobilenet_v3_small", 4, arguments={"width_mult": 0.5})
+    assert sum(p.numel() for p in model.parameters()) < sum(
+        p.numel() for p in resolve_model("torchvision:mobilenet_v3_small", 4).parameters()
+    )
+    with pytest.raises(ConfigError, match=r"cannot build resnet20: .*'widht'.*--set model_args.KEY=VALUE"):
+        resolve_model("resnet20", 10, arguments={"widht": 2})
+
+
+def test_a_model_instead_of_a_factory_is_copied() -> None:
+    first, second = (resolve_model("tests.cli.nets:instance", 4) for _ in range(2))
+    assert first is not second
+
+
+def test_a_factory_may_bring_inputs() -> None:
+    assert isinstance(resolve_model("tests.cli.nets:with_inputs", 4), nn.Module)
+
+
+def test_only_classifiers_are_trained() -> None:
+    with pytest.raises(ConfigError, match="fcn_resnet50 of torchvision does not score classes of images"):
+        resolve_model("fcn_resnet50", 10)

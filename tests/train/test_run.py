@@ -184,7 +184,7 @@ def test_imagenet_recipe_on_a_handful_of_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"method": "atto"}, r"no method 'atto'; did you mean 'ato'\?"),
+        ({"method": "atto"}, r"no method 'atto' \(did you mean 'ato'\?\)"),
         (
             {"model": "tests.train.nets:three_classes"},
             "scores 3 classes, digits has 10; let the factory take num_classes",

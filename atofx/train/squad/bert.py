@@ -5,7 +5,6 @@ Sizes: Devlin et al., NAACL 2019 (base, large), and Turc et al., *Well-Read Stud
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoTokenizer, BertConfig, BertForQuestionAnswering, PreTrainedTokenizerBase
 
-from atofx.errors import ConfigError, FileError
+from atofx.errors import ConfigError, FileError, did_you_mean
 from atofx.train.config import TrainConfig
 from atofx.train.squad import vocabulary
 
@@ -77,10 +76,9 @@ def load_bert(config: TrainConfig, texts: Callable[[], Iterable[str]]) -> Bert:
     elif place.suffix == ".json" and place.is_file():
         values = _values(place)
     else:
-        near = difflib.get_close_matches(config.model, SIZES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"sizes: {', '.join(SIZES)}."
+        hint = did_you_mean(config.model, SIZES, f" (sizes: {', '.join(SIZES)})")
         raise ConfigError(
-            f"no BERT {config.model!r}; {hint} Others are the folder of a Hugging Face checkpoint, or its config.json "
+            f"no BERT {config.model!r}{hint}; others are the folder of a Hugging Face checkpoint, or its config.json "
             "for random weights"
         )
     lower_case = config.squad.lower_case
@@ -208,8 +206,7 @@ def _known(fields: Mapping[str, Any]) -> dict[str, Any]:
     known = BertConfig().to_dict()
     for name in fields:
         if name not in known or name == "vocab_size":
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near and name not in known else ""
+            hint = "" if name in known else did_you_mean(name, known)
             raise ConfigError(f"squad.config: {name!r} is no field of a BERT that can be given here{hint}")
     return dict(fields)
 
