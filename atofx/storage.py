@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from atofx.errors import ConfigError, FileError, TraceError
 from atofx.ir.mask import Mask
+from atofx.ir.tensor_files import write_tensors
 from atofx.passes.inputs import ExampleInputs
 from atofx.passes.merge import TracedRegions
 from atofx.passes.plan import Call, Plan
@@ -50,12 +50,7 @@ def save(program: Program, mask: SoftMask, path: str | os.PathLike[str]) -> None
     if isinstance(program.traced, TracedRegions):
         metadata["plan"] = json.dumps(_plan_form(program.traced.plan))
     tensors = {name: t.detach().cpu().contiguous() for name, t in _unique(module).items()}
-    partial = target.with_name(target.name + ".partial")
-    partial.touch()
-    mode = partial.stat().st_mode  # as the user's other new files; save_file makes it private
-    save_file(tensors, partial, metadata)
-    partial.chmod(mode)
-    os.replace(partial, target)
+    write_tensors(tensors, target, metadata)
 
 
 @dataclass(frozen=True, eq=False)

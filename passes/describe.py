@@ -48,6 +48,7 @@ def _axis(analysis: Analysis, name: str, dim: int, size: int) -> list[str]:
     if not found:
         return ["not a channel axis"]
     lines = []
+    whole: Counter[str] = Counter()
     for index in found:
         group = analysis.groups[index]
         role = next(m.role for m in group.members if m.name == name and m.dim == dim)
@@ -57,8 +58,8 @@ def _axis(analysis: Analysis, name: str, dim: int, size: int) -> list[str]:
             more = f", with {', '.join(others[:6])}{', …' if len(others) > 6 else ''}" if others else ""
             lines.append(f"{held} of {size} coordinates in group {group.name!r} ({group.size} units), {role}{more}")
         else:
-            lines.append(f"{held} of {size} coordinates stay whole: {group.reason}{advice(group.reason)}")
-    return lines
+            whole[group.reason or ""] += held
+    return [*lines, *(f"{held} of {size} coordinates stay whole: {w}{advice(w)}" for w, held in whole.items())]
 
 
 def summarize(analysis: Analysis, traced: Traced, flops: int, params: int) -> str:

@@ -27,6 +27,9 @@ class Call:
     times: int
 
 
+_OUTSIDE = ", whose outside could not be traced (program.frontend_reason says why)"
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """The traceable regions of a model.
@@ -46,18 +49,13 @@ class Plan:
         """The qualified names of the regions."""
         return tuple(dict.fromkeys(call.region for call in self.calls))
 
-    @property
-    def short_reason(self) -> str:
-        """The reason without its advice."""
-        return self.reason.partition("\n")[0].partition(". Check that")[0].partition("; ")[0]
-
     def leaving(self, region: str) -> str:
         """Why the results of a region keep their shape."""
-        return f"leaves the traced region {region!r}, whose outside could not be traced: {self.short_reason}"
+        return f"leaves the traced region {region!r}{_OUTSIDE}"
 
     def entering(self, region: str) -> str:
         """Why what a region is given keeps its shape."""
-        return f"enters the traced region {region!r}, whose outside could not be traced: {self.short_reason}"
+        return f"enters the traced region {region!r}{_OUTSIDE}"
 
 
 def form(value: Any, *, sizes: bool) -> Any:

@@ -183,7 +183,7 @@ def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, c
 def _message(error: Exception, model: nn.Module) -> str:
     place = format_stack(traceback.extract_tb(error.__traceback__))
     return (
-        f"{type(model).__name__} cannot be traced{place}: {type(error).__name__}: {error}. "
+        f"{type(model).__name__} cannot be traced{place}: {type(error).__name__}: {str(error).removesuffix('.')}. "
         "Check that model(*example_inputs) runs; control flow on tensor values and conversions to numpy or Python "
         "numbers cannot be traced, use tensor operations instead"
     )

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from atofx.bench.backend import BACKENDS, check, results
 from atofx.bench.eager import forward
@@ -157,5 +156,9 @@ def _deviation(result: Any, expected: Any) -> float:
 
 
 def _batch_of(inputs: Any) -> int:
-    tensors = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor) and leaf.dim()]
-    return tensors[0].shape[0] if tensors else 1
+    """Samples in a pass: the first dimension of the first input, or the entries of a list, as detectors take images."""
+    values = tuple(inputs.values()) if isinstance(inputs, dict) else inputs
+    first = values[0] if isinstance(values, tuple) and values else values
+    if isinstance(first, list):
+        return max(len(first), 1)
+    return first.shape[0] if isinstance(first, torch.Tensor) and first.dim() else 1

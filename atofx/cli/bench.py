@@ -82,12 +82,16 @@ def run(
         list[str] | None,
         typer.Option(metavar=_among(Precision), help="Of weights and inputs; repeatable. [default: float32]"),
     ] = None,
-    device: Annotated[Device | None, typer.Option(help="[default: cuda where there is a GPU]")] = None,
+    device: Annotated[
+        Device | None, typer.Option(help="Where the models run. [default: cuda where there is a GPU]")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of one operation. [default: as PyTorch chooses]")
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.0, help="Time for each setting, once it is warm.")] = 3.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Most timed passes of each model in a setting.")] = 100,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Most timed passes of each model (of each of its --copies) in a setting.")
+    ] = 100,
     copies: Annotated[
         int,
         typer.Option(min=1, help="Copies of both models to time, each so long: where weights lie in memory matters."),

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from atofx.cli import models, options, output
-from atofx.cli.cut_folder import MASK, RESULT, WEIGHTS, check_cut_folder, measure, save_cut, save_result
-from atofx.cli.tracing import traced
+from atofx.cli.cut_folder import MASK, RESULT, RUN, WEIGHTS, check_cut_folder, measure, save_cut, save_result
+from atofx.cli.tracing import traced, traced_for
 from atofx.errors import FileError
 from atofx.ir.mask import Mask
 from atofx.report.text import compact_text
@@ -44,13 +44,21 @@ def run(
 ) -> None:
     """Find the units that a finished sparse training left at exactly zero, and remove them; nothing is trained.
 
+    In the folder of a run, --freeze, --only and --granularity are those of that run, unless one of them is given.
     The folder then holds the mask, the compact model's weights (for atofx.load) and the numbers printed here.
     """
     check_cut_folder(out)
+    if checkpoint.is_dir():
+        raise FileError(f"{str(checkpoint)!r} is a folder; name the file in it (CHECKPOINT), such as last.safetensors")
     if not checkpoint.is_file():
         raise FileError(f"no file {str(checkpoint)!r} (CHECKPOINT)")
     loaded = models.load(model, weights=str(checkpoint), shapes=input_shape, arguments=arg)
-    program = traced(loaded, frontend=frontend, freeze=freeze, only=only, granularity=granularity)
+    if (checkpoint.parent / RUN).exists():
+        program, _ = traced_for(
+            checkpoint, loaded, frontend=frontend, freeze=freeze, only=only, granularity=granularity
+        )
+    else:
+        program = traced(loaded, frontend=frontend, freeze=freeze, only=only, granularity=granularity)
     mask = program.zero_mask()
     if mask == program.full_mask():
         units = sum(len(vector) for vector in mask.values())
@@ -58,6 +66,8 @@ def run(
             f"nothing in {checkpoint} is zero: none of the {units} units of {model} that could go. It was not trained "
             "to group sparsity, or not to the end; `atofx prune` cuts trained models by a criterion"
         )
+    if (out / MASK).exists():
+        output.warn(f"the cut that was in {out} is replaced")
     save_cut(program, mask, out)
     result = {
         "model": loaded.name,

@@ -14,7 +14,7 @@ from atofx.ir.mask import Mask
 from atofx.program import Program
 
 MASK, WEIGHTS, RESULT = "mask.json", "model.safetensors", "result.json"
-_RUN = "config.yaml"  # what a folder of `atofx train` holds and a cut does not
+RUN = "config.yaml"  # what a folder of `atofx train` holds and a cut does not
 
 
 def check_cut_folder(out: Path) -> None:
@@ -25,7 +25,7 @@ def check_cut_folder(out: Path) -> None:
         FileError: it cannot be made or written into.
     """
     check_writable(out)
-    if (out / _RUN).exists():
+    if (out / RUN).exists():
         raise ConfigError(f"{str(out)!r} holds a run of `atofx train`; choose another folder with --out")
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from rich.console import Console
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from atofx.cli import models
+from atofx.errors import ConfigError, did_you_mean
+from atofx.ir.tensor_files import write_tensors
 from atofx.train import rng
 from atofx.train.classification import Classification
 from atofx.train.config import TrainConfig
@@ -31,6 +32,16 @@ from atofx.train.run_folder import RunFolder, prepare
 _GRADIENT_BATCHES = 10
 #: What differs from the digits recipe for a network that is trained already.
 _GENTLE: Mapping[str, Any] = {"method": "none", "flops": None, "lr": 0.01, "warmup_epochs": 0.0}
+#: What `--set` may change: options of images and of plain training; the others are options of `atofx prune` itself, or
+#: of methods.
+_USED = frozenset(
+    {
+        "data_dir", "image_size", "augment", "color_jitter", "cache", "workers",
+        "batch_size", "eval_batch_size", "eval_every", "checkpoint_every", "optimizer", "lr", "weight_decay",
+        "momentum", "nesterov", "clip_norm", "warmup_epochs", "schedule", "milestones", "gamma", "label_smoothing",
+        "mixup", "precision", "channels_last", "threads",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +59,18 @@ class Workbench:
     processes: Processes
 
     @classmethod
-    def open(cls, options: Mapping[str, Any]) -> Workbench:
-        """From options of :class:`TrainConfig`, ``model`` and ``data`` among them.
+    def open(cls, options: Mapping[str, Any], extra: Mapping[str, Any]) -> Workbench:
+        """From options of :class:`TrainConfig`, ``model`` and ``data`` among them, and what the user sets beside them.
 
         Raises:
-            ConfigError: an option is unknown or out of range.
+            ConfigError: an option is out of range, or ``extra`` has one that no fine-tune looks at.
             DataError: the data is missing or malformed.
         """
-        config = load_config(None, {**_GENTLE, **options})
+        for key in extra:
+            if key not in _USED:
+                hint = did_you_mean(key, _USED, f" (they are {', '.join(sorted(_USED))})")
+                raise ConfigError(f"--set {key}: a fine-tune has no such option{hint}")
+        config = load_config(None, {**_GENTLE, **options, **extra})
         processes = Processes.present()
         return cls(config, Classification.load(config, processes), processes)
 
@@ -114,6 +129,4 @@ def replace_tensors(path: Path, module: nn.Module) -> None:
         metadata = file.metadata()
         keys = list(file.keys())
     state = module.state_dict()
-    partial = path.with_name(path.name + ".partial")
-    save_file({key: state[key].detach().cpu().contiguous() for key in keys}, partial, metadata)
-    partial.replace(path)
+    write_tensors({key: state[key].detach().cpu().contiguous() for key in keys}, path, metadata)

@@ -14,8 +14,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A name of the zoo (resnet20), of torchvision (mobilenet_v2), the folder of a Hugging Face BERT, or "
-        "package.module:factory.",
+        help="A name of the zoo (resnet20) or of torchvision (mobilenet_v2); zoo:NAME or torchvision:NAME where both "
+        "have it (resnet18, vgg16_bn); package.module:factory; or the folder of a Hugging Face BERT.",
     ),
 ]
 Weights = Annotated[
@@ -76,7 +76,7 @@ Frontend = Annotated[
     typer.Option(help="What captures the graph; auto: symbolic tracing, and torch.export where that cannot."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random: initial weights, random masks.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random: initial weights, random masks.")]
 MaskFile = Annotated[
     Path | None,
     typer.Option(

@@ -25,6 +25,7 @@ from atofx.methods import oneshot
 from atofx.methods.shares import Scope
 from atofx.program import Program
 from atofx.report.text import prune_text
+from atofx.train.named_model import is_factory
 
 if TYPE_CHECKING:
     from atofx.cli.finetune import Workbench
@@ -123,7 +124,9 @@ def run(
     fit = None if latency is None else fit_latency(program, latency, mask_at, setting)
     mask = mask_at(0.5 if flops is None else flops) if fit is None else fit.mask
     if not loaded.trained and criterion != "random":
-        output.warn(f"{model} has random weights, so {criterion} ranks noise; load trained ones with --weights")
+        output.warn(_untrained(model, criterion))
+    if (out / MASK).exists():
+        output.warn(f"the cut that was in {out} is replaced")
     save_cut(program, mask, out)
     traced_with = {**asdict(program.options), "limits": limits.to_dict()}
     result = {"model": loaded.name, "criterion": criterion, "scope": scope, **traced_with, **measure(program, mask)}
@@ -140,9 +143,18 @@ def run(
 def _workbench(options: dict[str, Any], assignments: list[str]) -> Workbench:
     from atofx.cli.finetune import Workbench  # the training engine takes seconds to import
 
+    extra: dict[str, Any] = {}
     for assignment in assignments:
-        assign(options, assignment)
-    return Workbench.open(options)
+        assign(extra, assignment)
+    return Workbench.open(options, extra)
+
+
+def _untrained(model: str, criterion: str) -> str:
+    if is_factory(model):
+        return f"no --weights: unless {model} loads trained ones itself, {criterion} ranks noise"
+    beside = Path(model) / WEIGHTS  # of a Hugging Face checkpoint
+    which = f"those of the folder with --weights {beside}" if beside.is_file() else "trained ones with --weights"
+    return f"{model} has random weights, so {criterion} ranks noise; load {which}"
 
 
 def _refuse_without_data(epochs: int, assignments: list[str] | None, criterion: str) -> None:

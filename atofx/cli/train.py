@@ -44,7 +44,8 @@ def config_from(config: str | None, assignments: list[str] | None, fields: Mappi
 
 def _value(name: str, given: Any) -> Any:
     """What an option means: text stays text for a field of text, else it is read as YAML; flags are values already."""
-    is_text = str in _plain(TrainConfig.model_fields[name].annotation)
+    kinds = _plain(TrainConfig.model_fields[name].annotation)
+    is_text = str in kinds and int not in kinds
     return given if is_text or not isinstance(given, str) else parse(given)
 
 
@@ -97,7 +98,7 @@ def _metavar(field: FieldInfo) -> str:
     if any(get_origin(kind) is dict for kind in kinds):
         return "MAPPING"
     names = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
-    return next((names[kind] for kind in kinds if kind in names), "LIST")
+    return "|".join(names[kind] for kind in kinds if kind in names) or "LIST"
 
 
 def _plain(annotation: Any) -> list[Any]:

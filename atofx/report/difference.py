@@ -46,12 +46,12 @@ def differences(first: Mask, second: Mask) -> tuple[GroupDifference, ...]:
             which = "second" if sizes[1] is None else "first"
             raise MaskError(
                 f"the {which} mask has no group {name!r}: the masks belong to different models, or were made with "
-                "another freeze or only"
+                "another freeze, only or granularity"
             )
         if sizes[0] != sizes[1]:
             raise MaskError(
                 f"group {name!r} has {sizes[0]} units in the first mask and {sizes[1]} in the second: the masks belong "
-                "to different models"
+                "to different models, or were made with another granularity"
             )
     return tuple(
         GroupDifference(name, kept.numel(), int(kept.sum()), int(second[name].sum()), int((kept & second[name]).sum()))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from atofx.ir.groups import Group
+from atofx.passes.merge import TracedRegions
 from atofx.program import Program
 
 _LEAST = 1e-9  # of every group: one unit stays
@@ -65,8 +66,9 @@ class Overview:
         least_params: the same for parameters.
         groups: prunable ones first, each kind in the order of the model.
         pins: operations that no record describes.
-        frontend: what captured the graph: ``"symbolic"`` or ``"export"``.
+        frontend: what captured the graph: ``"symbolic"``, ``"export"`` or ``"regions"``.
         frontend_reason: why that one.
+        regions: the submodules that were traced where the whole could not be.
     """
 
     flops: int
@@ -77,6 +79,7 @@ class Overview:
     pins: tuple[PinRow, ...]
     frontend: str
     frontend_reason: str
+    regions: tuple[str, ...]
 
     @property
     def prunable(self) -> tuple[GroupRow, ...]:
@@ -102,6 +105,7 @@ def overview(program: Program) -> Overview:
         pins=tuple(PinRow(note.op, note.node, note.reason) for note in program.notes),
         frontend=program.frontend,
         frontend_reason=program.frontend_reason,
+        regions=program.traced.plan.regions if isinstance(program.traced, TracedRegions) else (),
     )
 
 

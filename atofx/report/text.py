@@ -67,6 +67,8 @@ def overview_text(view: Overview, title: str, *, axes: bool = False) -> str:
         f"and {percent(view.least_params, view.params)} of the parameters.\n"
         f"Front end: {view.frontend} ({view.frontend_reason})."
     )
+    if view.regions:
+        head += f"\nTraced regions: {', '.join(view.regions)}; FLOPs are those of the regions."
     return "\n\n".join([head, *_sections(view, axes=axes)])
 
 
@@ -101,7 +103,10 @@ def _prunable(rows: Sequence[GroupRow]) -> str:
         )
         for row in rows
     ]
-    note = "A layer between two groups counts for both: the shares can add up to more than 100 %."
+    note = (
+        "A layer between two groups counts for both: the shares can add up to more than 100 %. Axes zeroed are of the "
+        "parameters that make the channels, axes cut of those that read them."
+    )
     columns = ("group", "units", "channels", "FLOPs share", "axes zeroed", "axes cut")
     return f"{table(columns, cells)}\n\n{note}"
 
@@ -113,7 +118,7 @@ def _first_axis(row: GroupRow) -> str:
 
 
 def _axes(row: GroupRow) -> str:
-    lines = [f"{row.name} ({counted(row.units, 'unit')})"]
+    lines = [f"{row.name} ({counted(row.units, 'unit')}{'' if row.prunable else ', kept whole'})"]
     lines += [f"  zeroed  {axis}" for axis in row.producers]
     lines += [f"  cut     {axis}" for axis in row.consumers]
     return "\n".join(lines)

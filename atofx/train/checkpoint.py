@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from atofx.errors import FileError
+from atofx.ir.tensor_files import write_tensors
 
 _FORMAT = "atofx-checkpoint/1"
 _TENSOR, _PAIRS, _TUPLE = "$tensor", "$pairs", "$tuple"
@@ -25,11 +24,7 @@ def save(state: Any, path: Path) -> None:
     """
     tensors: dict[str, torch.Tensor] = {}
     skeleton = _pack(state, "", tensors)
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={"format": _FORMAT, "state": json.dumps(skeleton)})
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.replace(path)
+    write_tensors(tensors, path, {"format": _FORMAT, "state": json.dumps(skeleton)})
 
 
 def load(path: Path, device: torch.device) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from atofx.errors import ConfigError
 from atofx.ir.granularity import HeadsOrDims
@@ -170,6 +170,11 @@ class TrainConfig(Options):
     latency_batch: int = Field(default=32, ge=1)
     """Images (or sequences) per forward pass when latency is measured."""
 
+    @field_validator("freeze", "only", "milestones", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | int | float) else value
+
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
         if self.flops is not None and self.p is not None:
@@ -272,7 +277,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration {str(path)!r}: {error}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):

@@ -61,7 +61,13 @@ class NamedModel:
                 f"cannot build {self.name}: {error}; arguments of its factory are given as --arg KEY=VALUE, or in "
                 "`atofx train` as --set model_args.KEY=VALUE"
             ) from error
-        return self.factory(**arguments)
+        if is_factory(self.name):
+            return self.factory(**arguments)  # what goes wrong in the user's code keeps its traceback
+        try:
+            return self.factory(**arguments)
+        except (TypeError, ValueError, RuntimeError) as error:
+            given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+            raise ConfigError(f"cannot build {self.name} with {given or 'no arguments'}: {error}") from error
 
     def module(self, arguments: Mapping[str, Any]) -> nn.Module:
         """The model alone.
@@ -121,7 +127,7 @@ def find_model(name: str, first: Place = ZOO) -> NamedModel:
     place, colon, attribute = name.partition(":")
     if colon and place == SEARCHED:
         return NamedModel(name, attribute, read_searched(attribute).build, _SMALL_INPUT)
-    if colon and place not in _PLACES:
+    if is_factory(name):
         return NamedModel(name, place, _import(place, attribute, name))
     plain = _attribute(name)
     places = (_PLACES[place],) if colon else (first, *({ZOO, TORCHVISION} - {first}))
@@ -137,6 +143,12 @@ def find_model(name: str, first: Place = ZOO) -> NamedModel:
     raise ConfigError(
         f"no model {plain!r} in {' or '.join(sorted(places))}{hint}; your own model is package.module:factory"
     )
+
+
+def is_factory(name: str) -> bool:
+    """Whether the name is ``package.module:factory``: code that may load trained weights by itself."""
+    place, colon, _ = name.partition(":")
+    return bool(colon) and place != SEARCHED and place not in _PLACES
 
 
 def is_shared(name: str) -> bool:

@@ -128,5 +128,6 @@ def _require_same(before: TrainConfig, now: TrainConfig, path: Path) -> None:
     if changed:
         raise ConfigError(
             f"the run in {str(path)!r} was started with other options: {'; '.join(changed)}; "
-            "--resume and --out alone continue it as it was; for a new run choose another folder with --out"
+            "it goes on only with those (`atofx train` takes them from the folder: give --resume and --out alone); for "
+            "others choose another folder with --out"
         )

@@ -105,6 +105,8 @@ class _Run:
             method = build_method(config, program, steps, loss_of(self._task))
         folder = RunFolder(Path(self._processes.agree(str(choose(config)))))
         teacher = None if config.distill in (None, BASELINE) else self._teacher(Path(str(config.distill)).expanduser())
+        if config.resume and not folder.config.exists():
+            self._console.print(f"There is no run in {folder.path} yet: this one starts from the beginning.")
         self._prepare(folder, config)
         dense = self._baseline(folder) if config.baseline and config.method != "none" else None
         if config.distill == BASELINE:

@@ -63,7 +63,7 @@ def read_searched(path: str | Path) -> SearchedShape:
     try:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the searched network {str(path)!r}: {error}") from error
+        raise ConfigError(f"cannot read the searched network {str(path)!r}: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, Mapping):
         raise ConfigError(f"{str(path)!r} describes no searched network: it holds a {type(loaded).__name__}")
     try:

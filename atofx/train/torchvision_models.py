@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any
+from urllib.error import URLError
+
+from atofx.errors import FileError
 
 
 def names() -> tuple[str, ...]:
@@ -34,10 +37,25 @@ def factory(name: str) -> Callable[..., Any]:
 
 
 def pretrained_factory(name: str) -> Callable[..., Any]:
-    """Makes the model with the newest published weights, which torchvision downloads."""
+    """Makes the model with the newest published weights, which torchvision downloads.
+
+    It raises `FileError` where they cannot be had.
+    """
     from torchvision import models
 
-    return partial(models.get_model_builder(name), weights="DEFAULT")
+    builder = models.get_model_builder(name)
+
+    @wraps(builder)
+    def build(**keywords: Any) -> Any:
+        try:
+            return builder(weights="DEFAULT", **keywords)
+        except URLError as error:
+            raise FileError(
+                f"cannot download torchvision's weights of {name}: {error.reason}; give a .safetensors file with "
+                "--weights, or try again with a network"
+            ) from error
+
+    return build
 
 
 def input_shape(name: str) -> tuple[int, ...]:

@@ -50,6 +50,23 @@ def test_a_comparison_knows_its_batch_and_its_results():
     assert compare(net(), net(), torch.randn(2, 3, 6, 6), Setting(), ONCE).setting.batch == 2
 
 
+class OfList(nn.Module):
+    """Takes images as a list, as detectors do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images):
+        return [self.conv(image[None]).mean() for image in images]
+
+
+def test_a_list_holds_one_sample_in_each_entry():
+    images = ([torch.randn(3, 8, 8), torch.randn(3, 9, 8)],)
+    found = compare(OfList(), OfList(), images, Setting(), Rounds(least=1, most=1, seconds=0.0))
+    assert found.dense.batch == found.compact.batch == 2
+
+
 def test_copies_are_timed_one_after_the_other():
     dense, compact = net(8), net(4)
     again = compare(dense, compact, torch.randn(2, 3, 6, 6), Setting(), TWICE, copies=3)

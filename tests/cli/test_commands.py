@@ -187,7 +187,7 @@ def test_prune_with_images_measures_and_tunes(atofx_command, tmp_path):
     assert data["finetune_epochs"] == 1
     assert data["compact_top1"] > data["pruned_top1"]
     module = atofx.load(out / "model.safetensors", lambda: zoo.build("resnet20", num_classes=10, in_channels=1))
-    bench = Workbench.open({"model": "resnet20", "data": "digits"})
+    bench = Workbench.open({"model": "resnet20", "data": "digits"}, {})
     assert bench.top1(module) == data["compact_top1"]
     again = atofx_command(*arguments, "--finetune", "1")
     assert again.exit_code == 2
@@ -223,6 +223,13 @@ def test_prune_with_images_measures_and_tunes(atofx_command, tmp_path):
         (("train", "--set", "ato.evry=5", "--print-config"), "unknown key 'evry' in 'ato' (did you mean 'every'?)"),
         (("train", "--set", "ato.every", "--print-config"), "--set 'ato.every' is not KEY=VALUE"),
         (("train", "--epochs", "many", "--print-config"), "epochs"),
+        (("inspect", "resnet20", "--arg", "num_classes=ten"), "atofx: cannot build resnet20 with num_classes='ten': "),
+        (("verify", "resnet20", "--mask", "m.json", "--keep", "0.5"), "leave out --keep and --round-to"),
+        (("compact", ".", "--model", "resnet20", "--out", "unused"), "'.' is a folder; name the file in it"),
+        (
+            ("prune", "resnet20", "--data", "digits", "--set", "epochs=7", "--out", "unused"),
+            "atofx: --set epochs: a fine-tune has no such option",
+        ),
     ],
 )
 def test_user_errors_are_one_message_and_exit_code_2(atofx_command, arguments, message, tmp_path, monkeypatch):
@@ -234,6 +241,39 @@ def test_user_errors_are_one_message_and_exit_code_2(atofx_command, arguments, m
     assert result.stderr.startswith("atofx: ")
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--round-to", "8"), "round_to: 8"),
+        (("--round-to", "auto:onnxruntime"), "round_to: auto:onnxruntime"),
+        (("--freeze", "conv1"), "freeze: [conv1]"),
+        (("--milestones", "0.5"), "milestones: [0.5]"),
+        (("--set", "model_args.width=16"), "model_args: {width: 16}"),
+    ],
+)
+def test_options_of_train_are_what_they_look_like(atofx_command, options, line):
+    result = atofx_command("train", *options, "--print-config")
+    assert result.exit_code == 0, result.stderr
+    assert line in result.stdout.splitlines()
+
+
+def test_weights_that_cannot_be_downloaded(atofx_command, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody listens
+    result = atofx_command("inspect", "torchvision:resnet18", "--weights", "pretrained")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("atofx: cannot download torchvision's weights of resnet18: ")
+    assert "give a .safetensors file" in result.stderr
+
+
+def test_a_factory_may_have_loaded_weights(atofx_command, tmp_path):
+    command = ("prune", "tests.cli.nets:with_inputs", "--out", str(tmp_path / "cut"))
+    first, second = atofx_command(*command), atofx_command(*command)
+    assert "no --weights: unless tests.cli.nets:with_inputs loads trained ones itself, l2 ranks noise" in first.stderr
+    assert "is replaced" not in first.stderr
+    assert f"the cut that was in {tmp_path / 'cut'} is replaced" in second.stderr
 
 
 def test_a_mask_of_another_model(atofx_command, tmp_path):

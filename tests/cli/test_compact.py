@@ -1,6 +1,7 @@
 """`atofx compact`: what is zero in a checkpoint goes, and nothing else."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -53,10 +54,18 @@ def test_as_json(atofx_command, tmp_path, sparse):
 
 
 def test_checkpoint_of_a_run(atofx_command, tmp_path):
-    config = {"model": "tests.train.nets:Small", "epochs": 2, "method": "hesso", "latency_batch": 1, "threads": 1}
+    config = {
+        "model": "tests.train.nets:Small",
+        "epochs": 2,
+        "method": "hesso",
+        "freeze": ["conv1"],
+        "latency_batch": 1,
+        "threads": 1,
+    }
     trained = run(TrainConfig.parse({**config, "out": str(tmp_path / "run")}))
     shape = ("--model", "tests.train.nets:Small", "--input-shape", "1,1,8,8")
     path = str(tmp_path / "run/last.safetensors")
+    assert Path(path).stat().st_mode == (tmp_path / "run/config.yaml").stat().st_mode
     result = atofx_command("compact", path, *shape, "--out", str(tmp_path / "out"), "--json")
     assert json.loads(result.stdout)["flops_compact"] == trained.flops_compact
     assert atofx.Mask.load(tmp_path / "out/mask.json") == atofx.Mask.load(tmp_path / "run/mask.json")

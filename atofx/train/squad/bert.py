@@ -190,7 +190,10 @@ def _values(file: Path) -> dict[str, Any]:
         raise FileError(f"cannot read the configuration {str(file)!r}: {error}") from error
     kind = values.get("model_type", "bert") if isinstance(values, dict) else type(values).__name__
     if kind != "bert":
-        raise ConfigError(f"{str(file)!r} is the configuration of {kind}, and task squad trains bert")
+        raise ConfigError(
+            f"{str(file)!r} is the configuration of {kind}, and only that of a bert is read; give another network of "
+            "Hugging Face as package.module:factory (and train it in Python)"
+        )
     assert isinstance(values, dict)
     return values
 
