@@ -597,6 +597,8 @@ class Program:
         by_tensor: dict[str, Tensor] = {}  # a tied one is one, however many names it has
         state = {}
         for name, place in self.state_dict_map(vectors).items():
+            if name in self.traced.passing:
+                continue
             own = self.traced.tensors[name]
             used = place.key is not None and place.key in present
             if used and canonical[name] not in by_tensor:

@@ -75,10 +75,13 @@ def tensors_by_name(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str
     return parameters, buffers
 
 
-def is_persistent(root: nn.Module, name: str) -> bool:
-    """Whether a buffer belongs to the state dict."""
-    prefix, _, last = name.rpartition(".")
-    return last not in root.get_submodule(prefix)._non_persistent_buffers_set
+def passing_buffers(model: nn.Module) -> frozenset[str]:
+    """The buffers that are no part of the state dict, by every qualified name they go by."""
+    return frozenset(
+        f"{name}.{key}" if name else key
+        for name, module in modules_by_name(model)
+        for key in module._non_persistent_buffers_set
+    )
 
 
 @contextmanager

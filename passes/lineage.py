@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -12,9 +14,11 @@ from torch import fx, nn
 from atofx.errors import UnsupportedOpError
 from atofx.ir.granularity import WHOLE_HEADS, Granularity
 from atofx.ir.lineage import Lineage, Pin
-from atofx.ir.values import TensorValue, holds, unlabelled
+from atofx.ir.values import ANYTHING, TensorValue, holds, unlabelled
 from atofx.ops import REGISTRY, OpRecord
+from atofx.ops.constants import memory_of
 from atofx.ops.context import LineageContext, tensors_in
+from atofx.ops.indexing import expand_index
 from atofx.ops.inplace import mutated_argument
 from atofx.ops.registry import ModuleRecord
 from atofx.passes.base import owner
@@ -80,9 +84,7 @@ class _Run:
         if node.op == "placeholder":
             self.values[node] = unlabelled(ctx.out)
         elif node.op == "get_attr":
-            name = str(node.target)
-            is_tensor = isinstance(ctx.out, torch.Tensor)
-            self.values[node] = TensorValue(ctx.out, ctx.leaf(name).layers, moved_leaf=True) if is_tensor else ctx.out
+            self.values[node] = self._attribute(str(node.target), ctx.out)
         elif node.op == "output":
             ctx.op_name = "output"
             for result, reason in self.traced.results(node):
@@ -94,6 +96,17 @@ class _Run:
         memories = [_memory(value)] if isinstance(value, TensorValue) else {_memory(v) for v in tensors_in(value)}
         for memory in memories:
             self.sharing.setdefault(memory, []).append(node)
+
+    def _attribute(self, name: str, meta: Any) -> Any:
+        """A parameter or buffer; any other tensor is only cut: nothing in the model's state could set it to zero."""
+        if not isinstance(meta, torch.Tensor):
+            return meta
+        layers = self.ctx.leaf(name).layers
+        if name not in self.traced.constants or not meta.is_floating_point():
+            return TensorValue(meta, layers, moved_leaf=True)
+        for layer in layers:
+            self.ctx.mark_consumed(layer.labels)
+        return TensorValue(meta, tuple(layer.with_rest(ANYTHING) for layer in layers))
 
     def _hand_out(self, result: Any, reason: str) -> None:
         """Pin what leaves the graph; a parameter handed out as it is counts as used."""
@@ -178,8 +191,30 @@ class _Run:
         if isinstance(new, TensorValue) and new.shape == old.shape:
             self.values[mutated] = new
         for other in self.sharing.get(_memory(old), ()):
-            if other not in (node, mutated) and any(_comes_after(user, node) for user in other.users):
-                self.values[other] = self._changed(self.values[other], old, self.values[mutated])
+            if other in (node, mutated) or not any(_comes_after(user, node) for user in other.users):
+                continue
+            if _is_written_back(node, mutated, other):
+                continue  # and there `other` gets its new value
+            if any(_overlap(value.meta, old.meta) for value in tensors_in(self.values[other])):
+                self._keep_together(mutated, other)
+            self.values[other] = self._changed(self.values[other], old, self.values[mutated])
+
+    def _keep_together(self, one: fx.Node, other: fx.Node) -> None:
+        """Pin what would make a copy of one of two views: then it does not see any more what the other is changed to.
+
+        Every second of the channels is a slice; among those that are kept they may be no regular part, and an index
+        selects them.
+        """
+        chains = [set(_views(node)) for node in (one, other)]
+        for node in chains[0] ^ chains[1]:
+            source = self.values.get(node.args[0]) if node.target is operator.getitem else None  # type: ignore[arg-type]
+            if not isinstance(source, TensorValue):
+                continue
+            entries, dims = expand_index(self.resolve(node.args[1]), source.ndim)
+            for entry, dim in zip(entries, dims, strict=True):
+                layer = None if dim is None else source.layer_on(dim)
+                if layer is not None and isinstance(entry, slice) and entry.step not in (None, 1):
+                    self.ctx.pin(layer, "is changed in place through a slice with steps of the same memory")
 
     def _changed(self, value: Any, old: TensorValue, new: TensorValue) -> Any:
         """A (nested) value after the tensor ``old`` became ``new`` in place; pinned where they overlap in part."""
@@ -193,6 +228,26 @@ class _Run:
             return value
         self.ctx.pin_value((value, old, new), "is changed in place through a view of the same memory")
         return value
+
+
+def _views(node: fx.Node) -> Iterator[fx.Node]:
+    """A node, what it is a view of, and so on."""
+    memory = memory_of(node)
+    source: fx.Node | None = node
+    while source is not None:
+        yield source
+        source = next((n for n in source.all_input_nodes if memory_of(n) == memory), None)
+
+
+def _is_written_back(node: fx.Node, mutated: fx.Node, other: fx.Node) -> bool:
+    """Whether ``node`` is the ``+= 1`` of ``other[index] += 1``, which writes its result to the same place at once."""
+    written = node.next
+    return (
+        written.target is operator.setitem
+        and mutated.target is operator.getitem
+        and mutated.args[0] is other
+        and written.args == (*mutated.args, node)
+    )
 
 
 def _memory(value: TensorValue) -> int:

@@ -14,7 +14,7 @@ from atofx.errors import TraceError
 from atofx.ir.blueprint import Blueprint
 from atofx.ops import REGISTRY
 from atofx.ops.evaluate import to_meta
-from atofx.passes.base import is_persistent, tensors_by_name
+from atofx.passes.base import passing_buffers, tensors_by_name
 from atofx.passes.inputs import ExampleInputs, bind_inputs
 from atofx.passes.plan import Call, Plan
 from atofx.passes.trace import Capture, Traced, trace
@@ -151,11 +151,13 @@ def merge(model: nn.Module, inputs: ExampleInputs, plan: Plan, parts: Sequence[T
     outside = [_tensor_node(graph, name, tensors[name]) for name in plan.outside]
     attributes.update((name, tensors[name]) for name in plan.outside)
     graph.output((*results, tuple(outside)))
-    transient = {n for n, _ in model.named_buffers() if n in attributes and not is_persistent(model, n)}
+    passing = passing_buffers(model)
+    transient = passing & attributes.keys()
     blueprint = Blueprint(graph, attributes, type(model).__name__, model.training, frozenset(constants | transient))
     reachable = dict(blueprint.tensors())
     ordered = dict(sorted(tensors.items(), key=lambda item: item[0] not in reachable))
-    return TracedRegions(blueprint, ordered, inputs, (), Capture("regions", plan.reason), model, plan)
+    capture = Capture("regions", plan.reason)
+    return TracedRegions(blueprint, ordered, inputs, (), frozenset(constants), passing, capture, model, plan)
 
 
 def _stack(region: str, model: nn.Module, node: fx.Node) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class ExportTracer(Tracer):
         Raises:
             TraceError: torch.export cannot record the module, or what it records depends on values.
         """
-        args, kwargs = arrange(inspect.signature(type(root).forward), self._inputs)
+        args, kwargs = arrange(inspect.signature(type(root).forward), self.inputs)
         self._exported = export_graph(root, args, kwargs)
         self.following = _following(root, args, kwargs, self._exported.graph_module.graph)
         return super().trace(root, concrete_args)
@@ -50,7 +50,7 @@ class ExportTracer(Tracer):
     def run(self, root: nn.Module, root_fn: Any, signature: inspect.Signature, named: Any) -> Any:
         """What the graph records: the exported calls."""
         assert self._exported is not None
-        args, kwargs = arrange(signature, {k: _parts(p, self._inputs[k]) for k, p in named.items()})
+        args, kwargs = arrange(signature, {k: _parts(p, self.inputs[k]) for k, p in named.items()})
         return _Replay(self, root, self._exported).run(pytree.tree_leaves((args, kwargs)))
 
     def source(self, node: fx.Node) -> tuple[str, int] | None:
@@ -172,6 +172,11 @@ class _Replay:
         target: Any = node.target
         if isinstance(target, torch._ops.HigherOrderOperator):
             return self._block(node, target.name(), args)
+        if str(getattr(target, "__module__", "")).startswith("torch._functorch"):
+            raise TraceError(
+                f"the exported graph holds a transform of torch.func{_where(node)}, which no graph repeats; write "
+                "the call for a whole batch"
+            )
         if target is operator.getitem and isinstance(args[0], (tuple, list)):  # of the results of a block
             return args[0][args[1]]
         return self.tracer.create_proxy("call_function", target, self._with_mode(node, list(args)), dict(kwargs))
@@ -207,9 +212,7 @@ class _Replay:
         """Blocks that do not change values are part of the graph they stand in."""
         count = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}.get(name)
         if count is None or (name == "wrap_with_autocast" and args[2]):
-            place = (node.stack_trace or "").strip().splitlines()
-            where = f" ({place[-2].strip()})" if len(place) > 1 else ""
-            raise TraceError(f"the exported graph holds a block {name}{where}, which has no record")
+            raise TraceError(f"the exported graph holds a block {name}{_where(node)}, which has no record")
         body, *values = args[count:]
         outer, self.env = self.env, {}
         try:
@@ -243,6 +246,11 @@ class _Replay:
         if inspect.isclass(spec.context) and hasattr(spec.context, "_fields"):
             return spec.context(*parts)
         return tuple(parts)
+
+
+def _where(node: fx.Node) -> str:
+    place = (node.stack_trace or "").strip().splitlines()
+    return f" ({place[-2].strip()})" if len(place) > 1 else ""
 
 
 def _children(spec: Any) -> list[Any]:

@@ -17,12 +17,13 @@ from torch import fx, nn
 
 from atofx.errors import ConfigError, TraceError
 from atofx.ir.blueprint import Blueprint
-from atofx.passes.base import is_persistent, tensors_by_name
+from atofx.passes.base import passing_buffers, tensors_by_name
 from atofx.passes.inputs import ExampleInputs, bind_inputs
 from atofx.passes.place import format_stack
 from atofx.passes.replay import ExportTracer
 from atofx.passes.restore import attributes_restored
 from atofx.passes.simplify import name_deviations
+from atofx.passes.state import StateError, refuse_state
 from atofx.passes.tracer import Tracer
 
 Frontend = Literal["auto", "symbolic", "export"]
@@ -57,6 +58,8 @@ class Traced:
         tensors: every parameter and buffer of the *model* by qualified name, and constants of the graph.
         inputs: the example inputs, as given.
         unused: parameters and buffers of the model that the graph does not use.
+        constants: tensors of the graph that are neither parameters nor buffers of the model, by name.
+        passing: buffers of the model that are no part of its state dict, by every name.
         capture: which front end captured the graph, and why.
     """
 
@@ -64,6 +67,8 @@ class Traced:
     tensors: dict[str, torch.Tensor]
     inputs: ExampleInputs
     unused: tuple[str, ...]
+    constants: frozenset[str]
+    passing: frozenset[str]
     capture: Capture
 
     @property
@@ -123,12 +128,13 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = 
     parameters, buffers = tensors_by_name(model)
     tensors: dict[str, torch.Tensor] = {**parameters, **buffers}
     if frontend == "export":
+        _refuse_state_beside_buffers(model, inputs, tensors)
         return _captured(ExportTracer(inputs, tensors), model, example_inputs, Capture("export", "as asked for"))
     try:
         why = "as asked for" if frontend == "symbolic" else "it takes the whole model"
         return _captured(Tracer(inputs, tensors), model, example_inputs, Capture("symbolic", why))
     except TraceError as refused:
-        if frontend == "symbolic":
+        if frontend == "symbolic" or (isinstance(refused, StateError) and not refused.only_buffers):
             raise
         try:
             capture = Capture("export", f"symbolic tracing cannot take the model: {refused}")
@@ -153,9 +159,12 @@ def refuse_own_hooks(model: nn.Module) -> None:
 def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, capture: Capture) -> Traced:
     states = (random.getstate(), torch.get_rng_state())
     try:
-        with attributes_restored(model):
+        with attributes_restored(model) as before:
             graph = tracer.trace(model)
             name_deviations(graph, tracer.leaves)
+            changes = before.changes()
+            if changes and not isinstance(tracer, ExportTracer):
+                refuse_state(model, tracer, graph, changes)
     except TraceError:
         raise
     except Exception as error:  # the user's own forward may raise anything
@@ -165,9 +174,9 @@ def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, c
         torch.set_rng_state(states[1])
     attributes = tracer.named(graph)
     tensors = dict(tracer.tensors)
-    buffers = (n for n in attributes if n in tensors and not isinstance(tensors[n], nn.Parameter))
-    borrowed = {n for n in buffers if not is_persistent(model, n)}
+    passing = passing_buffers(model)
     own = tracer.constants.keys() & attributes.keys()
+    borrowed = passing & attributes.keys()
     blueprint = Blueprint(graph, attributes, type(model).__name__, model.training, frozenset(own | borrowed))
     reachable = dict(blueprint.tensors())
     used = {id(tensor) for tensor in reachable.values()}
@@ -177,7 +186,20 @@ def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, c
     unused = tuple(name for name, t in tensors.items() if id(t) not in used)
     # a tied tensor goes by a name in use
     ordered = {name: tensor for name, tensor in tensors.items() if name in reachable} | tensors
-    return Traced(blueprint, ordered, example_inputs, unused, capture)
+    return Traced(blueprint, ordered, example_inputs, unused, frozenset(own), passing, capture)
+
+
+def _refuse_state_beside_buffers(model: nn.Module, inputs: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    """Torch.export follows buffers that are replaced, and says nothing of other attributes: symbolic tracing does."""
+    tracer = Tracer(inputs, tensors)
+    with attributes_restored(model) as before:
+        try:
+            graph = tracer.trace(model)
+        except Exception:  # noqa: BLE001 - the model's own code, which symbolic tracing may not be able to follow
+            return
+        changes = [change for change in before.changes() if not change.is_buffer]
+        if changes:
+            refuse_state(model, tracer, graph, changes)
 
 
 def _message(error: Exception, model: nn.Module) -> str:

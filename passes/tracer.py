@@ -58,7 +58,7 @@ class Tracer(fx.Tracer):
         """
         super().__init__(autowrap_modules=(math,))
         self.tensors = tensors
-        self._inputs = inputs
+        self.inputs = inputs
         self._twins: dict[int, nn.Module] = {}
         self._opaque: set[Any] = set()
         self._recorded: dict[nn.Module, bool] = {}
@@ -114,7 +114,7 @@ class Tracer(fx.Tracer):
         # a module that goes by several names is called by its first
         self.submodule_paths = {module: name for name, module in reversed(modules_by_name(self.root))}
         signature = inspect.signature(root_fn)
-        proxies = [self.create_proxy("placeholder", name, (), {}) for name in self._inputs]
+        proxies = [self.create_proxy("placeholder", name, (), {}) for name in self.inputs]
         training = self.create_proxy("get_attr", "training", (), {})
         self._training = training.node
         self.mode = training
@@ -122,7 +122,7 @@ class Tracer(fx.Tracer):
         modules = [m for m in self.submodule_paths if not self.is_leaf_module(m, "")]
 
         def call(root: nn.Module, *values: Any) -> Any:
-            named = dict(zip(self._inputs, values, strict=True))
+            named = dict(zip(self.inputs, values, strict=True))
             modes = [(m, m.training) for m in modules]
             try:
                 for m, mode in modes:
@@ -372,7 +372,7 @@ class Tracer(fx.Tracer):
 
     def _value(self, node: fx.Node, original: nn.Module | None) -> Any:
         if node.op == "placeholder":
-            return to_meta(self._inputs[str(node.target)])
+            return to_meta(self.inputs[str(node.target)])
         if node.op == "get_attr":
             if node.target == "training":
                 return self.root.training

@@ -364,3 +364,22 @@ def test_a_literal_that_equals_the_mode_is_a_literal(literal: bool | None, trace
     compact = program.compact(program.full_mask())
     for training in (True, False):
         assert torch.equal(compact.train(training)(x), model.train(training)(x))
+
+
+class PerSample(nn.Module):
+    """A layer mapped over the batch with torch.func, for which neither front end has a graph that runs again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(3, 6), nn.Linear(6, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.a(x))
+        return self.out(torch.func.vmap(lambda row: torch.relu(self.b(row)))(y))
+
+
+def test_transforms_of_torch_func_are_refused() -> None:
+    with pytest.raises(TraceError, match=r"a transform of torch.func.*write the call for a whole batch"):
+        atofx.trace(PerSample(), torch.randn(4, 3), frontend="export")
+    with pytest.raises(TraceError, match=r"Nor can torch.export take the model: .*a transform of torch.func"):
+        atofx.trace(PerSample(), torch.randn(4, 3))

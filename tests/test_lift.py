@@ -28,8 +28,7 @@ def lift_errors(program: atofx.Program, model: nn.Module) -> tuple[float, float]
     for key, buffer in small.named_buffers():
         if key.endswith(("running_mean", "running_var")):
             buffer.uniform_(0.5, 1.5)
-    loaded = model.load_state_dict(program.dense_state_dict(mask, small.state_dict()), strict=False)
-    assert not loaded.missing_keys
+    model.load_state_dict(program.dense_state_dict(mask, small.state_dict()))
     expected, dense, again = (
         invariants.call(copy.deepcopy(module), inputs) for module in (small, model, program.compact(mask))
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -42,3 +44,24 @@ def test_an_example_that_does_not_fit_names_no_line_outside_the_model() -> None:
     with pytest.raises(TraceError) as refused:
         atofx.trace(nn.Sequential(nn.Linear(4, 6), nn.ReLU()), torch.randn(2, 5))
     assert "test_verify.py" not in str(refused.value)
+
+
+def test_results_in_a_dataclass() -> None:
+    @dataclass
+    class Out:
+        logits: Tensor
+        features: Tensor
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Out:
+            y = torch.relu(self.a(x))
+            return Out(self.b(y), y.mean(1))
+
+    program = atofx.trace(Net(), torch.randn(4, 3))
+    mask = program.random_mask()
+    assert program.verify(mask).ok
+    assert largest_error(Out(torch.ones(2), torch.zeros(2)), Out(torch.ones(2), torch.ones(2))) == 1

@@ -86,7 +86,7 @@ def count_flops(module: nn.Module, inputs: Any) -> int:
     """Multiply-adds of one forward pass in eval mode, as fvcore counts them (with :data:`EXTRA_HANDLES`).
 
     Args:
-        module: any module; it is not touched, a copy that shares its tensors is run once on zeros.
+        module: any module; it is not touched, a copy that shares its parameters is run once on zeros.
         inputs: a tensor, a tuple of positional inputs, or a dict of keyword inputs.
     """
     twin = _sharing_copy(module)
@@ -105,9 +105,8 @@ def count_flops(module: nn.Module, inputs: Any) -> int:
 
 
 def _sharing_copy(module: nn.Module) -> nn.Module:
-    """A copy in eval mode with the very tensors of the module (running statistics do not change in eval mode)."""
-    tensors = [*module.parameters(), *module.buffers()]
-    twin = copy.deepcopy(module, {id(t): t for t in tensors}).eval()
+    """A copy in eval mode with the very parameters of the module, but own buffers: a forward pass may change them."""
+    twin = copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()}).eval()
     if isinstance(twin, fx.GraphModule):
         _remove_dead(twin)
     return twin

@@ -182,6 +182,8 @@ def _width(entry: Any) -> int:
 def resize_getitem(resizer: Resizer, node: fx.Node) -> Any:
     """``x[index]``: indices along cut dimensions are renumbered."""
     source, index = source_node(node), node.args[1]
+    if isinstance(resizer.new(source), tuple):
+        return resizer.new(source)[resizer.original(index)]
     if not isinstance(resizer.lineage.values[source], TensorValue):
         return resizer.call(node, resizer.number(node.args))
     if not resizer.is_resized(source) and not (

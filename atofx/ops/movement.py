@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -121,6 +122,24 @@ def resize_view(resizer: Resizer, node: fx.Node) -> fx.Node:
     return resizer.call(node, (x, *new_sizes) if node.op == "call_method" else (x, tuple(new_sizes)))
 
 
+def _resize_like(method: str) -> Callable[[Resizer, fx.Node], fx.Node]:
+    """``x.view_as(other)``: with the result's own kept sizes, where they are not those of ``other``."""
+
+    def resize(resizer: Resizer, node: fx.Node) -> fx.Node:
+        other = argument(node, 1, "other")
+        wanted, there = resizer.shape(node), resizer.shape(other)
+        if wanted == there:
+            return resizer.copy(node)
+        shape = resizer.function(getattr, resizer.new(other), "shape")
+        sizes = [
+            resizer.function(operator.getitem, shape, d) if size == want else want
+            for d, (size, want) in enumerate(zip(there, wanted, strict=True))
+        ]
+        return resizer.graph.call_method(method, (resizer.new(source_node(node)), *sizes))
+
+    return resize
+
+
 def resize_unflatten(resizer: Resizer, node: fx.Node) -> fx.Node:
     """unflatten(x, dim, sizes)."""
     source = source_node(node)
@@ -144,15 +163,16 @@ def configure_unflatten(module: nn.Module, resizer: Resizer, node: fx.Node) -> N
 
 
 def resize_squeeze(resizer: Resizer, node: fx.Node) -> fx.Node:
-    """squeeze() without dimensions names them, so that a channel dimension cut to 1 stays."""
+    """Only dimensions that had length 1 are squeezed: a channel dimension cut to 1 stays."""
     source = source_node(node)
-    if len(node.args) > 1 or node.kwargs:
-        return resizer.copy(node)
     value = resizer.lineage.values[source]
-    if not any(k is not None and k.numel() == 1 for k in resizer.keep(source)):
+    single = [d for d, kept in enumerate(resizer.keep(source)) if kept is not None and kept.numel() == 1]
+    given = resizer.original(argument(node, 1, "dim"))
+    dims = range(value.ndim) if given is None else [d % value.ndim for d in _as_tuple(given)]
+    if not set(single) & set(dims):
         return resizer.copy(node)
-    ones = tuple(d for d, size in enumerate(value.shape) if size == 1)
-    return resizer.function(torch.squeeze, resizer.new(source), ones)
+    left = tuple(d for d in dims if d not in single and (given is not None or value.shape[d] == 1))
+    return resizer.function(torch.squeeze, resizer.new(source), left)
 
 
 def roll(ctx: LineageContext, x: TensorValue, shifts: Any, dims: Any = None) -> TensorValue:
@@ -255,5 +275,6 @@ REGISTRY.add(
 REGISTRY.add(
     OpRecord("expand", expand, resize_view), functions=[torch.broadcast_to], methods=["expand", "broadcast_to"]
 )
-REGISTRY.add(OpRecord("expand_as", expand_as), methods=["expand_as"])
-REGISTRY.add(OpRecord("view_as", view_as), methods=["view_as", "reshape_as"])
+REGISTRY.add(OpRecord("expand_as", expand_as, _resize_like("expand")), methods=["expand_as"])
+REGISTRY.add(OpRecord("view_as", view_as, _resize_like("view")), methods=["view_as"])
+REGISTRY.add(OpRecord("reshape_as", view_as, _resize_like("reshape")), methods=["reshape_as"])

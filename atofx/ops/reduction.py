@@ -186,19 +186,32 @@ def resize_mean(resizer: Resizer, node: fx.Node) -> Any:
 
 
 def extreme(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> Any:
-    """Amax, amin: removed channels take part as zeros."""
-    return reduction(additive=x.meta.dtype != torch.bool, stays="constant")(ctx, x, *args, **kwargs)
+    """Amax, amin, and max and min if nobody reads the places: removed channels take part as zeros."""
+    additive = x.meta.dtype != torch.bool and _only_values(ctx.node)
+    return reduction(additive=additive, stays="constant")(ctx, x, *args, **kwargs)
+
+
+def _only_values(node: fx.Node) -> bool:
+    """Whether nobody reads the second tensor of a result that may be two."""
+    return isinstance(node.meta.get("val"), Tensor) or all(
+        user.target in (operator.getitem, getattr) and user.args[1] in (0, "values") for user in node.users
+    )
 
 
 def resize_extreme(resizer: Resizer, node: fx.Node) -> Any:
     """A maximum over cut channels is at least the zero of those that are gone, a minimum at most."""
     source = source_node(node)
-    dim: Any = argument(node, 1, "dim", ())
-    dims = [dim] if isinstance(dim, int) else dim or range(resizer.lineage.values[source].ndim)
+    dim: Any = argument(node, 1, "dim", node.kwargs.get("axis", ()))
     found = resizer.copy(node)
+    if isinstance(dim, fx.Node) or "other" in node.kwargs:
+        return found  # of two tensors, element by element
+    dims = [dim] if isinstance(dim, int) else dim or range(resizer.lineage.values[source].ndim)
     if resizer.share(source, dims) == 1:
         return found
-    return resizer.function(torch.clamp, found, **{"min" if target_name(node) == "amax" else "max": 0})
+    bound = {"min" if target_name(node) in ("amax", "max") else "max": 0}
+    if isinstance(node.meta["val"], Tensor):
+        return resizer.function(torch.clamp, found, **bound)
+    return resizer.function(torch.clamp, resizer.function(operator.getitem, found, 0), **bound), None
 
 
 def resize_variance(resizer: Resizer, node: fx.Node) -> Any:
@@ -254,9 +267,10 @@ REGISTRY.add(
 _DEVIATION = OpRecord("mean square deviation", reduction(additive=True, stays="zero"), resize_deviation)
 REGISTRY.add(_DEVIATION, functions=[cut.mean_square_deviation])
 _EXTREME = OpRecord("extreme", extreme, resize_extreme)
-REGISTRY.add(_EXTREME, functions=[torch.amax, torch.amin], methods=["amax", "amin"])
+_extremes = ["amax", "amin", "max", "min"]
+REGISTRY.add(_EXTREME, functions=[getattr(torch, n) for n in _extremes], methods=_extremes)
 _zero = ["prod", "any", "all"]
-_choice = ["max", "min", "median"]
+_choice = ["median"]
 _other = ["argmax", "argmin", "logsumexp", "mode", "aminmax"]
 REGISTRY.add(_ZERO, functions=[getattr(torch, n) for n in _zero], methods=_zero)
 REGISTRY.add(_CHOICE, functions=[getattr(torch, n) for n in _choice], methods=_choice)

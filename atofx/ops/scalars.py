@@ -7,11 +7,13 @@ from collections import OrderedDict
 from typing import Any
 
 import torch
+from torch import fx
 
 from atofx.ir.values import TensorValue
 from atofx.ops.arguments import source_node
 from atofx.ops.context import LineageContext
 from atofx.ops.registry import REGISTRY, OpRecord
+from atofx.ops.resize import Resizer
 
 
 def plain(ctx: LineageContext, *args: Any, **kwargs: Any) -> Any:
@@ -40,6 +42,12 @@ def attribute(ctx: LineageContext, x: Any, name: str, *default: Any) -> Any:
     return TensorValue(ctx.out)
 
 
+def resize_attribute(resizer: Resizer, node: fx.Node) -> Any:
+    """``result.values`` of two tensors, of which only the first is left."""
+    found = resizer.new(source_node(node))
+    return found[0] if isinstance(found, tuple) else resizer.copy(node)
+
+
 def _transposed(x: TensorValue, name: str) -> Any:
     order = list(range(x.ndim))
     if name in ("T", "H"):
@@ -63,5 +71,5 @@ REGISTRY.add(
         "__len__",
     ],
 )  # fmt: skip
-REGISTRY.add(OpRecord("attribute", attribute), functions=[getattr])
+REGISTRY.add(OpRecord("attribute", attribute, resize_attribute), functions=[getattr])
 REGISTRY.add(OpRecord("ordered dict", ordered), functions=[OrderedDict])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.models import (
+    aliases,
     attacks,
     attention,
     constants,
@@ -24,6 +25,7 @@ FAMILIES = {
     "norms": norms.family,
     "constants": constants.family,
     "standardised": standardised.family,
+    "aliases": aliases.family,
     "attacks": attacks.family,
     "attention": attention.family,
     "structure": structure.family,
