@@ -23,7 +23,7 @@ from tests.models.case import conv
 OTHERWISE = frozenset(
     {
         "unused_module", "bias_and_zero_attention", "copy_into", "partly_zeroed", "no_constant_padded_by_image_size",
-        "recurrent_state", "recurrent_cell",
+        "recurrent_state", "recurrent_cell", "zeroed_channels",
         *(f"{kind}{way}_after_cnn" for kind in ("rnn", "gru", "lstm") for way in ("", "_bidirectional")),
     }
 )  # fmt: skip
