@@ -295,10 +295,11 @@ def _spatial_gate(random: Random, x: Tensor) -> Made:
 
 
 class _Parameter(nn.Module):
-    """A bare parameter for each channel, and a fixed buffer."""
+    """A bare parameter for each channel, a fixed buffer, and a tensor that is neither."""
 
     def __init__(self, channels: int, shape: tuple[int, ...]) -> None:
         super().__init__()
+        self.plain = torch.linspace(-1.0, 1.5, channels, dtype=torch.float64).view(-1, 1, 1)
         self.value = nn.Parameter(torch.ones(shape))
         self.register_buffer("fixed", torch.linspace(0.5, 1.5, channels).view(-1, 1, 1))
 
@@ -307,13 +308,16 @@ def _parameter(random: Random, x: Tensor) -> Made:
     channels = x.shape[1]
     shape = random.choice(((channels, 1, 1), (1, channels, 1, 1)))
     module = _Parameter(channels, shape)
-    kind = random.choice(("scale", "scale", "add", "scale_by_buffer", "add_buffer", "scale_by_sigmoid"))
+    kinds = ("scale", "add", "scale_by_buffer", "add_buffer", "scale_by_sigmoid", "scale_by_constant", "add_constant")
+    kind = random.choice(kinds)
     functions: dict[str, Function] = {
         "scale": lambda m, v: v * m.value,
         "add": lambda m, v: m.value + v,
         "scale_by_buffer": lambda m, v: v * m.fixed * m.value,
         "add_buffer": lambda m, v: v - m.fixed + m.value,
         "scale_by_sigmoid": lambda m, v: v * torch.sigmoid(m.value),
+        "scale_by_constant": lambda m, v: v * m.plain,
+        "add_constant": lambda m, v: v + m.plain,
     }
     return Made(f"parameter_{kind}{shape}", functions[kind], module)
 
@@ -564,6 +568,9 @@ def _over_channels(random: Random, x: Tensor) -> Made:
         "softmax": lambda m, v: v.softmax(1),
         "normalize": lambda m, v: F.normalize(v, dim=1, eps=1e-2),
         "gate_by_max": lambda m, v: v * torch.sigmoid(v.amax(1, keepdim=True)),
+        "gate_by_first_of_max": lambda m, v: v * torch.sigmoid(torch.max(v, 1, keepdim=True)[0]),
+        "gate_by_min_values": lambda m, v: v * torch.tanh(v.min(dim=1).values).unsqueeze(1),
+        "gate_by_squeezed": lambda m, v: v * v.mean((2, 3)).squeeze(-1)[..., None, None],
         "scaled_by_width": lambda m, v: v * v.shape[1] ** -0.5,
     }
     name = random.choice(tuple(functions))
@@ -619,8 +626,41 @@ def _in_place(random: Random, x: Tensor) -> Made:
         y.transpose(1, 2).mul_(0.5)
         return y
 
+    step, start = random.randint(2, 3), random.randint(0, 1)
+
+    def on_a_step(m: None, v: Tensor) -> Tensor:
+        v = v * 1.0
+        v[:, start::step].mul_(0.5)
+        return v
+
+    def step_replaced(m: None, v: Tensor) -> Tensor:
+        v = v * 1.0
+        v[:, start::step] *= 0.5
+        return v
+
+    def seen_in_a_step(m: None, v: Tensor) -> Tensor:
+        v = v * 1.0
+        part = v[:, start::step]
+        v.mul_(0.5)
+        return torch.cat([v, part], 1)
+
+    def on_a_copy(m: None, v: Tensor) -> Tensor:
+        y = v.permute(0, 2, 3, 1).contiguous()
+        y *= 0.5
+        return v + y.permute(0, 3, 1, 2)
+
+    def on_rows(m: None, v: Tensor) -> Tensor:
+        y = v.flatten(2).transpose(1, 2).reshape(-1, v.shape[1])
+        y.mul_(0.5)
+        return v * torch.tanh(y.mean())
+
     return random.choice(
         (
+            Made(f"mul_on_a_step({start}, {step})", on_a_step),
+            Made(f"step_replaced({start}, {step})", step_replaced),
+            Made(f"seen_in_a_step({start}, {step})", seen_in_a_step),
+            Made("mul_on_a_copy", on_a_copy),
+            Made("mul_on_rows", on_rows),
             Made("augmented", augmented),
             Made("mul_on_a_view", on_a_view),
             Made("add_on_a_view", shift_a_view),
@@ -724,6 +764,19 @@ def _constants(random: Random, x: Tensor) -> Made:
     return Made(name, functions[name])
 
 
+def _like_another(random: Random, x: Tensor) -> Made:
+    """Channels of their own, in the shape of others."""
+    channels = x.shape[1]
+    functions: dict[str, Function] = {
+        "view_as": lambda m, v: (m.weight @ v.flatten(2)).view_as(v),
+        "reshape_as": lambda m, v: (m.weight @ v.flatten(2)).transpose(1, 2).transpose(1, 2).reshape_as(v),
+        "expand_as": lambda m, v: (m.weight @ v.flatten(2)).mean(2)[..., None, None].expand_as(v),
+        "view_of_shape": lambda m, v: (m.weight @ v.flatten(2)).view(v.shape),
+    }
+    name = random.choice(tuple(functions))
+    return Made(name, functions[name], _Matrix(channels, channels))
+
+
 def _recurrent(random: Random, x: Tensor) -> Made:
     width = random.randint(2, 5)
     both = random.random() < 0.3
@@ -811,6 +864,7 @@ ALONE: tuple[tuple[int, Maker], ...] = (
     (1, _along_rows),
     (1, _loop),
     (1, _over_channels),
+    (1, _like_another),
     (1, _in_space),
     (1, _in_place),
     (1, _noop),
