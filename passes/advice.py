@@ -71,6 +71,7 @@ ADVICE = (
     ("reinterpreted as another dtype", "convert with .to(dtype)"),
     ("its attribute", "use tensor operations instead of the attribute"),
     ("in place through a view", "write the operation without the view, or not in place"),
+    ("in place through a slice with steps", "write x[:, ::2] *= 2, which puts the result back, or not in place"),
     ("with out=", "assign the result instead"),
     ("its values make a new tensor", "use tensor operations instead of making a tensor of its values"),
     ("several results", "split the operation into one for each result"),
