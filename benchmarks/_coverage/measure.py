@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 ROUNDS = 3
 ENOUGH_SECONDS = 10.0
@@ -31,6 +32,28 @@ def median_seconds(work: Callable[[], Any]) -> float:
         work()
         seconds.append(time.perf_counter() - began)
     return round(statistics.median(seconds), 4)
+
+
+class _Narrowing(TorchDispatchMode):
+    """Notes whether a float64 tensor becomes one of fewer digits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {leaf.dtype for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        made = {leaf.dtype for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)}
+        self.found |= torch.float64 in given and bool(made & {torch.float32, torch.float16, torch.bfloat16})
+        return result
+
+
+def narrows(model: nn.Module, arguments: tuple[Any, ...]) -> bool:
+    """Whether a model in float64 makes tensors of fewer digits of those it computes."""
+    with torch.no_grad(), _Narrowing() as mode:
+        model(*arguments)
+    return mode.found
 
 
 def tensors(outputs: Any) -> list[Tensor]:
