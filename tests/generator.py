@@ -645,11 +645,13 @@ def _in_place(random: Random, x: Tensor) -> Made:
         return torch.cat([v, part], 1)
 
     def on_a_copy(m: None, v: Tensor) -> Tensor:
+        v = v * 1.0  # of one channel the next is no copy
         y = v.permute(0, 2, 3, 1).contiguous()
         y *= 0.5
         return v + y.permute(0, 3, 1, 2)
 
     def on_rows(m: None, v: Tensor) -> Tensor:
+        v = v * 1.0
         y = v.flatten(2).transpose(1, 2).reshape(-1, v.shape[1])
         y.mul_(0.5)
         return v * torch.tanh(y.mean())
