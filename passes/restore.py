@@ -55,17 +55,17 @@ class Before:
 
         Parameters, submodules, hooks and the mode are left out.
         """
-        contents = {id(container): content for container, content in self._filled}
+        other = {id(c): content for c, content in self._filled if not _same(c, content)}
+        other |= {id(container): type(container)() for container in self._empty if container}
         found = []
         for name, live, held in self._attributes:
+            if not other and _is_as_it_was(live, held):
+                continue
             for key, value in live.items():
-                same = key in held and held[key] is value
-                if same and type(value) in _KINDS:
-                    same = _same(value, contents.get(id(value), type(value)()))
-                if same:
+                if key in held and held[key] is value and id(value) not in other:
                     continue
                 if key == "_buffers":
-                    before = contents.get(id(value), {})
+                    before = other.get(id(value), {})
                     changed = [b for b in value if value[b] is not before.get(b)]
                     found += [Change(name, value, b, is_buffer=True) for b in changed]
                 elif key not in _OF_TORCH:
@@ -75,15 +75,19 @@ class Before:
     def restore(self) -> None:
         """Put everything back."""
         for _, live, attributes in self._attributes:
-            if list(live) != list(attributes) or not all(map(is_, live.values(), attributes.values())):
+            if not _is_as_it_was(live, attributes):
                 live.clear()
                 live.update(attributes)
         for container in filter(None, self._empty):
             container.clear()
         for container, content in self._filled:
-            if len(container) != len(content) or not _same(container, content):
+            if not _same(container, content):
                 container.clear()
                 container.extend(content) if isinstance(container, list) else container.update(content)
+
+
+def _is_as_it_was(live: dict[str, Any], held: dict[str, Any]) -> bool:
+    return list(live) == list(held) and all(map(is_, live.values(), held.values()))
 
 
 @contextmanager
