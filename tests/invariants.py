@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 import atofx
@@ -323,7 +323,7 @@ class Forms:
     """What a program makes of one mask, to be run more than once."""
 
     zeroed: nn.Module
-    compact: nn.Module
+    compact: fx.GraphModule
     gated: nn.Module
 
 
@@ -394,16 +394,17 @@ COMPOSITES = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerD
 ROUNDING = 1e-12
 
 
-def full_mask_is_dense(subject: Subject) -> None:
+def full_mask_is_dense(subject: Subject, whole: nn.Module | None = None) -> None:
     """Promise 2: with nothing dropped every module is bit-equal to the user's model.
 
-    A composite module that torch runs as one fused kernel is opened up, which rounds differently once.
+    A composite module that torch runs as one fused kernel is opened up, which rounds differently once. ``whole`` is
+    what compacting by the full mask gave, if that is there.
     """
     program = subject.program
     name = "the full mask is bit-equal to dense"
     full = program.full_mask()
     modules = {
-        "compact(full_mask)": program.compact(full),
+        "compact(full_mask)": whole or program.compact(full),
         "zeroed(full_mask)": program.zeroed(full),
         "gated() with open gates": program.gated(),
     }
@@ -466,11 +467,10 @@ def costs(subject: Subject, mask: atofx.Mask, compact: nn.Module) -> None:
 # ------------------------------------------------------------------------------------------------------ compact module
 
 
-def compact_is_plain(subject: Subject, mask: atofx.Mask) -> None:
+def compact_is_plain(subject: Subject, mask: atofx.Mask, compact: fx.GraphModule) -> None:
     """The compact module has its own parameters, mapped key by key, ties and frozen ones kept, sizes in its modules."""
     program = subject.program
     name = "the compact module is plain"
-    compact = program.compact(mask)
     old = subject.model.state_dict(keep_vars=True)
     new = compact.state_dict(keep_vars=True)
     mapping = {key: entry for key, entry in program.state_dict_map(mask).items() if entry.key is not None}
@@ -564,14 +564,14 @@ def gates_are_differentiable(subject: Subject, mode: str = "eval") -> None:
 # --------------------------------------------------------------------------------------------------------------- twice
 
 
-def twice(subject: Subject, mask: atofx.Mask, seed: int, tolerance: float = TOLERANCE) -> int:
+def twice(subject: Subject, mask: atofx.Mask, seed: int, first: nn.Module | None = None) -> int:
     """Promise 5: compacting the compact module again equals compacting once with both masks.
 
-    Returns how many units the second mask dropped.
+    Returns how many units the second mask dropped. ``first`` is what compacting by ``mask`` gave, if that is there.
     """
     program = subject.program
     name = "compacting twice is compacting once"
-    first = program.compact(mask)
+    first = first or program.compact(mask)
     again = trace(first, subject.inputs, subject.modes).program
     second, combined, dropped = _second_mask(program, again, mask, seed)
     compact_twice, compact_once = again.compact(second), program.compact(combined)
@@ -586,7 +586,7 @@ def twice(subject: Subject, mask: atofx.Mask, seed: int, tolerance: float = TOLE
         error = relative_error(
             run(compact_twice, subject.inputs, mode).values, run(compact_once, subject.inputs, mode).values
         )
-        if not error <= tolerance:
+        if not error <= TOLERANCE:
             broken(name, f"off by {error:.1e} in {mode} mode")
     return dropped
 
@@ -678,16 +678,18 @@ def check_mask(subject: Subject, mask: atofx.Mask) -> float:
     return error
 
 
-def check_program(subject: Subject, mask: atofx.Mask, seed: int = 0) -> None:
-    """Every promise that needs to be held once a program, with ``mask`` where one is needed."""
+def check_program(subject: Subject, mask: atofx.Mask, seed: int = 0, compact: fx.GraphModule | None = None) -> None:
+    """Every promise that needs to be held once a program, with ``mask``, and what it gave, where one is needed."""
     well_formed(subject)
     explained(subject)
-    full_mask_is_dense(subject)
     full = subject.program.full_mask()
-    costs(subject, full, subject.program.compact(full))
-    compact_is_plain(subject, mask)
+    whole = subject.program.compact(full)
+    full_mask_is_dense(subject, whole)
+    costs(subject, full, whole)
+    compact = compact or subject.program.compact(mask)
+    compact_is_plain(subject, mask, compact)
     gates_are_differentiable(subject, subject.modes[0])
-    twice(subject, mask, seed)
+    twice(subject, mask, seed, compact)
 
 
 def prunable_share(program: atofx.Program) -> float:
@@ -729,8 +731,8 @@ def hold(model: nn.Module, inputs: Callable[[int], Any], seed: int) -> Subject:
     for keep in (0.5, LEAST if seed % 2 else 0.2):
         check_mask(subject, program.random_mask(keep=keep, seed=seed))
     mask = program.random_mask(keep=0.5, seed=seed + 1)
-    check_program(subject, mask, seed)
     forms = forms_of(program, mask)
+    check_program(subject, mask, seed, forms.compact)
     agree(subject, mask, inputs(3), forms=forms)
     larger = other_sizes(model, subject.inputs)
     if larger is not None:
