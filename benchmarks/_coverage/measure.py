@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ROUNDS = 3
 ENOUGH_SECONDS = 10.0
+_FEWER_DIGITS = frozenset({torch.float32, torch.float16, torch.bfloat16})
 
 
 def peak_gib() -> float:
@@ -45,7 +47,7 @@ class _Narrowing(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         given = {leaf.dtype for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         made = {leaf.dtype for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)}
-        self.found |= torch.float64 in given and bool(made & {torch.float32, torch.float16, torch.bfloat16})
+        self.found |= torch.float64 in given and bool(made & _FEWER_DIGITS)
         return result
 
 
@@ -54,6 +56,23 @@ def narrows(model: nn.Module, arguments: tuple[Any, ...]) -> bool:
     with torch.no_grad(), _Narrowing() as mode:
         model(*arguments)
     return mode.found
+
+
+class Widened(TorchFunctionMode):
+    """Leaves out casts of float64 tensors to fewer digits, in any model that runs under it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if args and isinstance(args[0], Tensor) and args[0].dtype == torch.float64:
+            if func in (Tensor.float, Tensor.half, Tensor.bfloat16):
+                return args[0]
+            args = tuple(torch.float64 if _is_narrow(a) else a for a in args)
+            kwargs = {key: torch.float64 if _is_narrow(value) else value for key, value in kwargs.items()}
+        return func(*args, **kwargs)
+
+
+def _is_narrow(value: Any) -> bool:
+    return isinstance(value, torch.dtype) and value in _FEWER_DIGITS
 
 
 def tensors(outputs: Any) -> list[Tensor]:
