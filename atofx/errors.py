@@ -14,6 +14,18 @@ class TraceError(AtofxError):
     """The model cannot be traced; the message names the user's file and line."""
 
 
+class StateError(TraceError):
+    """The model computes with what an earlier call left on it, which a graph cannot.
+
+    Attributes:
+        only_buffers: whether all that was left are buffers that ``forward`` puts others in the place of.
+    """
+
+    def __init__(self, message: str, *, only_buffers: bool) -> None:
+        super().__init__(message)
+        self.only_buffers = only_buffers
+
+
 class UnsupportedOpError(AtofxError):
     """``strict=True`` met an operation that no record describes."""
 

@@ -18,7 +18,7 @@ from atofx.ops.constants import is_written, memory_of
 from atofx.ops.resize import Resizer
 from atofx.passes.input_sizes import Sizes, sizes_needed
 
-_MAY_COPY = frozenset({"contiguous", "reshape", "reshape_as", "flatten", "ravel"})
+_MAY_COPY = frozenset({"contiguous", "reshape", "reshape_as", "flatten", "ravel", "to"})
 
 
 def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor], *, double: bool = False) -> fx.GraphModule:

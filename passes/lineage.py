@@ -60,7 +60,7 @@ class _Run:
         ctx = self.ctx
         ctx.pin_contradictions()
         ctx.pin_shared_folds()
-        produced, consumed, sized, batched = ctx.flags()
+        produced, consumed, sized, batched = ctx.flags(self.traced.constants)
         return Lineage(
             values=self.values,
             leaves=ctx.leaves,
@@ -102,11 +102,14 @@ class _Run:
         if not isinstance(meta, torch.Tensor):
             return meta
         layers = self.ctx.leaf(name).layers
-        if name not in self.traced.constants or not meta.is_floating_point():
+        if name not in self.traced.constants:
+            return TensorValue(meta, layers, moved_leaf=True)
+        layers = tuple(layer.with_rest(ANYTHING) for layer in layers)
+        if not meta.is_floating_point():  # an index or a mask, more often than not
             return TensorValue(meta, layers, moved_leaf=True)
         for layer in layers:
             self.ctx.mark_consumed(layer.labels)
-        return TensorValue(meta, tuple(layer.with_rest(ANYTHING) for layer in layers))
+        return TensorValue(meta, layers)
 
     def _hand_out(self, result: Any, reason: str) -> None:
         """Pin what leaves the graph; a parameter handed out as it is counts as used."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import fx
 
-from atofx.errors import TraceError
+from atofx.errors import StateError, TraceError
 from atofx.ops.constants import constant_value
 from atofx.passes.place import place
 
@@ -43,6 +43,14 @@ class ValueProxy(fx.Proxy):
         """The number of dimensions, which never changes."""
         value = concrete(self)
         return int(value.dim())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "data":
+            raise StateError(
+                "an assignment to the .data of a tensor cannot be traced; change the tensor in place (copy_, mul_)",
+                only_buffers=False,
+            )
+        super().__setattr__(name, value)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})

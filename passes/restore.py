@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import dataclasses
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import is_
+from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import nn
 
 from atofx.passes.base import modules_by_name
@@ -16,7 +19,7 @@ from atofx.passes.base import modules_by_name
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """An attribute of a module, or an entry of its buffers, that is not what it was.
+    """An attribute of a module, or one of its buffers, that is not what it was.
 
     Attributes:
         module: qualified name of the module.
@@ -46,12 +49,28 @@ class Before:
     def __init__(self, model: nn.Module) -> None:
         modules = {id(module): (name, module) for name, module in reversed(modules_by_name(model))}
         self._attributes = [(name, vars(module), dict(vars(module))) for name, module in modules.values()]
-        containers = [v for _, _, held in self._attributes for v in held.values() if type(v) in _KINDS]
-        self._filled = [(container, container.copy()) for container in containers if container]
-        self._empty = [container for container in containers if not container]  # as most are
+        self._filled: list[tuple[Any, Any]] = []
+        self._empty: list[Any] = []
+        self._tensors: list[tuple[str, torch.Tensor, int, torch.Tensor]] = []
+        seen: set[int] = set()
+        for name, _, held in self._attributes:
+            for key, value in held.items():
+                if type(value) in _PLAIN:
+                    continue
+                own = key not in _OF_TORCH
+                for found in _containers(value, seen) if own else [value] if isinstance(value, dict) else []:
+                    if found:
+                        self._filled.append((found, found.copy()))
+                    else:  # as most are
+                        self._empty.append(found)
+                if own:
+                    self._tensors += [
+                        (f"{name}.{key}" if name else key, tensor, tensor._version, tensor.detach().clone())
+                        for tensor in _tensors(value)
+                    ]
 
     def changes(self) -> list[Change]:
-        """What is different now; of a list, dict or set that holds something else, the attribute that it is.
+        """What is different now; of something that holds values, such as a list, the attribute that it is.
 
         Parameters, submodules, hooks and the mode are left out.
         """
@@ -62,7 +81,7 @@ class Before:
             if not other and _is_as_it_was(live, held):
                 continue
             for key, value in live.items():
-                if key in held and held[key] is value and id(value) not in other:
+                if key in held and held[key] is value and not (other and _holds_any(value, other)):
                     continue
                 if key == "_buffers":
                     before = other.get(id(value), {})
@@ -71,6 +90,10 @@ class Before:
                 elif key not in _OF_TORCH:
                     found.append(Change(name, live, key, is_buffer=False))
         return found
+
+    def written(self) -> list[str]:
+        """The names of tensors that are neither parameters nor buffers and were changed in place."""
+        return [name for name, tensor, version, _ in self._tensors if tensor._version != version]
 
     def restore(self) -> None:
         """Put everything back."""
@@ -83,16 +106,16 @@ class Before:
         for container, content in self._filled:
             if not _same(container, content):
                 container.clear()
-                container.extend(content) if isinstance(container, list) else container.update(content)
-
-
-def _is_as_it_was(live: dict[str, Any], held: dict[str, Any]) -> bool:
-    return list(live) == list(held) and all(map(is_, live.values(), held.values()))
+                container.extend(content) if isinstance(container, (list, deque)) else container.update(content)
+        for _, tensor, version, content in self._tensors:
+            if tensor._version != version:
+                with torch.no_grad():
+                    tensor.copy_(content)
 
 
 @contextmanager
 def attributes_restored(model: nn.Module) -> Iterator[Before]:
-    """Put back every module's attributes and hooks, and what its lists, dicts and sets hold.
+    """Put back every module's attributes and hooks, and what its lists, dicts and the like hold, nested ones too.
 
     Some models keep an index or a mask they have made for the next call (``self.cache = …``); while tracing that would
     be a proxy, which must not outlive the tracer.
@@ -104,8 +127,53 @@ def attributes_restored(model: nn.Module) -> Iterator[Before]:
         before.restore()
 
 
+def held_by(value: Any) -> Any | None:
+    """The container that holds what belongs to a value and may change: itself, or the attributes of a plain object."""
+    if isinstance(value, (dict, list, set, deque)):
+        return value
+    if isinstance(value, SimpleNamespace) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        return getattr(value, "__dict__", None)
+    return None
+
+
+def entries(container: Any) -> list[Any]:
+    """What a container holds."""
+    return list(container.values()) if isinstance(container, dict) else list(container)
+
+
 _OF_TORCH = frozenset(vars(nn.Module()))
-_KINDS = frozenset({dict, OrderedDict, list, set})  # hooks are kept in ordered dicts
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+
+
+def _containers(value: Any, seen: set[int]) -> Iterator[Any]:
+    """A container and those in it, each once."""
+    if type(value) in _PLAIN or isinstance(value, (torch.Tensor, nn.Module)):
+        return
+    container = value if isinstance(value, tuple) else held_by(value)
+    if container is None or id(container) in seen:
+        return
+    seen.add(id(container))
+    if not isinstance(container, tuple):
+        yield container
+    for entry in entries(container):
+        yield from _containers(entry, seen)
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        if not isinstance(value, nn.Parameter):
+            yield value
+        return
+    for container in _containers(value, set()):
+        yield from (v for v in entries(container) if isinstance(v, torch.Tensor) and not isinstance(v, nn.Parameter))
+
+
+def _holds_any(value: Any, others: dict[int, Any]) -> bool:
+    return id(value) in others or any(id(container) in others for container in _containers(value, set()))
+
+
+def _is_as_it_was(live: dict[str, Any], held: dict[str, Any]) -> bool:
+    return list(live) == list(held) and all(map(is_, live.values(), held.values()))
 
 
 def _same(container: Any, content: Any) -> bool:
@@ -113,6 +181,6 @@ def _same(container: Any, content: Any) -> bool:
         return False
     if isinstance(container, dict):
         return all(map(is_, container, content)) and all(map(is_, container.values(), content.values()))
-    if isinstance(container, list):
+    if isinstance(container, (list, deque)):
         return all(map(is_, container, content))
     return bool(container == content)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
-from atofx.errors import TraceError
+from atofx.errors import StateError
+from atofx.ir.values import holds
+from atofx.nn.sizes import expect_decision
 from atofx.ops.arguments import target_name
+from atofx.ops.constants import constant_value
+from atofx.ops.inplace import mutated_argument
 from atofx.passes.proxy import concrete
-from atofx.passes.restore import Change
+from atofx.passes.restore import Before, Change, entries, held_by
 from atofx.passes.tracer import Tracer
 
+#: How many calls are traced after the first, as long as each leaves other numbers than the one before.
+_CALLS = 3
 #: They take from other tensors than the first no more than size, dtype and place.
 _LIKE = frozenset({"to", "type_as", "expand_as", "view_as", "reshape_as"})
 #: They take no more from any.
@@ -26,60 +34,169 @@ _NEW = frozenset(
 )  # fmt: skip
 
 
-class StateError(TraceError):
-    """What a call computes depends on attributes that an earlier one left.
+def refuse_state(model: nn.Module, tracer: Tracer, graph: fx.Graph, before: Before, *, buffers: bool = True) -> None:
+    """Find out whether a call computes something else because of what those before it left, by tracing it too.
 
-    Attributes:
-        only_buffers: whether all of them are buffers that ``forward`` puts others in the place of.
-    """
-
-    def __init__(self, message: str, *, only_buffers: bool) -> None:
-        super().__init__(message)
-        self.only_buffers = only_buffers
-
-
-def refuse_state(model: nn.Module, tracer: Tracer, graph: fx.Graph, changes: Sequence[Change]) -> None:
-    """Find out whether the next call would read what this one left, by tracing it too.
-
-    Writing is no harm, nor is keeping what is the same for every input, such as an index or a mask of the image's size.
+    Writing is no harm, nor is keeping what is the same for every call, such as an index or a mask of the image's size.
 
     Args:
         model: as the traced call left it; what it left is changed here.
         tracer: that traced the call.
         graph: of the call.
-        changes: what the call left.
+        before: what the model held before the call.
+        buffers: whether buffers that were put in the place of others count.
 
     Raises:
-        StateError: it would.
+        StateError: it does, or a tensor that is neither parameter nor buffer is changed in place.
     """
-    kept, plain = [], []
-    for change in changes:
-        left = pytree.tree_leaves(change.holder[change.key])
-        tensors = [leaf for leaf in left if isinstance(leaf, fx.Proxy) and isinstance(concrete(leaf), torch.Tensor)]
-        if any(_depends_on_inputs(leaf.node) for leaf in tensors):
-            kept.append(change)
-        elif not tensors:
-            plain.append(change)
-    if not kept and len(plain) < len(changes):
-        return  # what is kept is the same for every input
-    for change in changes:
-        change.holder[change.key] = pytree.tree_map(_as_found, change.holder[change.key])
-    again = Tracer(tracer.inputs, tracer.tensors)
-    try:
-        second = again.trace(model)
-    except Exception:  # noqa: BLE001 - the model's own code, on what it has left
-        read = kept
-    else:
-        read = kept if _unknown_constants(again, second) > _unknown_constants(tracer, graph) else []
-        if len(plain) == len(changes) and _form(second) != _form(graph):
-            read = plain
-    if read:
-        names = ", ".join(repr(change.name) for change in read)
+    _refuse(model, before.written(), only_buffers=False)
+    names: dict[Hashable, int] = {}
+    known: dict[int, _Kept] = {}
+    forms = _Forms(tracer, names, known)
+    changes = _changes(before, buffers=buffers)
+    first, left, size = forms.of(graph) if changes else [], _numbers(changes), len(graph.nodes)
+    for _ in range(_CALLS if changes else 0):
+        for change in changes:
+            change.holder[change.key] = _as_found(change.holder[change.key], forms)
+        forms = _Forms(Tracer(tracer.inputs, tracer.tensors), names, known)
+        try:
+            same = forms.of(forms.tracer.trace(model)) == first and len(graph.nodes) == size
+        except Exception:  # noqa: BLE001 - the model's own code, on what it has left
+            same = False
+        if not same:
+            _refuse(model, [c.name for c in changes], only_buffers=all(c.is_buffer for c in changes))
+        changes = _changes(before, buffers=buffers)
+        if _numbers(changes) == left:
+            break
+        left = _numbers(changes)
+
+
+def _changes(before: Before, *, buffers: bool) -> list[Change]:
+    return [change for change in before.changes() if buffers or not change.is_buffer]
+
+
+def _refuse(model: nn.Module, names: list[str], *, only_buffers: bool) -> None:
+    if names:
+        shown = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
         raise StateError(
-            f"{type(model).__name__} keeps {names} from one call to the next and computes with it, which a graph "
+            f"{type(model).__name__} keeps {shown} from one call to the next and computes with it, which a graph "
             "cannot; take it as an input and return it, or register a buffer and change that in place (copy_, add_)",
-            only_buffers=all(change.is_buffer for change in read),
+            only_buffers=only_buffers,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """A tensor that stands where a call has left one, and the number of what that was."""
+
+    tensor: torch.Tensor
+    number: int
+
+
+class _Forms:
+    """What the nodes of a graph compute, as numbers that are the same where the same is computed.
+
+    Args:
+        tracer: of the graph.
+        names: every form there is so far -> its number.
+        known: by id, the tensors that the model was given for those it had kept.
+    """
+
+    def __init__(self, tracer: Tracer, names: dict[Hashable, int], known: dict[int, _Kept]) -> None:
+        self.tracer = tracer
+        self._names = names
+        self.known = known
+        self.numbers: dict[fx.Node, int] = {}
+
+    def of(self, graph: fx.Graph) -> list[int]:
+        """The forms of the results, of what is changed in place, and of calls of modules, which may keep statistics."""
+        effects = []
+        for node in graph.nodes:
+            number = self.numbers[node] = self._number_of(node)
+            module = self.tracer.leaves.get(str(node.target)) if node.op == "call_module" else None
+            if node.op in ("output", "call_module") or mutated_argument(node, module) is not None:
+                effects.append(number)
+        return effects
+
+    def _number_of(self, node: fx.Node) -> int:
+        tensor = self.tracer.constants.get(str(node.target)) if node.op == "get_attr" else None
+        kept = None if tensor is None else self.known.get(id(tensor))
+        return self._number(self._form(node)) if kept is None else kept.number
+
+    def _number(self, form: Hashable) -> int:
+        return self._names.setdefault(form, len(self._names))
+
+    def unlike_any(self) -> int:
+        """A number of its own."""
+        return self._number(("unlike any", len(self._names)))
+
+    def _form(self, node: fx.Node) -> Hashable:
+        value = node.meta.get("val")
+        if node.op in ("placeholder", "output"):
+            return (node.op, str(node.target) if node.op == "placeholder" else self._argument(node.args))
+        if node.target is expect_decision or not holds(value, torch.Tensor):
+            return _plain(value)
+        if node.op == "get_attr":
+            name = str(node.target)
+            return self._constant(self.tracer.constants[name]) if name in self.tracer.constants else (node.op, name)
+        constant = constant_value(node) if isinstance(value, torch.Tensor) else None
+        if constant is not None:
+            return _content(constant)
+        return (node.op, node.target, self._argument(node.args), self._argument(node.kwargs))
+
+    def _constant(self, tensor: torch.Tensor) -> Hashable:
+        return ("unlike any", len(self._names)) if tensor.is_meta else _content(tensor)
+
+    def _argument(self, argument: Any) -> Hashable:
+        if isinstance(argument, fx.Node):
+            return self.numbers[argument]
+        if isinstance(argument, (tuple, list)):
+            return tuple(map(self._argument, argument))
+        if isinstance(argument, slice):
+            return ("slice", *map(self._argument, (argument.start, argument.stop, argument.step)))
+        if isinstance(argument, dict):
+            return tuple((key, self._argument(value)) for key, value in argument.items())
+        return self._number(_plain(argument))
+
+
+def _plain(value: Any) -> Hashable:
+    return ("plain", repr(value))
+
+
+def _content(tensor: torch.Tensor) -> Hashable:
+    """A tensor by what it holds."""
+    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return ("tensor", tensor.shape, tensor.dtype, hashlib.blake2b(data.tobytes()).digest())
+
+
+def _as_found(value: Any, forms: _Forms) -> Any:
+    """What the next call would find where this one left proxies."""
+    if isinstance(value, fx.Proxy):
+        now = concrete(value)
+        return _stand_in(value.node, now, forms) if isinstance(now, torch.Tensor) else now
+    if isinstance(value, tuple):
+        swapped = [_as_found(entry, forms) for entry in value]
+        return type(value)(*swapped) if hasattr(value, "_fields") else type(value)(swapped)
+    container = held_by(value)
+    if isinstance(container, dict):
+        found = {_as_found(key, forms): _as_found(entry, forms) for key, entry in container.items()}
+        container.clear()
+        container.update(found)
+    elif isinstance(container, (list, deque)):
+        for place, entry in enumerate(list(container)):
+            container[place] = _as_found(entry, forms)
+    return value
+
+
+def _stand_in(node: fx.Node, value: torch.Tensor, forms: _Forms) -> torch.Tensor:
+    """A tensor without elements; one that depends on nothing as it is."""
+    constant = None if node._erased else constant_value(node)
+    if constant is not None:
+        return constant.clone()
+    tensor = torch.empty_like(value)
+    number = forms.unlike_any() if _depends_on_inputs(node) else forms.numbers[node]
+    forms.known[id(tensor)] = _Kept(tensor, number)
+    return tensor
 
 
 def _depends_on_inputs(node: fx.Node) -> bool:
@@ -90,34 +207,25 @@ def _depends_on_inputs(node: fx.Node) -> bool:
         if found in seen or not isinstance(found.meta.get("val"), torch.Tensor):
             continue
         seen.add(found)
-        name = target_name(found)
         if found.op == "placeholder" or found._erased:  # nobody reads it in this call, and it has lost its arguments
             return True
+        name = target_name(found)
         if name not in _NEW:
             todo += found.all_input_nodes[:1] if name in _LIKE else found.all_input_nodes
     return False
 
 
-def _as_found(leaf: Any) -> Any:
-    """What the next call would find where this one left a proxy: tensors that depend on inputs have no elements."""
-    if not isinstance(leaf, fx.Proxy):
-        return leaf
-    value = concrete(leaf)
-    if not isinstance(value, torch.Tensor):
-        return value
-    return torch.empty_like(value, device="meta" if _depends_on_inputs(leaf.node) else "cpu")
-
-
-def _unknown_constants(tracer: Tracer, graph: fx.Graph) -> int:
-    """How many constants of a graph have no elements: they were computed from what :func:`_as_found` gave."""
-    names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
-    return sum(tensor.is_meta for name, tensor in tracer.constants.items() if name in names)
-
-
-def _form(graph: fx.Graph) -> list[Any]:
-    """What a graph does, apart from the names of its nodes."""
-    place = {node: i for i, node in enumerate(graph.nodes)}
-    return [
-        (node.op, node.target, repr(fx.node.map_arg((node.args, dict(node.kwargs)), lambda n: f"%{place[n]}")))
-        for node in graph.nodes
-    ]
+def _numbers(changes: list[Change]) -> list[str]:
+    """The plain values among what was left."""
+    found: list[str] = []
+    todo = [change.holder[change.key] for change in changes]
+    while todo:
+        value = todo.pop()
+        container = value if isinstance(value, tuple) else held_by(value)
+        if container is not None:
+            todo += entries(container)
+        elif not isinstance(value, (fx.Proxy, torch.Tensor)):
+            found.append(repr(value))
+        elif isinstance(value, fx.Proxy) and not isinstance(concrete(value), torch.Tensor):
+            found.append(repr(concrete(value)))
+    return found

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import fx, nn
 
-from atofx.errors import ConfigError, TraceError
+from atofx.errors import ConfigError, StateError, TraceError
 from atofx.ir.blueprint import Blueprint
 from atofx.passes.base import passing_buffers, tensors_by_name
 from atofx.passes.inputs import ExampleInputs, bind_inputs
@@ -23,7 +23,7 @@ from atofx.passes.place import format_stack
 from atofx.passes.replay import ExportTracer
 from atofx.passes.restore import attributes_restored
 from atofx.passes.simplify import name_deviations
-from atofx.passes.state import StateError, refuse_state
+from atofx.passes.state import refuse_state
 from atofx.passes.tracer import Tracer
 
 Frontend = Literal["auto", "symbolic", "export"]
@@ -162,9 +162,8 @@ def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, c
         with attributes_restored(model) as before:
             graph = tracer.trace(model)
             name_deviations(graph, tracer.leaves)
-            changes = before.changes()
-            if changes and not isinstance(tracer, ExportTracer):
-                refuse_state(model, tracer, graph, changes)
+            if not isinstance(tracer, ExportTracer):
+                refuse_state(model, tracer, graph, before)
     except TraceError:
         raise
     except Exception as error:  # the user's own forward may raise anything
@@ -195,11 +194,11 @@ def _refuse_state_beside_buffers(model: nn.Module, inputs: dict[str, Any], tenso
     with attributes_restored(model) as before:
         try:
             graph = tracer.trace(model)
+        except StateError:
+            raise
         except Exception:  # noqa: BLE001 - the model's own code, which symbolic tracing may not be able to follow
             return
-        changes = [change for change in before.changes() if not change.is_buffer]
-        if changes:
-            refuse_state(model, tracer, graph, changes)
+        refuse_state(model, tracer, graph, before, buffers=False)
 
 
 def _message(error: Exception, model: nn.Module) -> str:

@@ -261,6 +261,11 @@ class Tracer(fx.Tracer):
                 return composite(*args, **kwargs)
             if inspect.isfunction(target) and REGISTRY.function(target) is None and not self._is_opaque(target):
                 return self._inside_or_leaf(target, lambda: self._open(target, args, kwargs, rest, more))
+        if kind == "call_method" and target in _NEW_SHAPE_IN_PLACE:
+            raise TraceError(
+                f"Tensor.{target} changes the shape of a tensor in place{place()}, which cannot be traced; assign the "
+                f"result of {target.removesuffix('_')} instead"
+            )
         if kind == "call_module" and target not in self.leaves:
             self.leaves[target] = self.root.get_submodule(target)
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **more)
@@ -408,6 +413,9 @@ class Tracer(fx.Tracer):
 
 _TORCH_FUNCTION = vars(fx.Proxy)["__torch_function__"].__func__.__code__
 _PLAIN = frozenset({int, float, bool, str, type(None)})
+_NEW_SHAPE_IN_PLACE = frozenset(
+    {"squeeze_", "unsqueeze_", "transpose_", "swapaxes_", "swapdims_", "t_", "resize_", "resize_as_", "as_strided_"}
+)
 _FACTORIES = ("zeros", "ones", "full", "empty", "rand", "randn", "arange", "linspace", "eye")
 _FROM_VALUES = ("tensor", "as_tensor")
 

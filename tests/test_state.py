@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,6 +122,162 @@ class InLayers(nn.Module):
         return self.body(x) / self.kept
 
 
+class Asks(nn.Module):
+    """What a function makes of the features and of what is kept."""
+
+    def __init__(self, function: Callable[[Any, Tensor], Tensor], **kept: Any) -> None:
+        super().__init__()
+        self.a, self.b, self.function = nn.Linear(3, 8), nn.Linear(8, 2), function
+        vars(self).update(kept)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.function(self, torch.relu(self.a(x))))
+
+
+@dataclass
+class Counter:
+    """A plain object that counts."""
+
+    n: int = 0
+
+
+def one() -> Tensor:
+    return torch.ones((), dtype=torch.float64)
+
+
+def decays(s: Any, y: Tensor) -> Tensor:
+    s.t = 0.5 * s.t
+    return y * s.t
+
+
+def shows_and_counts(s: Any, y: Tensor) -> Tensor:
+    s.shown = y
+    s.n += 1
+    return y / s.n
+
+
+def knows_that_it_was_called(s: Any, y: Tensor) -> Tensor:
+    if s.shown is not None:
+        y = 2 * y
+    s.shown = y
+    return y
+
+
+def warms_up(s: Any, y: Tensor) -> Tensor:
+    s.n += 1
+    return y if s.n <= 2 else 2 * y
+
+
+def every_third(s: Any, y: Tensor) -> Tensor:
+    s.n += 1
+    return y * 2 if s.n % 3 == 0 else y
+
+
+def in_place(s: Any, y: Tensor) -> Tensor:
+    s.t += 1
+    return y / s.t
+
+
+def collects_deep(s: Any, y: Tensor) -> Tensor:
+    s.d["k"].append(y)
+    return sum(s.d["k"])  # type: ignore[return-value]
+
+
+def collects_last(s: Any, y: Tensor) -> Tensor:
+    s.q.append(y)
+    return sum(s.q)  # type: ignore[return-value]
+
+
+def counts_outside(s: Any, y: Tensor) -> Tensor:
+    s.o.n += 1
+    return y / s.o.n
+
+
+def keeps_a_pair(s: Any, y: Tensor) -> Tensor:
+    n = s.pair[0] if s.pair else 0
+    s.pair = (n + 1, y)
+    return y / (n + 1)
+
+
+def table_and_counter(s: Any, y: Tensor) -> Tensor:
+    if s.table is None:
+        s.table = torch.arange(8.0).to(y)
+    s.n += 1
+    return y * s.table / s.n
+
+
+def puts_data(s: Any, y: Tensor) -> Tensor:
+    s.a.bias.data = 0.5 * s.a.bias
+    return y
+
+
+REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], Callable[[], dict[str, Any]]]] = {
+    "decays": (decays, lambda: {"t": one()}),
+    "shows_and_counts": (shows_and_counts, lambda: {"n": 0, "shown": None}),
+    "knows_that_it_was_called": (knows_that_it_was_called, lambda: {"shown": None}),
+    "warms_up": (warms_up, lambda: {"n": 0}),
+    "every_third": (every_third, lambda: {"n": 0}),
+    "in_place": (in_place, lambda: {"t": one()}),
+    "collects_deep": (collects_deep, lambda: {"d": {"k": []}}),
+    "collects_last": (collects_last, lambda: {"q": deque(maxlen=3)}),
+    "counts_outside": (counts_outside, lambda: {"o": SimpleNamespace(n=0)}),
+    "counts_in_a_dataclass": (counts_outside, lambda: {"o": Counter()}),
+    "keeps_a_pair": (keeps_a_pair, lambda: {"pair": None}),
+    "table_and_counter": (table_and_counter, lambda: {"table": None, "n": 0}),
+    "puts_data": (puts_data, dict),
+}
+
+
+def logs(s: Any, y: Tensor) -> Tensor:
+    s.q.append(y.mean())
+    s.d.setdefault("log", []).append(y.mean())
+    return y
+
+
+def number_of_size(s: Any, y: Tensor) -> Tensor:
+    if s.shape != y.shape:
+        s.shape = y.shape
+        s.scale = y.shape[0] * 2
+    return y * s.scale
+
+
+def numbers_by_size(s: Any, y: Tensor) -> Tensor:
+    n = y.shape[0]
+    if n not in s.d:
+        s.d[n] = n * 3
+    return y * s.d[n]
+
+
+def tables_by_size(s: Any, y: Tensor) -> Tensor:
+    n = y.shape[0]
+    if n not in s.d:
+        s.d[n] = torch.arange(n).to(y)[:, None]
+    return y * s.d[n]
+
+
+def table_of_a_parameter(s: Any, y: Tensor) -> Tensor:
+    if s.table is None:
+        s.table = s.a.bias * 2
+    return y * s.table
+
+
+def looks_at_first(s: Any, y: Tensor) -> Tensor:
+    s.n += 1
+    if s.n == 1:
+        assert y.shape[1] == 8
+    return y
+
+
+HARMLESS: dict[str, tuple[Callable[[Any, Tensor], Tensor], Callable[[], dict[str, Any]]]] = {
+    "logs": (logs, lambda: {"q": deque(), "d": {}}),
+    "number_of_size": (number_of_size, lambda: {"shape": None, "scale": None}),
+    "numbers_by_size": (numbers_by_size, lambda: {"d": {}}),
+    "tables_by_size": (tables_by_size, lambda: {"d": {}}),
+    "table_of_a_parameter": (table_of_a_parameter, lambda: {"table": None}),
+    "looks_at_first": (looks_at_first, lambda: {"n": 0}),
+}
+
+
 def inputs() -> Tensor:
     return torch.randn(4, 3, dtype=torch.float64)
 
@@ -133,6 +293,34 @@ def assert_calls_agree(model: nn.Module, module: nn.Module, x: Tensor) -> None:
 def test_what_the_next_call_computes_with_is_refused(kind: type[Net], frontend: Any) -> None:
     with pytest.raises(TraceError, match=rf"{kind.__name__} keeps 'kept' from one call to the next.*as an input"):
         atofx.trace(kind().double().eval(), inputs(), frontend=frontend)
+
+
+def held(model: nn.Module) -> str:
+    return repr({key: value for key, value in vars(model).items() if not key.startswith("_")})
+
+
+@pytest.mark.parametrize("frontend", ["auto", "export"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_kept_in_other_ways_is_refused(name: str, frontend: Any) -> None:
+    function, kept = REFUSED[name]
+    model = Asks(function, **kept()).double().eval()
+    before = held(model)
+    with pytest.raises(TraceError, match=r"from one call to the next|assignment to the \.data"):
+        atofx.trace(model, inputs(), frontend=frontend)
+    assert held(model) == before
+
+
+@pytest.mark.parametrize("frontend", ["auto", "export"])
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_is_the_same_for_every_call_may_be_kept(name: str, frontend: Any) -> None:
+    function, kept = HARMLESS[name]
+    model, x = Asks(function, **kept()).double().eval(), inputs()
+    before = held(model)
+    program = atofx.trace(model, x, frontend=frontend)
+    assert held(model) == before
+    assert program.frontend == {"auto": "symbolic"}.get(frontend, frontend)
+    assert [group.size for group in program.prunable] == [8]
+    assert_calls_agree(copy.deepcopy(model), program.compact(program.full_mask()), x)
 
 
 def test_a_replaced_buffer_is_followed_by_export() -> None:

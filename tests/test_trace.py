@@ -215,3 +215,19 @@ def test_training_flag_follows_the_mode() -> None:
 def test_the_place_of_an_error_is_in_torchvision_where_the_model_is() -> None:
     with pytest.raises(TraceError, match=r"torchvision/models/alexnet\.py:\d+"):
         atofx.trace(torchvision.models.alexnet(), torch.randn(1, 3, 16, 16))
+
+
+@pytest.mark.parametrize("frontend", ["auto", "symbolic", "export"])
+def test_shapes_changed_in_place_are_refused(frontend: str) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x)[..., None]
+            y.squeeze_(-1)
+            return self.b(y)
+
+    with pytest.raises(TraceError, match=r"Tensor\.squeeze_ changes the shape of a tensor in place.*result of squeeze"):
+        atofx.trace(Net(), torch.randn(4, 3), frontend=frontend)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -359,11 +359,16 @@ class LineageContext:
         pairs: np.ndarray[Any, Any] = torch.stack([torch.cat(self._left), torch.cat(self._right)]).numpy()
         return pairs
 
-    def flags(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(produced, consumed, sized, batched), bool per id."""
+    def flags(self, only_cut: Container[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(produced, consumed, sized, batched), bool per id; tensors of the names ``only_cut`` produce nothing."""
         produced, consumed, sized, batched = map(
             self._flags, (self._produced, self._consumed, self._sized, self._batched)
         )
+        for (name, _), axis in self.leaves.items():
+            if name in only_cut:
+                own = slice(axis.start, axis.start + axis.size)
+                consumed[own] |= produced[own]
+                produced[own] = False
         return produced, consumed, sized, batched
 
     def _flags(self, marks: Sequence[Labels]) -> torch.Tensor:

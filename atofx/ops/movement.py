@@ -246,11 +246,11 @@ REGISTRY.add(
     ],
     methods=[
         "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "flip", "fliplr", "flipud", "rot90",
-        "unsqueeze", "repeat_interleave", "tile", "repeat", "transpose_", "unsqueeze_", "t_",
+        "unsqueeze", "repeat_interleave", "tile", "repeat",
     ],
 )  # fmt: skip
 REGISTRY.add(OpRecord("window", window), functions=[torch.diagonal], methods=["unfold", "diagonal"])
-REGISTRY.add(OpRecord("squeeze", movement, resize_squeeze), functions=[torch.squeeze], methods=["squeeze", "squeeze_"])
+REGISTRY.add(OpRecord("squeeze", movement, resize_squeeze), functions=[torch.squeeze], methods=["squeeze"])
 REGISTRY.add(OpRecord("roll", roll, resize_roll), functions=[torch.roll], methods=["roll"])
 _SHUFFLE = OpRecord("channel shuffle", movement, resize_shuffle)
 REGISTRY.add(_SHUFFLE, functions=[torch.channel_shuffle, F.channel_shuffle], modules=[nn.ChannelShuffle])

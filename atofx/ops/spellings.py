@@ -178,7 +178,13 @@ def _to(x: Any, *args: Any, **kwargs: Any) -> Any:
     wanted = [
         a for a in (*args, kwargs.get("device"), kwargs.get("dtype")) if isinstance(a, (torch.device, torch.dtype))
     ]
-    return x.to(*wanted) if wanted else x
+    switches = [a for a in args if isinstance(a, bool)]  # non_blocking, copy
+    more: dict[str, Any] = {}
+    if kwargs.get("copy", len(switches) > 1 and switches[1]):
+        more["copy"] = True
+    if kwargs.get("memory_format") not in (None, torch.preserve_format):
+        more["memory_format"] = kwargs["memory_format"]
+    return x.to(*wanted, **more) if wanted or more else x
 
 
 @spells("to.other")

@@ -182,3 +182,51 @@ class AddedConstant(Constant):
 
 family.case(image(), PRUNABLE)(Constant)
 family.case(image(), PINNED)(AddedConstant)
+
+
+class IntegerConstant(Sandwich):
+    """Multiplied by integers that are neither parameter nor buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.arange(8).view(8, 1, 1)
+
+    def trap(self, x: Tensor) -> Tensor:
+        return x * self.table
+
+
+class AddedIntegers(IntegerConstant):
+    """Added to them."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        return x + self.table.to(x)
+
+
+class FilledByConstant(IntegerConstant):
+    """Filled with ones where a fixed mask says so."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        return x.masked_fill(self.table > 3, 1.0)
+
+
+class ClearedByConstant(IntegerConstant):
+    """Filled with zeros where a fixed mask says so."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        return x.masked_fill(self.table > 3, 0.0)
+
+
+class OwnCopy(Sandwich):
+    """A copy by `to`, which is changed in place."""
+
+    def trap(self, x: Tensor) -> Tensor:
+        y = x.to(x.dtype, copy=True)
+        y *= 2
+        return x + y
+
+
+family.case(image(), PRUNABLE)(IntegerConstant)
+family.case(image(), PINNED)(AddedIntegers)
+family.case(image(), PINNED)(FilledByConstant)
+family.case(image(), PRUNABLE)(ClearedByConstant)
+family.case(image(), PRUNABLE)(OwnCopy)
