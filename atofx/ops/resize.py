@@ -304,7 +304,10 @@ class Resizer:
     def _evaluate(self, node: fx.Node, value: Any) -> Any:
         if node.op in ("placeholder", "get_attr", "output") or value is None:  # an assignment to a slice has no value
             return value
-        return meta_call(node, self.compact_value(node.args), self.compact_value(dict(node.kwargs)))
+        try:
+            return meta_call(node, self.compact_value(node.args), self.compact_value(dict(node.kwargs)))
+        except ZeroDivisionError:  # (width // heads) ** -0.5 of one channel: what reads it is given the old number
+            return None
 
 
 def _compact_meta(resizer: Resizer, value: Any) -> Any:

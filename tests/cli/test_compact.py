@@ -58,7 +58,6 @@ def test_checkpoint_of_a_run(atofx_command, tmp_path):
         "model": "tests.train.nets:Small",
         "epochs": 2,
         "method": "hesso",
-        "freeze": ["conv1"],
         "latency_batch": 1,
         "threads": 1,
     }

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.models.case import PRUNABLE, Family, Sandwich, conv, image, tokens
+from tests.models.case import PINNED, PRUNABLE, Family, Sandwich, conv, image, tokens
 
 family = Family()
 
@@ -190,7 +190,8 @@ class KeyBiasZeroed(nn.Module):
 _PARTLY: dict[str, Callable[[Tensor], Any]] = {
     "zeroed": lambda y: y[:, 2:5].zero_(),
     "rows_zeroed": lambda y: y[:, :, :2].zero_(),
-    "filled_with_zero": lambda y: y[:, ::2].fill_(0),
+    "filled_with_zero": lambda y: y[:, 2:].fill_(0),
+    "filled_with_zero_in_steps": lambda y: y[:, ::2].fill_(0),
     "filled": lambda y: y[:, ::2].fill_(3),
     "scaled": lambda y: y[:, 1:6].mul_(-2),
     "scaled_by_another": lambda y: y[:, :4].mul_(y[:, 4:].clone()),
@@ -216,5 +217,7 @@ for _name, _change in _PARTLY.items():
         lambda change=_change, net=ChangedInPart: net(change),
         image(),
         "What a view is changed to is what the whole tensor holds there.",
-        PRUNABLE if _name in ("zeroed", "rows_zeroed", "filled_with_zero", "scaled") else None,
+        {"filled_with_zero_in_steps": PINNED}.get(
+            _name, PRUNABLE if _name in ("zeroed", "rows_zeroed", "filled_with_zero", "scaled") else None
+        ),
     )

@@ -93,7 +93,7 @@ def spoil_shape(folder):
     ("spoil", "error", "message"),
     [
         (spoil_pickle, FileError, r"pytorch_model.bin is a pickle, and opening one can run code.*give '.*config.json'"),
-        (spoil_kind, ConfigError, "is the configuration of roberta, and task squad trains bert"),
+        (spoil_kind, ConfigError, "is the configuration of roberta, and only that of a bert is read"),
         (spoil_shape, FileError, "cannot load the weights in"),
         (lambda folder: (folder / "config.json").write_text("{"), FileError, "cannot read the configuration"),
         (

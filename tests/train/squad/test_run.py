@@ -221,9 +221,9 @@ def test_a_teacher_of_other_words_is_refused(trained, data, tmp_path):
         ({"data": "digits"}, DataError, "no file or folder 'digits' with questions"),
         ({"squad": {"max_length": 600}}, ConfigError, "max_length 600 is beyond the 512 positions of bert-tiny"),
         ({"squad": {"config": {"hidden_size": 30, "num_attention_heads": 4}}}, ConfigError, "no BERT of this config"),
-        ({"squad": {"config": {"hiden_size": 32}}}, ConfigError, "no field of a BERT .* did you mean 'hidden_size'"),
+        ({"squad": {"config": {"hiden_size": 32}}}, ConfigError, r"no field of a BERT .* \(did you mean 'hidden_size'"),
         ({"model": "bert-tini"}, ConfigError, r"no BERT 'bert-tini' \(did you mean 'bert-tiny'\?\)"),
-        ({"model": "resnet20"}, ConfigError, "no BERT 'resnet20'; sizes: bert-tiny, bert-mini, .* the folder of a"),
+        ({"model": "resnet20"}, ConfigError, r"no BERT 'resnet20' \(sizes: bert-tiny, bert-mini, .* the folder of a"),
         ({"task": "squat"}, ConfigError, "task should be 'classification' or 'squad', not 'squat'"),
     ],
 )
