@@ -20,8 +20,8 @@ from tests.models import FAMILIES
 
 # A width that is written where no rule sees it, and a range that is as long as its input.
 REFUSED = {"spelled_repeat_to_a_width", "range_from_size"}
-# Numbers 0, 1, 2, … are repeated with their channels, so those that are told apart by them are other ones; and what was a
-# constant of the model is a buffer of the wider one, which may be set to zero.
+# Numbers 0, 1, 2, … are repeated with their channels, so those that are told apart by them are other ones; and what was
+# a constant of the model is a buffer of the wider one, which may be set to zero.
 OTHER_GROUPS = {"range_literal", "tokens_identity_matrix", "added_constant", "added_integers", "filled_by_constant"}
 # Every call changes what the next one gives.
 STATEFUL = {"running_average_by_hand"}
