@@ -1,9 +1,10 @@
-"""What methods add to a training step: ResNet-56, batch 128, CPU, fp32.
+"""What methods add to a training step: ResNet-56 and MobileNetV2 for CIFAR, batch 128, CPU, fp32.
 
 ATO with its controller steps, and its projection alone; the optimizers HSPG, DHSPG and HESSO above SGD's own step; a
-step of the search of TAS, which trains weights and logits on a batch each, beside two plain steps.
+step of the search of TAS, which trains weights and logits on a batch each, beside two plain steps; and a step of the
+search of Pruning from Scratch, which trains gates alone, beside a plain one.
 
-    python -m benchmarks.overhead [--rounds 10] [--threads 2]
+    python -m benchmarks.overhead [--rounds 10] [--threads 2] [--models resnet56,mobilenetv2]
 
 The parts are timed in turn within each round (plain step, projection, controller step, drawing a mask), so that a busy
 machine slows all alike, and their medians are compared. Inside the controller's window one step in twenty is a
@@ -18,11 +19,13 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
 
 import atofx
+from atofx import zoo
 from atofx.methods import (
     ATO,
     DHSPG,
@@ -33,6 +36,7 @@ from atofx.methods import (
     HESSOSchedule,
     HSPGSchedule,
     Kind,
+    PruningFromScratch,
     Schedule,
     SparseOptimizer,
     oneshot,
@@ -40,19 +44,65 @@ from atofx.methods import (
 from atofx.methods.producers import Dropped, producer_axes
 from atofx.methods.projection import Proximal
 from atofx.methods.selection import UnitSpace
-from atofx.zoo.resnet import resnet56
 from benchmarks import record
 
 EVERY = 20
 MOST_OFTEN = 5
 EPOCH = 391
+PLAIN = "plain step"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of one network: seconds of every part, and what methods add in percent of a plain step.
+
+    Attributes:
+        medians: part -> seconds.
+        percents: what is said of the parts -> (percent, the most that is wanted).
+    """
+
+    medians: dict[str, float]
+    percents: dict[str, tuple[float, str]]
 
 
 def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
+    found = {name: _measured(name, arguments) for name in arguments.models.split(",")}
+    first = next(iter(found.values()))
+    rows = [
+        (part, *(cell for one in found.values() for cell in _cells(one.medians[part], one.medians[PLAIN])), "")
+        for part in first.medians
+    ]
+    rows += [
+        (what, *(cell for one in found.values() for cell in ("", f"{one.percents[what][0]:.2f} %")), wanted)
+        for what, (_, wanted) in first.percents.items()
+    ]
+    header = ("", *(cell for name in found for cell in (name, "of a plain step")), "wanted")
+    table = record.markdown(header, rows)
+    result = record.circumstances() | {
+        "batch": arguments.batch,
+        "threads": arguments.threads,
+        "rounds": arguments.rounds,
+        "models": {
+            name: {
+                "milliseconds": {part: round(value * 1e3, 3) for part, value in one.medians.items()},
+                "percent": {what: round(percent, 3) for what, (percent, _) in one.percents.items()},
+            }
+            for name, one in found.items()
+        },
+    }
+    record.write("overhead", result, table)
+    print(table)
+
+
+def _cells(seconds: float, plain: float) -> tuple[str, str]:
+    return f"{seconds * 1e3:.2f} ms", f"{100 * seconds / plain:.2f} %"
+
+
+def _measured(name: str, arguments: argparse.Namespace) -> Found:
     torch.manual_seed(0)
-    model = resnet56()
+    model = zoo.build(name)
     program = atofx.trace(model, torch.zeros(1, 3, 32, 32))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     batch = torch.randn(arguments.batch, 3, 32, 32), torch.randint(10, (arguments.batch,))
@@ -67,7 +117,7 @@ def main() -> None:
     drawer = ATO(program, 0.5, total_steps=10**6, every=10**6, steps_per_epoch=1, schedule=always)
     drawer.step(lr=0.0, batch=batch)
     learner.step(lr=0.0, batch=batch)
-    search = TAS(program, 0.5, total_steps=10**6)
+    search, gates = TAS(program, 0.5, total_steps=10**6), PruningFromScratch(program, 0.5)
     space = UnitSpace(program.prunable)
     keep = space.join(oneshot(program, 0.5, scope="uniform"))
     producers = Dropped(program, space, producer_axes(space), keep)
@@ -75,49 +125,36 @@ def main() -> None:
     for part in sparse.values():
         part()  # makes its choice of units, once
     parts: dict[str, Callable[[], None]] = {
-        "plain step": plain,
+        PLAIN: plain,
         "projection": lambda: Proximal().step(producers, lmd=1e-6, lr=1e-6),
         "controller step": lambda: learner.step(lr=0.0, batch=batch),
         "drawing a mask": lambda: drawer.step(lr=0.0, batch=batch),
         "search step of TAS": lambda: search.step(batch, batch),
+        "search step of Pruning from Scratch": lambda: gates.step(batch),
         "SGD's own step": _step(torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9), model),
         **sparse,
     }
     seconds = _interleaved(parts, arguments.rounds)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    step = medians["plain step"]
+    medians = {part: statistics.median(values) for part, values in seconds.items()}
+    step = medians[PLAIN]
     projection = medians["projection"] / step
     controller = medians["controller step"] / step
     drawing = medians["drawing a mask"] / EPOCH / step
-    total = projection + controller / EVERY + drawing
     phases = Schedule()
     window = phases.t_end - phases.t_start
-    short = (1 - phases.t_w) * projection + window * (controller / MOST_OFTEN + drawing)
-    rows = [(name, f"{value * 1e3:.2f} ms", f"{100 * value / step:.2f} %", "") for name, value in medians.items()]
-    rows += [
-        ("projection adds", "", f"{100 * projection:.2f} %", "<= 2 %"),
-        ("ATO adds in the controller's window", "", f"{100 * total:.2f} %", "<= 10 %"),
-        ("ATO adds to a whole short training", "", f"{100 * short:.2f} %", "<= 10 %"),
-    ]
-    searching = medians["search step of TAS"] / (2 * step)
-    rows += [("a search step of TAS takes, of two plain steps", "", f"{100 * searching:.2f} %", "")]
-    added = {name: 100 * (medians[name] - medians["SGD's own step"]) / step for name in sparse}
-    rows += [(f"{name} adds", "", f"{percent:.2f} %", "<= 2 %") for name, percent in added.items()]
-    table = record.markdown(("", "median", "of a plain step", "wanted"), rows)
-    result = record.circumstances() | {
-        "model": "resnet56",
-        "batch": arguments.batch,
-        "threads": arguments.threads,
-        "rounds": arguments.rounds,
-        "milliseconds": {name: round(value * 1e3, 3) for name, value in medians.items()},
-        "projection_percent": round(100 * projection, 3),
-        "ato_percent": round(100 * total, 3),
-        "ato_short_training_percent": round(100 * short, 3),
-        "tas_search_percent_of_two_steps": round(100 * searching, 3),
-        "optimizers_percent": {name: round(percent, 3) for name, percent in added.items()},
+    percents = {
+        "projection adds": (projection, "<= 2 %"),
+        "ATO adds in the controller's window": (projection + controller / EVERY + drawing, "<= 10 %"),
+        "ATO adds to a whole short training": (
+            (1 - phases.t_w) * projection + window * (controller / MOST_OFTEN + drawing),
+            "<= 10 %",
+        ),
+        "a search step of TAS takes, of two plain steps": (medians["search step of TAS"] / (2 * step), ""),
+        "a search step of Pruning from Scratch takes": (medians["search step of Pruning from Scratch"] / step, ""),
     }
-    record.write("overhead", result, table)
-    print(table)
+    own = medians["SGD's own step"]
+    percents |= {f"{part} adds": ((medians[part] - own) / step, "<= 2 %") for part in sparse}
+    return Found(medians, {what: (100 * share, wanted) for what, (share, wanted) in percents.items()})
 
 
 def _sparse_optimizers(program: atofx.Program, model: torch.nn.Module) -> dict[str, Callable[[], None]]:
@@ -172,6 +209,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--models", default="resnet56,mobilenetv2", help="names of the zoo")
     return parser.parse_args()
 
 
