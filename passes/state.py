@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from atofx.errors import StateError
 from atofx.ir.values import holds
 from atofx.nn.sizes import expect_decision
 from atofx.ops.arguments import target_name
-from atofx.ops.constants import constant_value
+from atofx.ops.constants import constant_value, memory_of
 from atofx.ops.inplace import mutated_argument
 from atofx.passes.proxy import concrete
 from atofx.passes.restore import Before, Change, entries, held_by
@@ -63,12 +63,17 @@ def refuse_state(model: nn.Module, tracer: Tracer, graph: fx.Graph, before: Befo
             same = forms.of(forms.tracer.trace(model)) == first and len(graph.nodes) == size
         except Exception:  # noqa: BLE001 - the model's own code, on what it has left
             same = False
-        if not same:
+        if not same and not (_numbers(changes) == left and _is_settled(changes, known)):
             _refuse(model, [c.name for c in changes], only_buffers=all(c.is_buffer for c in changes))
         changes = _changes(before, buffers=buffers)
         if _numbers(changes) == left:
             break
         left = _numbers(changes)
+
+
+def _is_settled(changes: list[Change], known: dict[int, _Kept]) -> bool:
+    """Whether a call has left what it was given, and that is the same for every input: so all later calls are alike."""
+    return all(id(tensor) in known and not known[id(tensor)].depends for tensor in _tensors(changes))
 
 
 def _changes(before: Before, *, buffers: bool) -> list[Change]:
@@ -87,10 +92,11 @@ def _refuse(model: nn.Module, names: list[str], *, only_buffers: bool) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
-    """A tensor that stands where a call has left one, and the number of what that was."""
+    """A tensor that stands where a call has left one, the number of what that was, whether it depended on inputs."""
 
     tensor: torch.Tensor
     number: int
+    depends: bool
 
 
 class _Forms:
@@ -109,12 +115,19 @@ class _Forms:
         self.numbers: dict[fx.Node, int] = {}
 
     def of(self, graph: fx.Graph) -> list[int]:
-        """The forms of the results, of what is changed in place, and of calls of modules, which may keep statistics."""
+        """The forms of the results, of what is changed beside them, and of calls of modules, which may count."""
         effects = []
         for node in graph.nodes:
             number = self.numbers[node] = self._number_of(node)
             module = self.tracer.leaves.get(str(node.target)) if node.op == "call_module" else None
-            if node.op in ("output", "call_module") or mutated_argument(node, module) is not None:
+            written = mutated_argument(node, module)
+            beside = False
+            while written is not None:  # from here on it, and what it is a view of, are what was written
+                self.numbers[written] = number
+                beside = beside or written.op in ("get_attr", "placeholder")
+                memory = memory_of(written)
+                written = next((n for n in written.all_input_nodes if memory_of(n) == memory), None)
+            if node.op in ("output", "call_module") or beside:
                 effects.append(number)
         return effects
 
@@ -140,7 +153,7 @@ class _Forms:
             name = str(node.target)
             return self._constant(self.tracer.constants[name]) if name in self.tracer.constants else (node.op, name)
         constant = constant_value(node) if isinstance(value, torch.Tensor) else None
-        if constant is not None:
+        if constant is not None and not constant.is_meta:
             return _content(constant)
         return (node.op, node.target, self._argument(node.args), self._argument(node.kwargs))
 
@@ -191,11 +204,10 @@ def _as_found(value: Any, forms: _Forms) -> Any:
 def _stand_in(node: fx.Node, value: torch.Tensor, forms: _Forms) -> torch.Tensor:
     """A tensor without elements; one that depends on nothing as it is."""
     constant = None if node._erased else constant_value(node)
-    if constant is not None:
-        return constant.clone()
-    tensor = torch.empty_like(value)
-    number = forms.unlike_any() if _depends_on_inputs(node) else forms.numbers[node]
-    forms.known[id(tensor)] = _Kept(tensor, number)
+    depends = _depends_on_inputs(node)
+    tensor = torch.empty_like(value) if constant is None or constant.is_meta else constant.clone()
+    number = forms.unlike_any() if depends else forms.numbers[node]
+    forms.known[id(tensor)] = _Kept(tensor, number, depends)
     return tensor
 
 
@@ -215,17 +227,28 @@ def _depends_on_inputs(node: fx.Node) -> bool:
     return False
 
 
-def _numbers(changes: list[Change]) -> list[str]:
-    """The plain values among what was left."""
-    found: list[str] = []
+def _leaves(changes: list[Change]) -> Iterator[Any]:
+    """What was left, and what is in it."""
     todo = [change.holder[change.key] for change in changes]
     while todo:
         value = todo.pop()
         container = value if isinstance(value, tuple) else held_by(value)
-        if container is not None:
+        if container is None:
+            yield value
+        else:
             todo += entries(container)
-        elif not isinstance(value, (fx.Proxy, torch.Tensor)):
-            found.append(repr(value))
-        elif isinstance(value, fx.Proxy) and not isinstance(concrete(value), torch.Tensor):
-            found.append(repr(concrete(value)))
-    return found
+
+
+def _numbers(changes: list[Change]) -> list[str]:
+    """The plain values among what was left."""
+    found = (concrete(leaf) if isinstance(leaf, fx.Proxy) else leaf for leaf in _leaves(changes))
+    return [repr(value) for value in found if not isinstance(value, torch.Tensor)]
+
+
+def _tensors(changes: list[Change]) -> list[Any]:
+    """The tensors, or proxies of tensors, among what was left."""
+    return [
+        leaf
+        for leaf in _leaves(changes)
+        if isinstance(concrete(leaf) if isinstance(leaf, fx.Proxy) else leaf, torch.Tensor)
+    ]

@@ -570,9 +570,10 @@ def _over_channels(random: Random, x: Tensor) -> Made:
         "gate_by_max": lambda m, v: v * torch.sigmoid(v.amax(1, keepdim=True)),
         "gate_by_first_of_max": lambda m, v: v * torch.sigmoid(torch.max(v, 1, keepdim=True)[0]),
         "gate_by_min_values": lambda m, v: v * torch.tanh(v.min(dim=1).values).unsqueeze(1),
-        "gate_by_squeezed": lambda m, v: v * v.mean((2, 3)).squeeze(-1)[..., None, None],
         "scaled_by_width": lambda m, v: v * v.shape[1] ** -0.5,
     }
+    if x.shape[1] > 1:  # a single channel would be squeezed, and samples come to stand in its place
+        functions["gate_by_squeezed"] = lambda m, v: v * v.mean((2, 3)).squeeze(-1)[..., None, None]
     name = random.choice(tuple(functions))
     return Made(name, functions[name])
 
