@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,14 +57,13 @@ def refuse_state(model: nn.Module, tracer: Tracer, graph: fx.Graph, before: Befo
     changes = _changes(before, buffers=buffers)
     first, left, size = forms.of(graph) if changes else [], _numbers(changes), len(graph.nodes)
     for _ in range(_CALLS if changes else 0):
-        for change in changes:
-            change.holder[change.key] = _as_found(change.holder[change.key], forms)
-        forms = _Forms(Tracer(tracer.inputs, tracer.tensors), names, known)
+        following = _NextCall(tracer, changes, forms)
+        forms = _Forms(following, names, known)
         try:
-            same = forms.of(forms.tracer.trace(model)) == first and len(graph.nodes) == size
-        except Exception:  # noqa: BLE001 - the model's own code, on what it has left
+            same = forms.of(following.trace(model)) == first and len(graph.nodes) == size
+        except Exception:  # noqa: BLE001 - the model's own code on what it has left: no call like the first, so refused
             same = False
-        if not same and not (_numbers(changes) == left and _is_settled(changes, known)):
+        if not same:
             _refuse(model, [c.name for c in changes], only_buffers=all(c.is_buffer for c in changes))
         changes = _changes(before, buffers=buffers)
         if _numbers(changes) == left:
@@ -71,9 +71,51 @@ def refuse_state(model: nn.Module, tracer: Tracer, graph: fx.Graph, before: Befo
         left = _numbers(changes)
 
 
-def _is_settled(changes: list[Change], known: dict[int, _Kept]) -> bool:
-    """Whether a call has left what it was given, and that is the same for every input: so all later calls are alike."""
-    return all(id(tensor) in known and not known[id(tensor)].depends for tensor in _tensors(changes))
+class _NextCall(Tracer):
+    """Traces the call after one that has left something.
+
+    Args:
+        before: the tracer of that one.
+        changes: what it has left.
+        forms: of its graph.
+    """
+
+    def __init__(self, before: Tracer, changes: list[Change], forms: _Forms) -> None:
+        super().__init__(before.inputs, before.tensors)
+        self._changes = changes
+        self._before = forms
+
+    def run(self, root: nn.Module, root_fn: Any, signature: inspect.Signature, named: Any) -> Any:
+        """The model's ``forward``, on what was left as nodes of this graph."""
+        for change in self._changes:
+            change.holder[change.key] = self._as_found(change.holder[change.key])
+        return super().run(root, root_fn, signature, named)
+
+    def _as_found(self, value: Any) -> Any:
+        """What this call finds where the one before it left proxies."""
+        if isinstance(value, fx.Proxy):
+            now = concrete(value)
+            return self._stand_in(value.node, now) if isinstance(now, torch.Tensor) else now
+        if isinstance(value, tuple):
+            swapped = [self._as_found(entry) for entry in value]
+            return type(value)(*swapped) if hasattr(value, "_fields") else type(value)(swapped)
+        container = held_by(value)
+        if isinstance(container, dict):
+            found = {self._as_found(key): self._as_found(entry) for key, entry in container.items()}
+            container.clear()
+            container.update(found)
+        elif isinstance(container, (list, deque)):
+            for place, entry in enumerate(list(container)):
+                container[place] = self._as_found(entry)
+        return value
+
+    def _stand_in(self, node: fx.Node, value: torch.Tensor) -> fx.Proxy:
+        """A node for a tensor without elements; for one that depends on nothing, as it is."""
+        constant = None if node._erased else constant_value(node)
+        tensor = torch.empty_like(value) if constant is None or constant.is_meta else constant.clone()
+        number = self._before.unlike_any() if _depends_on_inputs(node) else self._before.numbers[node]
+        self._before.known[id(tensor)] = _Kept(tensor, number)
+        return self.proxy(self.create_arg(tensor))
 
 
 def _changes(before: Before, *, buffers: bool) -> list[Change]:
@@ -92,11 +134,10 @@ def _refuse(model: nn.Module, names: list[str], *, only_buffers: bool) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
-    """A tensor that stands where a call has left one, the number of what that was, whether it depended on inputs."""
+    """A tensor that stands where a call has left one, and the number of what that was."""
 
     tensor: torch.Tensor
     number: int
-    depends: bool
 
 
 class _Forms:
@@ -182,35 +223,6 @@ def _content(tensor: torch.Tensor) -> Hashable:
     return ("tensor", tensor.shape, tensor.dtype, hashlib.blake2b(data.tobytes()).digest())
 
 
-def _as_found(value: Any, forms: _Forms) -> Any:
-    """What the next call would find where this one left proxies."""
-    if isinstance(value, fx.Proxy):
-        now = concrete(value)
-        return _stand_in(value.node, now, forms) if isinstance(now, torch.Tensor) else now
-    if isinstance(value, tuple):
-        swapped = [_as_found(entry, forms) for entry in value]
-        return type(value)(*swapped) if hasattr(value, "_fields") else type(value)(swapped)
-    container = held_by(value)
-    if isinstance(container, dict):
-        found = {_as_found(key, forms): _as_found(entry, forms) for key, entry in container.items()}
-        container.clear()
-        container.update(found)
-    elif isinstance(container, (list, deque)):
-        for place, entry in enumerate(list(container)):
-            container[place] = _as_found(entry, forms)
-    return value
-
-
-def _stand_in(node: fx.Node, value: torch.Tensor, forms: _Forms) -> torch.Tensor:
-    """A tensor without elements; one that depends on nothing as it is."""
-    constant = None if node._erased else constant_value(node)
-    depends = _depends_on_inputs(node)
-    tensor = torch.empty_like(value) if constant is None or constant.is_meta else constant.clone()
-    number = forms.unlike_any() if depends else forms.numbers[node]
-    forms.known[id(tensor)] = _Kept(tensor, number, depends)
-    return tensor
-
-
 def _depends_on_inputs(node: fx.Node) -> bool:
     """Whether the elements of a tensor depend on those of an input, not only on its size, dtype and place."""
     seen, todo = set(), [node]
@@ -227,28 +239,17 @@ def _depends_on_inputs(node: fx.Node) -> bool:
     return False
 
 
-def _leaves(changes: list[Change]) -> Iterator[Any]:
-    """What was left, and what is in it."""
+def _numbers(changes: list[Change]) -> list[str]:
+    """The plain values among what was left."""
+    found: list[str] = []
     todo = [change.holder[change.key] for change in changes]
     while todo:
         value = todo.pop()
         container = value if isinstance(value, tuple) else held_by(value)
-        if container is None:
-            yield value
-        else:
+        if container is not None:
             todo += entries(container)
-
-
-def _numbers(changes: list[Change]) -> list[str]:
-    """The plain values among what was left."""
-    found = (concrete(leaf) if isinstance(leaf, fx.Proxy) else leaf for leaf in _leaves(changes))
-    return [repr(value) for value in found if not isinstance(value, torch.Tensor)]
-
-
-def _tensors(changes: list[Change]) -> list[Any]:
-    """The tensors, or proxies of tensors, among what was left."""
-    return [
-        leaf
-        for leaf in _leaves(changes)
-        if isinstance(concrete(leaf) if isinstance(leaf, fx.Proxy) else leaf, torch.Tensor)
-    ]
+            continue
+        plain = concrete(value) if isinstance(value, fx.Proxy) else value
+        if not isinstance(plain, torch.Tensor):
+            found.append(repr(plain))
+    return found

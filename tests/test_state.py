@@ -163,6 +163,20 @@ def knows_that_it_was_called(s: Any, y: Tensor) -> Tensor:
     return y
 
 
+def knows_by_a_flag(s: Any, y: Tensor) -> Tensor:
+    if s.called:
+        y = 2 * y
+    s.called = True
+    return y
+
+
+def knows_by_a_table(s: Any, y: Tensor) -> Tensor:
+    if s.table is None:
+        y = 2 * y
+    s.table = torch.arange(8)
+    return y
+
+
 def warms_up(s: Any, y: Tensor) -> Tensor:
     s.n += 1
     return y if s.n <= 2 else 2 * y
@@ -215,6 +229,8 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], Callable[[], dict[str,
     "decays": (decays, lambda: {"t": one()}),
     "shows_and_counts": (shows_and_counts, lambda: {"n": 0, "shown": None}),
     "knows_that_it_was_called": (knows_that_it_was_called, lambda: {"shown": None}),
+    "knows_by_a_flag": (knows_by_a_flag, lambda: {"called": False}),
+    "knows_by_a_table": (knows_by_a_table, lambda: {"table": None}),
     "warms_up": (warms_up, lambda: {"n": 0}),
     "every_third": (every_third, lambda: {"n": 0}),
     "in_place": (in_place, lambda: {"t": one()}),
@@ -261,6 +277,13 @@ def table_of_a_parameter(s: Any, y: Tensor) -> Tensor:
     return y * s.table
 
 
+def table_made_in_place(s: Any, y: Tensor) -> Tensor:
+    if s.table is None:
+        s.table = torch.zeros(16, 1)
+        s.table[2:] = torch.arange(14)[:, None]
+    return y * s.table[:4].to(y)
+
+
 def looks_at_first(s: Any, y: Tensor) -> Tensor:
     s.n += 1
     if s.n == 1:
@@ -274,6 +297,7 @@ HARMLESS: dict[str, tuple[Callable[[Any, Tensor], Tensor], Callable[[], dict[str
     "numbers_by_size": (numbers_by_size, lambda: {"d": {}}),
     "tables_by_size": (tables_by_size, lambda: {"d": {}}),
     "table_of_a_parameter": (table_of_a_parameter, lambda: {"table": None}),
+    "table_made_in_place": (table_made_in_place, lambda: {"table": None}),
     "looks_at_first": (looks_at_first, lambda: {"n": 0}),
 }
 
