@@ -18,6 +18,7 @@ from atofx.ops.constants import is_written, memory_of
 from atofx.ops.resize import Resizer
 from atofx.passes.input_sizes import Sizes, sizes_needed
 
+#: Their result is a view where the elements lie in order already, else a copy.
 _MAY_COPY = frozenset({"contiguous", "reshape", "reshape_as", "flatten", "ravel", "to"})
 
 

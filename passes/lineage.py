@@ -210,7 +210,9 @@ class _Run:
         """
         chains = [set(_views(node)) for node in (one, other)]
         for node in chains[0] ^ chains[1]:
-            source = self.values.get(node.args[0]) if node.target is operator.getitem else None  # type: ignore[arg-type]
+            if node.target is not operator.getitem or not isinstance(node.args[0], fx.Node):
+                continue
+            source = self.values[node.args[0]]
             if not isinstance(source, TensorValue):
                 continue
             entries, dims = expand_index(self.resolve(node.args[1]), source.ndim)
