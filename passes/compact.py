@@ -13,13 +13,9 @@ from atofx.ir.blueprint import Blueprint
 from atofx.ir.values import holds
 from atofx.nn.sizes import expect_sizes
 from atofx.ops import REGISTRY
-from atofx.ops.arguments import target_name
 from atofx.ops.constants import is_written, memory_of
 from atofx.ops.resize import Resizer
 from atofx.passes.input_sizes import Sizes, sizes_needed
-
-#: Their result is a view where the elements lie in order already, else a copy.
-_MAY_COPY = frozenset({"contiguous", "reshape", "reshape_as", "flatten", "ravel", "to"})
 
 
 def compact(analysis: Analysis, vectors: Mapping[str, torch.Tensor], *, double: bool = False) -> fx.GraphModule:
@@ -89,16 +85,9 @@ def _no_alias(resizer: Resizer, node: fx.Node, new: Any) -> Any:
     if memory is None or not isinstance(new, fx.Node) or memory in map(memory_of, sources):
         return new
     same = new.op == node.op and (new.op == "call_module" or new.target == node.target)
-    if same and not _may_copy(resizer, node) and all(resizer.new(source) is not new for source in sources):
+    if same and all(resizer.new(source) is not new for source in sources):
         return new
     return resizer.function(torch.clone, new) if any(map(is_written, (node, *sources))) else new
-
-
-def _may_copy(resizer: Resizer, node: fx.Node) -> bool:
-    """Whether it depends on how the elements lie if the result is a copy: with one channel left it can be a view."""
-    if node.op == "call_module":
-        return isinstance(resizer.source.get_submodule(str(node.target)), nn.Flatten)
-    return target_name(node) in _MAY_COPY
 
 
 def _emit_attribute(resizer: Resizer, node: fx.Node) -> fx.Node:

@@ -23,6 +23,7 @@ from atofx.ops.inplace import mutated_argument
 from atofx.ops.registry import ModuleRecord
 from atofx.passes.base import owner
 from atofx.passes.other_size import OtherSize
+from atofx.passes.sharing import Sharing
 from atofx.passes.trace import Traced
 
 
@@ -53,7 +54,7 @@ class _Run:
         self.ctx = LineageContext(
             traced.tensors, lambda node: of_module(owner(node)), self.values, OtherSize(traced.blueprint).longer
         )
-        self.sharing: dict[int, list[fx.Node]] = {}
+        self.sharing = Sharing()
         self._nodes = {node.name: node for node in traced.graph.nodes}
 
     def finish(self) -> Lineage:
@@ -94,8 +95,7 @@ class _Run:
             self._call(node)
         value = self.values[node]
         memories = [_memory(value)] if isinstance(value, TensorValue) else {_memory(v) for v in tensors_in(value)}
-        for memory in memories:
-            self.sharing.setdefault(memory, []).append(node)
+        self.sharing.add(node, memories, ctx.module)
 
     def _attribute(self, name: str, meta: Any) -> Any:
         """A parameter or buffer; any other tensor is only cut: nothing in the model's state could set it to zero."""
@@ -130,8 +130,7 @@ class _Run:
 
     def _call(self, node: fx.Node) -> None:
         ctx = self.ctx
-        module = self.traced.blueprint.attributes[str(node.target)] if node.op == "call_module" else None
-        ctx.module = module
+        ctx.module = module = self._module(node)
         ctx.op_name = describe(node, module)
         spelling = None if module is None else REGISTRY.module(module)
         record = REGISTRY.of(node, None) if spelling is None else spelling.op
@@ -152,6 +151,9 @@ class _Run:
             self.values[node] = self._known(record, spelling, args, kwargs)
         if mutated is not None:
             self._after_mutation(node, mutated)
+
+    def _module(self, node: fx.Node) -> nn.Module | None:
+        return self.traced.blueprint.attributes[str(node.target)] if node.op == "call_module" else None
 
     def _known(self, record: OpRecord, spelling: ModuleRecord | None, args: Any, kwargs: Any) -> Any:
         if spelling is not None:
@@ -193,14 +195,24 @@ class _Run:
             return
         if isinstance(new, TensorValue) and new.shape == old.shape:
             self.values[mutated] = new
-        for other in self.sharing.get(_memory(old), ()):
+        for other in self.sharing.family(_memory(old)):
             if other in (node, mutated) or not any(_comes_after(user, node) for user in other.users):
+                continue
+            copying = self.sharing.copying(mutated, other)
+            if copying is not None:
+                self._keep_whole(copying, (self.values[other], old, new))
                 continue
             if _is_written_back(node, mutated, other):
                 continue  # and there `other` gets its new value
             if any(_overlap(value.meta, old.meta) for value in tensors_in(self.values[other])):
                 self._keep_together(mutated, other)
             self.values[other] = self._changed(self.values[other], old, self.values[mutated])
+
+    def _keep_whole(self, copying: fx.Node, values: tuple[Any, ...]) -> None:
+        """Pin what a change in place reaches or not, as ``copying`` gives a view or a copy."""
+        operation = describe(copying, self._module(copying))
+        reason = f"a change in place reaches it or not: {operation} copies or not by memory layout, type or mode"
+        self.ctx.pin_value(values, reason)
 
     def _keep_together(self, one: fx.Node, other: fx.Node) -> None:
         """Pin what would make a copy of one of two views: then it does not see any more what the other is changed to.
