@@ -72,6 +72,7 @@ ADVICE = (
     ("its attribute", "use tensor operations instead of the attribute"),
     ("in place through a view", "write the operation without the view, or not in place"),
     ("in place through a slice with steps", "write x[:, ::2] *= 2, which puts the result back, or not in place"),
+    ("a change in place reaches it or not", "write the change not in place, or clone() where a copy is meant"),
     ("with out=", "assign the result instead"),
     ("its values make a new tensor", "use tensor operations instead of making a tensor of its values"),
     ("several results", "split the operation into one for each result"),
