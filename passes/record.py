@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from atofx.passes.inputs import ExampleInputs
+from atofx.passes.restore import attributes_restored
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,7 @@ def watch(model: nn.Module, inputs: ExampleInputs, paths: Iterable[str], keep: C
     watcher = _Watcher(keep)
     with ExitStack() as stack:
         stack.enter_context(random_state_kept())
+        stack.enter_context(attributes_restored(twin))  # it shares what lies beside its modules
         for path in paths:
             watcher.attach(twin.get_submodule(path), path)
         uses = _Uses(twin, watcher)

@@ -1,10 +1,10 @@
-"""Undo what a model's own ``forward`` stores on its modules while it is traced."""
+"""Undo what a model's own ``forward`` stores on its modules, or beside them, while it is traced."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import is_
@@ -15,21 +15,22 @@ import torch
 from torch import nn
 
 from atofx.passes.base import modules_by_name
+from atofx.passes.surroundings import cached_functions, surroundings
 
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """An attribute of a module, or one of its buffers, that is not what it was.
+    """An attribute of a module, or one of its buffers, or something outside of modules, that is not what it was.
 
     Attributes:
-        module: qualified name of the module.
-        holder: the dict that holds it.
+        module: qualified name of the module; of the class or the file for what is outside.
+        holder: what holds it.
         key: its name there.
         is_buffer: whether it is a buffer.
     """
 
     module: str
-    holder: dict[str, Any]
+    holder: MutableMapping[str, Any]
     key: str
     is_buffer: bool
 
@@ -40,7 +41,7 @@ class Change:
 
 
 class Before:
-    """What the modules of a model held at some time.
+    """What the modules of a model and their surroundings held at some time.
 
     Args:
         model: the model.
@@ -48,7 +49,11 @@ class Before:
 
     def __init__(self, model: nn.Module) -> None:
         modules = {id(module): (name, module) for name, module in reversed(modules_by_name(model))}
-        self._attributes = [(name, vars(module), dict(vars(module))) for name, module in modules.values()]
+        outside = surroundings(module for _, module in modules.values())
+        holders = [*((name, vars(module)) for name, module in modules.values()), *outside]
+        self._attributes = [(name, live, dict(live)) for name, live in holders]
+        cached = {id(function): function for _, live in outside for function in cached_functions(live)}
+        self._cached = [(function, function.cache_info()) for function in cached.values()]
         self._filled: list[tuple[Any, Any]] = []
         self._empty: list[Any] = []
         self._tensors: list[tuple[str, torch.Tensor, int, torch.Tensor]] = []
@@ -95,12 +100,18 @@ class Before:
         """The names of tensors that are neither parameters nor buffers and were changed in place."""
         return [name for name, tensor, version, _ in self._tensors if tensor._version != version]
 
+    def forget(self) -> None:
+        """Clear the caches of functions that were called with something new."""
+        for function, info in self._cached:
+            if function.cache_info().misses != info.misses:
+                function.cache_clear()
+
     def restore(self) -> None:
         """Put everything back."""
+        self.forget()
         for _, live, attributes in self._attributes:
             if not _is_as_it_was(live, attributes):
-                live.clear()
-                live.update(attributes)
+                _put_back(live, attributes)
         for container in filter(None, self._empty):
             container.clear()
         for container, content in self._filled:
@@ -116,6 +127,8 @@ class Before:
 @contextmanager
 def attributes_restored(model: nn.Module) -> Iterator[Before]:
     """Put back every module's attributes and hooks, and what its lists, dicts and the like hold, nested ones too.
+
+    So are the attributes of their classes, and globals that their code names.
 
     Some models keep an index or a mask they have made for the next call (``self.cache = …``); while tracing that would
     be a proxy, which must not outlive the tracer.
@@ -172,7 +185,15 @@ def _holds_any(value: Any, others: dict[int, Any]) -> bool:
     return id(value) in others or any(id(container) in others for container in _containers(value, set()))
 
 
-def _is_as_it_was(live: dict[str, Any], held: dict[str, Any]) -> bool:
+def _put_back(live: MutableMapping[str, Any], held: Mapping[str, Any]) -> None:
+    for key in [key for key in live if key not in held]:
+        del live[key]
+    for key, value in held.items():
+        if key not in live or live[key] is not value:
+            live[key] = value
+
+
+def _is_as_it_was(live: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
     return list(live) == list(held) and all(map(is_, live.values(), held.values()))
 
 

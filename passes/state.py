@@ -57,6 +57,7 @@ def refuse_state(model: nn.Module, tracer: Tracer, graph: fx.Graph, before: Befo
     changes = _changes(before, buffers=buffers)
     first, left, size = forms.of(graph) if changes else [], _numbers(changes), len(graph.nodes)
     for _ in range(_CALLS if changes else 0):
+        before.forget()
         following = _NextCall(tracer, changes, forms)
         forms = _Forms(following, names, known)
         try:

@@ -1,0 +1,182 @@
+"""Where a model's code can store something beside its modules: on classes, and in globals that its functions name."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterable, Iterator, MutableMapping
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from torch import nn
+
+_Cached = type(functools.lru_cache(len))
+_GIVEN = frozenset({*sys.stdlib_module_names, "torch", "numpy", "atofx"})
+
+
+class ClassAttributes(MutableMapping[str, Any]):
+    """The attributes of a class itself, for writing too; Python's own are left out.
+
+    Args:
+        owner: the class.
+    """
+
+    def __init__(self, owner: type) -> None:
+        self._owner = owner
+
+    def __getitem__(self, key: str) -> Any:
+        return vars(self._owner)[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        setattr(self._owner, key, value)
+
+    def __delitem__(self, key: str) -> None:
+        delattr(self._owner, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key in vars(self._owner) if not key.startswith("__"))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class NamedGlobals(MutableMapping[str, Any]):
+    """Some of the globals of a file.
+
+    Args:
+        everything: all of them.
+    """
+
+    def __init__(self, everything: dict[str, Any]) -> None:
+        self._everything = everything
+        self._names: dict[str, None] = {}
+
+    def include(self, name: str) -> None:
+        """One more, which need not be there yet."""
+        self._names[name] = None
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._names:
+            raise KeyError(key)
+        return self._everything[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._everything[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self._everything[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key in self._names if key in self._everything)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def surroundings(modules: Iterable[nn.Module]) -> list[tuple[str, MutableMapping[str, Any]]]:
+    """What the ``forward`` of modules can reach by name: attributes of classes and globals of files, each with a name.
+
+    Functions, methods and classes are followed, into other files too; torch, numpy and what comes with Python are not.
+    """
+    reach = _Reach()
+    for module in modules:
+        reach.add_class(type(module))
+        reach.add_functions(vars(module).values())
+    reach.follow(["forward"])
+    classes = [(f"{c.__module__}.{c.__qualname__}", ClassAttributes(c)) for c in reach.classes]
+    return [*classes, *reach.files.items()]
+
+
+def cached_functions(mapping: MutableMapping[str, Any]) -> Iterator[Any]:
+    """The functions with ``functools.lru_cache`` among its values."""
+    return (value for value in map(_unbound, mapping.values()) if isinstance(value, _Cached))
+
+
+class _Reach:
+    """Which classes, and which globals of which files, functions reach by the names in their code."""
+
+    def __init__(self) -> None:
+        self.classes: dict[type, None] = {}
+        self.files: dict[str, NamedGlobals] = {}
+        self._methods: dict[str, list[Any]] = {}
+        self._named: set[str] = set()
+        self._seen: set[FunctionType] = set()
+        self._todo: list[Any] = []
+
+    def add_class(self, kind: type) -> None:
+        """A class and those it inherits from; methods are followed once their name occurs."""
+        if kind in self.classes:
+            return
+        for cls in kind.__mro__:
+            if cls in self.classes or _is_given(cls):
+                continue
+            self.classes[cls] = None
+            for name, value in vars(cls).items():
+                self._methods.setdefault(name, []).append(value)
+                if name in self._named:
+                    self._todo.append(value)
+
+    def add_functions(self, values: Iterable[Any]) -> None:
+        """The functions among some values."""
+        self._todo += [value for value in values if isinstance(value, FunctionType)]
+
+    def follow(self, names: Iterable[str]) -> None:
+        """All that methods of these names reach."""
+        self._mention(names)
+        while self._todo:
+            value = _unbound(self._todo.pop())
+            if isinstance(value, (FunctionType, _Cached)) and hasattr(value, "__wrapped__"):
+                self._todo.append(value.__wrapped__)
+            if isinstance(value, FunctionType) and value not in self._seen and not _is_given(value):
+                self._seen.add(value)
+                self._read(value)
+
+    def _mention(self, names: Iterable[str]) -> None:
+        for name in set(names) - self._named:
+            self._named.add(name)
+            self._todo += self._methods.get(name, ())
+
+    def _read(self, function: FunctionType) -> None:
+        names = set(_names(function.__code__))
+        self._mention(names)
+        self._look_up(names, function.__globals__)
+        for module in [v for n in names if isinstance(v := function.__globals__.get(n), ModuleType)]:
+            if not _is_given(module):
+                self._look_up(names & vars(module).keys(), vars(module))
+
+    def _look_up(self, names: Iterable[str], everything: dict[str, Any]) -> None:
+        file = self.files.setdefault(str(everything.get("__name__")), NamedGlobals(everything))
+        for name in names:
+            if name.startswith("__"):
+                continue
+            file.include(name)
+            value = everything.get(name)
+            if isinstance(value, type):
+                self._found_class(value)
+            elif isinstance(value, (FunctionType, _Cached)):
+                self._todo.append(value)
+
+    def _found_class(self, kind: type) -> None:
+        if not issubclass(kind, nn.Module) and not _is_given(kind):  # modules that are there are there already
+            self._mention(("__init__", "__call__"))
+            self.add_class(kind)
+
+
+def _unbound(value: Any) -> Any:
+    """The function behind a static or class method or a property."""
+    if isinstance(value, (staticmethod, classmethod)):
+        return value.__func__
+    return value.fget if isinstance(value, property) else value
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _is_given(value: Any) -> bool:
+    """Whether a class, a function or a file is torch's, numpy's, Python's or our own."""
+    name = value.__name__ if isinstance(value, ModuleType) else value.__module__
+    return str(name).split(".")[0] in _GIVEN
