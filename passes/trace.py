@@ -20,6 +20,7 @@ from atofx.ir.blueprint import Blueprint
 from atofx.passes.base import passing_buffers, tensors_by_name
 from atofx.passes.inputs import ExampleInputs, bind_inputs
 from atofx.passes.place import format_stack
+from atofx.passes.repeat import refuse_unlike_calls
 from atofx.passes.replay import ExportTracer
 from atofx.passes.restore import attributes_restored
 from atofx.passes.simplify import name_deviations
@@ -129,6 +130,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = 
     tensors: dict[str, torch.Tensor] = {**parameters, **buffers}
     if frontend == "export":
         _refuse_state_beside_buffers(model, inputs, tensors)
+        refuse_unlike_calls(model, example_inputs)
         return _captured(ExportTracer(inputs, tensors), model, example_inputs, Capture("export", "as asked for"))
     try:
         why = "as asked for" if frontend == "symbolic" else "it takes the whole model"
@@ -137,6 +139,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = 
         if frontend == "symbolic" or (isinstance(refused, StateError) and not refused.only_buffers):
             raise
         try:
+            refuse_unlike_calls(model, example_inputs)
             capture = Capture("export", f"symbolic tracing cannot take the model: {refused}")
             return _captured(ExportTracer(inputs, tensors), model, example_inputs, capture)
         except TraceError as error:

@@ -134,6 +134,15 @@ class Asks(nn.Module):
         return self.b(self.function(self, torch.relu(self.a(x))))
 
 
+class Checks(Asks):
+    """The same in a model that symbolic tracing cannot follow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError("needs a tensor")
+        return super().forward(x)
+
+
 @dataclass
 class Counter:
     """A plain object that counts."""
@@ -344,6 +353,28 @@ def test_what_is_the_same_for_every_call_may_be_kept(name: str, frontend: Any) -
     assert held(model) == before
     assert program.frontend == {"auto": "symbolic"}.get(frontend, frontend)
     assert [group.size for group in program.prunable] == [8]
+    assert_calls_agree(copy.deepcopy(model), program.compact(program.full_mask()), x)
+
+
+@pytest.mark.parametrize("frontend", ["auto", "export"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_only_export_could_follow_is_refused_too(name: str, frontend: Any) -> None:
+    function, kept = REFUSED[name]
+    model = Checks(function, **kept()).double().eval()
+    before = held(model)
+    with pytest.raises(TraceError, match=r"called again on the same inputs it gives something else"):
+        atofx.trace(model, inputs(), frontend=frontend)
+    assert held(model) == before
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_only_export_can_follow_may_keep_what_is_the_same_for_every_call(name: str) -> None:
+    function, kept = HARMLESS[name]
+    model, x = Checks(function, **kept()).double().eval(), inputs()
+    before = held(model)
+    program = atofx.trace(model, x)
+    assert held(model) == before
+    assert program.frontend == "export"
     assert_calls_agree(copy.deepcopy(model), program.compact(program.full_mask()), x)
 
 
