@@ -21,12 +21,12 @@ from atofx.errors import TraceError
 from atofx.ir.values import holds
 from atofx.nn.sizes import expect_decision
 from atofx.ops import COMPOSITES, REGISTRY
-from atofx.ops.constants import constant_value
-from atofx.ops.evaluate import meta_call, meta_twin, to_meta
 from atofx.ops.inplace import mutated_argument
 from atofx.passes.base import modules_by_name, stored
 from atofx.passes.decisions import depends_on_sizes
+from atofx.passes.evaluation import Evaluator, shape_of_call
 from atofx.passes.inputs import arrange
+from atofx.passes.patches import factories_as_nodes, math_as_nodes
 from atofx.passes.place import Whereabouts, place, quoted
 from atofx.passes.proxy import ValueProxy, concrete, constant_of
 
@@ -59,13 +59,13 @@ class Tracer(fx.Tracer):
         super().__init__(autowrap_modules=(math,))
         self.tensors = tensors
         self.inputs = inputs
-        self._twins: dict[int, nn.Module] = {}
         self._opaque: set[Any] = set()
         self._recorded: dict[nn.Module, bool] = {}
         self._names = {id(tensor): name for name, tensor in reversed(tensors.items())}  # the first name of each
         self.leaves: dict[str, nn.Module] = {}
         self.whereabouts = Whereabouts()
         self.constants: dict[str, torch.Tensor] = {}
+        self._evaluator = Evaluator(inputs, self.constants, self._opaque)
         self._checked: dict[fx.Node, fx.Node] = {}
         self._taken: list[_Taken] = []
         self.inside_evaluation = False
@@ -369,46 +369,11 @@ class Tracer(fx.Tracer):
 
     def _evaluate(self, node: fx.Node) -> Any:
         original = self.leaves[str(node.target)] if node.op == "call_module" else None
-        short_cut = _shape(node, original)
+        short_cut = shape_of_call(node, original)
         if short_cut is not None:
             return short_cut
         with self.evaluating():
-            return self._value(node, original)
-
-    def _value(self, node: fx.Node, original: nn.Module | None) -> Any:
-        if node.op == "placeholder":
-            return to_meta(self.inputs[str(node.target)])
-        if node.op == "get_attr":
-            if node.target == "training":
-                return self.root.training
-            name = str(node.target)
-            tensor = self.constants[name] if name in self.constants else stored(self.root, name)
-            node.meta["atofx.tensor"] = tensor
-            return to_meta(tensor)
-        if node.op == "output":
-            return None
-        args = fx.node.map_arg(node.args, lambda n: n.meta["val"])
-        kwargs = fx.node.map_arg(dict(node.kwargs), lambda n: n.meta["val"])
-        module = None if original is None else self._twin(original)
-        if node.target in self._opaque:  # its code may read values: run it on zeros
-            return to_meta(meta_call(node, _zeros(args), _zeros(kwargs)))
-        try:
-            try:
-                return _on_meta(meta_call(node, to_meta(args), to_meta(kwargs), module))
-            except NotImplementedError:  # sizes that depend on values: a boolean mask, if it is a constant
-                args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), _constant_or_meta)
-                return to_meta(meta_call(node, args, kwargs, module))
-        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
-            shapes = [tuple(t.shape) for t in _flat_tensors((args, kwargs))]
-            target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", node.target)
-            raise TraceError(
-                f"{target} fails on inputs of shape {shapes} at the example input{place()}: {error}"
-            ) from error
-
-    def _twin(self, module: nn.Module) -> nn.Module:
-        if id(module) not in self._twins:
-            self._twins[id(module)] = meta_twin(module)
-        return self._twins[id(module)]
+            return self._evaluator.value(node, original, self.root)
 
 
 _TORCH_FUNCTION = vars(fx.Proxy)["__torch_function__"].__func__.__code__
@@ -416,59 +381,6 @@ _PLAIN = frozenset({int, float, bool, str, type(None)})
 _NEW_SHAPE_IN_PLACE = frozenset(
     {"squeeze_", "unsqueeze_", "transpose_", "swapaxes_", "swapdims_", "t_", "resize_", "resize_as_", "as_strided_"}
 )
-_FACTORIES = ("zeros", "ones", "full", "empty", "rand", "randn", "arange", "linspace", "eye")
-_FROM_VALUES = ("tensor", "as_tensor")
-
-
-@contextmanager
-def factories_as_nodes(tracer: Tracer) -> Iterator[None]:
-    """While tracing, tensors made in ``forward`` become nodes: their sizes may be proxies, which torch refuses.
-
-    Those made of plain values stay what they are.
-    """
-    originals = {name: getattr(torch, name) for name in (*_FACTORIES, *_FROM_VALUES)}
-
-    def node_for(original: Any) -> Any:
-        def factory(*args: Any, **kwargs: Any) -> Any:
-            device = kwargs.get("device")
-            on_meta = device is not None and not isinstance(device, fx.Proxy) and str(device) == "meta"
-            plain = original.__name__ in _FROM_VALUES and not holds(args, fx.Proxy)
-            if tracer.inside_evaluation or on_meta or plain:
-                return original(*args, **kwargs)
-            return tracer.create_proxy("call_function", original, args, kwargs)
-
-        return factory
-
-    try:
-        for name, original in originals.items():
-            setattr(torch, name, node_for(original))
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(torch, name, original)
-
-
-@contextmanager
-def math_as_nodes(tracer: Tracer) -> Iterator[None]:
-    """While tracing, Python's math functions of a proxy become nodes, as fx makes them, but with fewer steps.
-
-    Where a file has imported one by name, fx finds and wraps it there.
-    """
-    originals = {name: f for name, f in vars(math).items() if not name.startswith("_") and callable(f)}
-
-    def node_for(original: Any) -> Any:
-        def function(*args: Any, **kwargs: Any) -> Any:
-            if not holds((args, kwargs), fx.Proxy):
-                return original(*args, **kwargs)
-            return tracer.create_proxy("call_function", original, args, kwargs)
-
-        return function
-
-    try:
-        vars(math).update((name, node_for(original)) for name, original in originals.items())
-        yield
-    finally:
-        vars(math).update(originals)
 
 
 def _is_foreign(function: Any) -> bool:
@@ -491,20 +403,6 @@ def _first_by_position(kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[st
     return (), kwargs
 
 
-def _shape(node: fx.Node, module: nn.Module | None) -> torch.Tensor | None:
-    """A call's result by its record's short cut, None if it has to be run."""
-    record = REGISTRY.of(node, module)
-    args = node.args
-    if record is None or not args or node.kwargs or (record.shape is None and record.layout is None):
-        return None
-    tensors = [a.meta["val"] for a in args if isinstance(a, fx.Node)]
-    if len(tensors) < len(args) or not all(isinstance(t, torch.Tensor) for t in tensors):
-        return None
-    if module is None:
-        return None if record.layout is None else record.layout(*tensors)
-    return record.shape(module, tensors[0]) if record.shape is not None and len(tensors) == 1 else None
-
-
 def _remove_dead(graph: fx.Graph) -> None:
     """Erase nodes nobody reads, except modules (statistics), inputs and in-place changes."""
     for node in reversed(graph.nodes):
@@ -514,29 +412,5 @@ def _remove_dead(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-def _on_meta(value: Any) -> Any:
-    """Factories without a device make real tensors; only their shape matters here."""
-    return to_meta(value) if isinstance(value, torch.Tensor) and value.device.type != "meta" else value
-
-
-def _zeros(value: Any) -> Any:
-    return pytree.tree_map_only(torch.Tensor, lambda t: torch.zeros(t.shape, dtype=t.dtype), value)
-
-
-def _constant_or_meta(node: fx.Node) -> Any:
-    constant = constant_value(node) if isinstance(node.meta["val"], torch.Tensor) else None
-    return node.meta["val"] if constant is None else constant
-
-
 def _from_torch(cls: type) -> bool:
     return cls.__module__.startswith("torch.nn") and not issubclass(cls, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
-
-
-def _flat_tensors(value: Any) -> list[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, (tuple, list)):
-        return [t for v in value for t in _flat_tensors(v)]
-    if isinstance(value, dict):
-        return [t for v in value.values() for t in _flat_tensors(v)]
-    return []

@@ -1,0 +1,78 @@
+"""While tracing, functions that fx does not see become nodes: torch's factories, Python's math."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import fx
+
+from atofx.ir.values import holds
+
+_FACTORIES = ("zeros", "ones", "full", "empty", "rand", "randn", "arange", "linspace", "eye")
+_FROM_VALUES = ("tensor", "as_tensor")
+
+
+class Recorder(Protocol):
+    """What makes the nodes."""
+
+    @property
+    def inside_evaluation(self) -> bool:
+        """Whether a node is evaluated right now."""
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
+        """A new node's proxy."""
+
+
+@contextmanager
+def factories_as_nodes(tracer: Recorder) -> Iterator[None]:
+    """While tracing, tensors made in ``forward`` become nodes: their sizes may be proxies, which torch refuses.
+
+    Those made of plain values stay what they are.
+    """
+    originals = {name: getattr(torch, name) for name in (*_FACTORIES, *_FROM_VALUES)}
+
+    def node_for(original: Any) -> Any:
+        def factory(*args: Any, **kwargs: Any) -> Any:
+            device = kwargs.get("device")
+            on_meta = device is not None and not isinstance(device, fx.Proxy) and str(device) == "meta"
+            plain = original.__name__ in _FROM_VALUES and not holds(args, fx.Proxy)
+            if tracer.inside_evaluation or on_meta or plain:
+                return original(*args, **kwargs)
+            return tracer.create_proxy("call_function", original, args, kwargs)
+
+        return factory
+
+    try:
+        for name, original in originals.items():
+            setattr(torch, name, node_for(original))
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(torch, name, original)
+
+
+@contextmanager
+def math_as_nodes(tracer: Recorder) -> Iterator[None]:
+    """While tracing, Python's math functions of a proxy become nodes, as fx makes them, but with fewer steps.
+
+    Where a file has imported one by name, fx finds and wraps it there.
+    """
+    originals = {name: f for name, f in vars(math).items() if not name.startswith("_") and callable(f)}
+
+    def node_for(original: Any) -> Any:
+        def function(*args: Any, **kwargs: Any) -> Any:
+            if not holds((args, kwargs), fx.Proxy):
+                return original(*args, **kwargs)
+            return tracer.create_proxy("call_function", original, args, kwargs)
+
+        return function
+
+    try:
+        vars(math).update((name, node_for(original)) for name, original in originals.items())
+        yield
+    finally:
+        vars(math).update(originals)
