@@ -14,6 +14,10 @@ class TraceError(AtofxError):
     """The model cannot be traced; the message names the user's file and line."""
 
 
+class ExampleInputError(TraceError):
+    """The model itself does not run on the example inputs; the message says what it raised."""
+
+
 class StateError(TraceError):
     """The model computes with what an earlier call left on it, which a graph cannot.
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from atofx.errors import TraceError
+from atofx.errors import ExampleInputError, TraceError
 from atofx.ops.evaluate import to_meta
 from atofx.passes.alike import compact_alike, computes_the_same, same_graph
 from atofx.passes.base import tensors_by_name
@@ -41,7 +41,8 @@ def trace_regions(model: nn.Module, inputs: ExampleInputs, error: TraceError) ->
         error: why it cannot be traced whole.
 
     Raises:
-        TraceError: nothing but single layers can be traced, or the model does not run on the example.
+        ExampleInputError: the model does not run on the example.
+        TraceError: nothing but single layers can be traced.
     """
     if not isinstance(model, nn.Module):
         raise error
@@ -50,7 +51,11 @@ def trace_regions(model: nn.Module, inputs: ExampleInputs, error: TraceError) ->
     except _NotRunError as failure:
         why = failure.__cause__
         first = error.symbolic if isinstance(error, NoFrontendError) else error
-        raise TraceError(f"{first}\nRunning the model on the example fails too: {type(why).__name__}: {why}") from error
+        shapes = ", ".join(str(tuple(t.shape)) for t in pytree.tree_leaves(inputs) if isinstance(t, torch.Tensor))
+        raise ExampleInputError(
+            f"{type(model).__name__} does not run on the example inputs ({shapes or 'no tensor'}): "
+            f"{type(why).__name__}: {why}\nTracing said: {first}"
+        ) from error
     if all(is_layer(model.get_submodule(path)) for path in regions):
         raise TraceError(f"{error} (No submodule with more than one layer can be traced on its own either.)") from error
     calls, parts = [], []

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import atofx
 from atofx.cost.count import analysis as fvcore_analysis
-from atofx.errors import FileError, TraceError
+from atofx.errors import ExampleInputError, FileError, TraceError
 from atofx.passes.merge import TracedRegions
 from tests.invariants import (
     Subject,
@@ -447,7 +447,8 @@ class Fails(nn.Module):
 
 
 def test_a_model_that_does_not_run_says_so() -> None:
-    with pytest.raises(TraceError, match="Running the model on the example fails too: ValueError: no such thing"):
+    said = r"Fails does not run on the example inputs \(\(2, 3, \d+, \d+\)\): ValueError: no such thing"
+    with pytest.raises(ExampleInputError, match=said):
         atofx.trace(Fails().double(), image())
 
 

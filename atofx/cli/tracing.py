@@ -9,6 +9,7 @@ import atofx
 from atofx.cli.limits import granularity_from
 from atofx.cli.models import Loaded
 from atofx.cli.recorded import recorded
+from atofx.errors import ExampleInputError
 from atofx.passes.trace import Frontend
 from atofx.program import Program
 
@@ -27,15 +28,18 @@ def traced(
     Raises:
         AtofxError: what :func:`atofx.trace` raises.
     """
-    return atofx.trace(
-        loaded.module,
-        loaded.inputs,
-        frontend=frontend,
-        strict=strict,
-        freeze=freeze or (),
-        only=only,
-        granularity=granularity_from(granularity),
-    )
+    try:
+        return atofx.trace(
+            loaded.module,
+            loaded.inputs,
+            frontend=frontend,
+            strict=strict,
+            freeze=freeze or (),
+            only=only,
+            granularity=granularity_from(granularity),
+        )
+    except ExampleInputError as error:
+        raise ExampleInputError(f"{error}\nGive a shape that the model takes with --input-shape") from error
 
 
 def traced_for(
