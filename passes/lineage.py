@@ -11,20 +11,23 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from atofx.errors import UnsupportedOpError
+from atofx.errors import TraceError, UnsupportedOpError
 from atofx.ir.granularity import WHOLE_HEADS, Granularity
 from atofx.ir.lineage import Lineage, Pin
 from atofx.ir.values import ANYTHING, TensorValue, holds, unlabelled
 from atofx.ops import REGISTRY, OpRecord
 from atofx.ops.constants import memory_of
 from atofx.ops.context import LineageContext, tensors_in
+from atofx.ops.copies import copies_by_layout
 from atofx.ops.indexing import expand_index
 from atofx.ops.inplace import mutated_argument
 from atofx.ops.registry import ModuleRecord
 from atofx.passes.base import owner
 from atofx.passes.other_size import OtherSize
+from atofx.passes.place import quoted
 from atofx.passes.sharing import Sharing
 from atofx.passes.trace import Traced
+from atofx.passes.tracer import SOURCE
 
 
 def trace_lineage(traced: Traced, granularity: Granularity = WHOLE_HEADS, *, strict: bool = False) -> Lineage:
@@ -37,6 +40,7 @@ def trace_lineage(traced: Traced, granularity: Granularity = WHOLE_HEADS, *, str
 
     Raises:
         UnsupportedOpError: ``strict`` and an operation has no record.
+        TraceError: what the model computes depends on the layout of its tensors in memory.
     """
     run = _Run(traced, granularity, strict)
     with torch.no_grad():
@@ -199,8 +203,8 @@ class _Run:
             if other in (node, mutated) or not any(_comes_after(user, node) for user in other.users):
                 continue
             copying = self.sharing.copying(mutated, other)
-            if copying is not None:
-                self._keep_whole(copying, (self.values[other], old, new))
+            if copying:
+                self._keep_whole(node, copying, (self.values[other], old, new))
                 continue
             if _is_written_back(node, mutated, other):
                 continue  # and there `other` gets its new value
@@ -208,11 +212,24 @@ class _Run:
                 self._keep_together(mutated, other)
             self.values[other] = self._changed(self.values[other], old, self.values[mutated])
 
-    def _keep_whole(self, copying: fx.Node, values: tuple[Any, ...]) -> None:
-        """Pin what a change in place reaches or not, as ``copying`` gives a view or a copy."""
-        operation = describe(copying, self._module(copying))
-        reason = f"a change in place reaches it or not: {operation} copies or not by memory layout, type or mode"
-        self.ctx.pin_value(values, reason)
+    def _keep_whole(self, change: fx.Node, copying: list[fx.Node], values: tuple[Any, ...]) -> None:
+        """Pin what a change in place reaches or not, as the nodes ``copying`` give a view or a copy.
+
+        Raises:
+            TraceError: that depends on the layout in memory. Then so does what the model computes, and with other
+                widths the layouts are others.
+        """
+        for node in copying:
+            operation = describe(node, self._module(node))
+            if copies_by_layout(node, self._module(node)):
+                raise TraceError(
+                    f"{describe(change, self._module(change))}{quoted(change.meta.get(SOURCE))} changes in place what "
+                    f"another tensor shares or not: {operation}{quoted(node.meta.get(SOURCE))} copies or not as the "
+                    "elements lie in memory, so the result depends on that; make the change not in place, or clone() "
+                    "where a copy is meant"
+                )
+            reason = f"a change in place reaches it or not: {operation} copies or not by type or mode"
+            self.ctx.pin_value(values, reason)
 
     def _keep_together(self, one: fx.Node, other: fx.Node) -> None:
         """Pin what would make a copy of one of two views: then it does not see any more what the other is changed to.

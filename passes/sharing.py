@@ -38,7 +38,6 @@ class Sharing:
         """The nodes that lie in this memory, for certain or perhaps, in the order of the graph."""
         return self._families.get(memory, ())
 
-    def copying(self, one: fx.Node, other: fx.Node) -> fx.Node | None:
-        """A node between two of a family that copies at times; None if they share memory for certain."""
-        between = self._copying.get(one, frozenset()) ^ self._copying.get(other, frozenset())
-        return min(between, default=None)
+    def copying(self, one: fx.Node, other: fx.Node) -> list[fx.Node]:
+        """What copies at times between two of a family; nothing if they share memory for certain."""
+        return sorted(self._copying.get(one, frozenset()) ^ self._copying.get(other, frozenset()))

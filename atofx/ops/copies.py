@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -14,7 +15,6 @@ _BY_TYPE = frozenset(
 _BY_MODE = frozenset(
     {"dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "dropout1d", "dropout2d", "dropout3d"}
 )
-_AT_TIMES = _BY_LAYOUT | _BY_TYPE | _BY_MODE
 
 
 def copies_at_times(node: fx.Node, module: nn.Module | None) -> bool:
@@ -23,8 +23,27 @@ def copies_at_times(node: fx.Node, module: nn.Module | None) -> bool:
     The example does not tell: a convolution is free to choose how its result lies, and a user to call the model in
     ``channels_last``, in another type, or in the other mode.
     """
+    if copies_by_layout(node, module):
+        return True
     if node.op == "call_module":
-        return isinstance(module, (nn.Flatten, _DropoutNd))
-    if node.op not in ("call_function", "call_method") or node.kwargs.get("copy") is True:
+        return isinstance(module, _DropoutNd)
+    return _is_call(node) and target_name(node) in _BY_TYPE | _BY_MODE and node.kwargs.get("copy") is not True
+
+
+def copies_by_layout(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether it depends on the layout in memory; not where only sizes of 1 behind the first come or go."""
+    if not (isinstance(module, nn.Flatten) if node.op == "call_module" else _is_call(node)):
         return False
-    return target_name(node) in _AT_TIMES
+    name = "flatten" if node.op == "call_module" else target_name(node)
+    if name == "contiguous" or (name in _BY_TYPE and "memory_format" in node.kwargs):
+        return node.kwargs.get("copy") is not True
+    return name in _BY_LAYOUT and _sizes(node) != _sizes(*node.all_input_nodes[:1])
+
+
+def _sizes(*nodes: fx.Node) -> list[int]:
+    shapes = [value.shape for n in nodes if isinstance(value := n.meta.get("val"), torch.Tensor)]
+    return [size for shape in shapes for place, size in enumerate(shape) if size != 1 or place == 0]
+
+
+def _is_call(node: fx.Node) -> bool:
+    return node.op in ("call_function", "call_method")

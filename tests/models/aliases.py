@@ -68,40 +68,6 @@ def _in_a_part(y: Tensor) -> Tensor:
     return y
 
 
-def _in_a_copy(y: Tensor) -> Tensor:
-    z = y.permute(0, 2, 3, 1).contiguous()
-    z *= 2
-    return y * z.permute(0, 3, 1, 2)
-
-
-def _in_channels_last(y: Tensor) -> Tensor:
-    z = y.contiguous(memory_format=torch.channels_last)
-    return y + z.mul_(3)
-
-
-def _in_flat_pixels(y: Tensor) -> Tensor:
-    z = F.silu(y.flatten(2).transpose(1, 2).contiguous(), inplace=True)
-    return y + z.transpose(1, 2).reshape(y.shape)
-
-
-def _in_rows(y: Tensor) -> Tensor:
-    z = y.flatten(2).mT.reshape(-1, y.shape[1])
-    z.mul_(3)
-    return y * z.mean()
-
-
-def _below_rows(y: Tensor) -> Tensor:
-    z = y.flatten(2).mT.reshape(-1, y.shape[1])
-    y.mul_(3)
-    return y * z.mean()
-
-
-def _in_parts_of_rows(y: Tensor) -> Tensor:
-    first, second = y.flatten(2).mT.reshape(-1, y.shape[1]).chunk(2)
-    first.mul_(3)
-    return y * second.mean()
-
-
 def _in_rows_alone(y: Tensor) -> Tensor:
     n, _, h, w = y.shape
     z = y.permute(0, 2, 3, 1).reshape(n, h * w, -1)
@@ -118,6 +84,12 @@ def _in_own_type(y: Tensor) -> Tensor:
     return y.double().mul_(3) + y
 
 
+def _in_flat_pool(y: Tensor) -> Tensor:
+    pooled = F.adaptive_avg_pool2d(y, 1)
+    pooled.flatten(1).mul_(3)
+    return y * pooled
+
+
 def _in_a_dropout(y: Tensor) -> Tensor:
     return F.dropout(y, training=False).mul_(3) + y
 
@@ -131,44 +103,13 @@ for _name, _change, _expect, _trap in (
     ("step_assigned", _step_assigned, PRUNABLE, "every second channel, and the result is put back"),
     ("written_inside_a_step", _inside_a_step, {}, "all that reads it is inside of the same slice"),
     ("written_in_a_part", _in_a_part, PRUNABLE, "half of the channels is a slice whatever is left"),
-    ("written_in_a_copy", _in_a_copy, PINNED, "a copy in another order, a view in channels_last"),
-    ("written_in_channels_last", _in_channels_last, PINNED, "a copy, unless the user is in channels_last already"),
-    ("written_in_flat_pixels", _in_flat_pixels, PINNED, "flattened, transposed and copied, or not"),
-    ("written_in_rows", _in_rows, PINNED, "a reshape that copies, or not"),
-    ("written_below_rows", _below_rows, PINNED, "what may have been copied is changed afterwards"),
-    ("written_in_parts_of_rows", _in_parts_of_rows, PINNED, "pieces of what may be a copy"),
     ("written_in_rows_alone", _in_rows_alone, PRUNABLE, "nobody reads what may have been copied"),
     ("written_before_rows", _before_rows, PRUNABLE, "the change comes before what may copy"),
     ("written_in_own_type", _in_own_type, PINNED, "a copy in any other type"),
+    ("written_in_flat_pool", _in_flat_pool, PRUNABLE, "of one pixel no layout makes a copy"),
     ("written_in_a_dropout", _in_a_dropout, PINNED, "a copy in training only"),
 ):
     family.add(_name, lambda change=_change: Written(change), image(), _trap, _expect)  # type: ignore[misc]
-
-
-family.add(
-    "written_in_rows_channels_last",
-    lambda: Written(_in_rows),
-    lambda batch: image()(batch).contiguous(memory_format=torch.channels_last),
-    "here the reshape does not copy: a convolution keeps how its input lies, which shapes alone do not tell",
-    PINNED,
-)
-
-
-class FlattenedCopy(Sandwich):
-    """A module that flattens copies here, elsewhere it does not; the result is changed in place."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.flatten = nn.Flatten(1, 3)
-
-    def trap(self, x: Tensor) -> Tensor:
-        y = 2 * F.relu(x)
-        flat = self.flatten(y.permute(0, 2, 3, 1))
-        flat *= 2
-        return y + flat.view(x.shape[0], x.shape[2], x.shape[3], -1).permute(0, 3, 1, 2)
-
-
-family.add("flattened_copy", FlattenedCopy, image(), FlattenedCopy.__doc__ or "", PINNED, one_size=True)
 
 
 class OfOther(nn.Module):
