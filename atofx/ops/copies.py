@@ -31,18 +31,28 @@ def copies_at_times(node: fx.Node, module: nn.Module | None) -> bool:
 
 
 def copies_by_layout(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether it depends on the layout in memory; not where only sizes of 1 behind the first come or go."""
+    """Whether it depends on the layout in memory, be it contiguous or ``channels_last``.
+
+    In both, pixels lie among pixels in one order, so what is behind the first two dimensions may be merged or split.
+    """
     if not (isinstance(module, nn.Flatten) if node.op == "call_module" else _is_call(node)):
         return False
     name = "flatten" if node.op == "call_module" else target_name(node)
     if name == "contiguous" or (name in _BY_TYPE and "memory_format" in node.kwargs):
         return node.kwargs.get("copy") is not True
-    return name in _BY_LAYOUT and _sizes(node) != _sizes(*node.all_input_nodes[:1])
+    if name not in _BY_LAYOUT:
+        return False
+    before, after = _shape(*node.all_input_nodes[:1]), _shape(node)
+    return before[:2] != after[:2] and _without_ones(before) != _without_ones(after)
 
 
-def _sizes(*nodes: fx.Node) -> list[int]:
-    shapes = [value.shape for n in nodes if isinstance(value := n.meta.get("val"), torch.Tensor)]
-    return [size for shape in shapes for place, size in enumerate(shape) if size != 1 or place == 0]
+def _shape(*nodes: fx.Node) -> tuple[int, ...]:
+    return tuple(size for n in nodes if isinstance(value := n.meta.get("val"), torch.Tensor) for size in value.shape)
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The sizes that say how elements lie; the first, of the batch, is 1 by chance."""
+    return (*shape[:1], *(size for size in shape[1:] if size != 1))
 
 
 def _is_call(node: fx.Node) -> bool:
