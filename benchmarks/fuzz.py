@@ -1,6 +1,7 @@
 """Hold every promise of a program on many random nets.
 
     python -m benchmarks.fuzz --count 5000 --seed 0     # writes benchmarks/results/fuzz.json
+    python -m benchmarks.fuzz --count 5000 --resume     # goes on where the run in that file stopped, on the same code
     python -m benchmarks.fuzz --only 1234               # one net: its steps and what is broken
 
 The nets of seed S are numbered from S * 1,000,000; a number gives the same net, weights, inputs and masks everywhere.
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
+import json
 import multiprocessing
 import os
 import signal
@@ -19,8 +22,9 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,6 +34,9 @@ from tests.generator import net_of_seed
 
 NETS_OF_A_SEED = 1_000_000
 SECONDS_A_NET = 8
+RESULT = "fuzz"
+JUDGES = ("tests/generator.py", "tests/invariants.py")
+NO_PART = ("bench", "cli", "methods", "report", "train", "zoo")
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ def _one_line(error: BaseException) -> str:
 
 def _start_worker() -> None:
     """One thread, and a collector that leaves alone what the imports made: nets are small, torch's modules are many."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
     torch.set_num_threads(1)
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
@@ -97,44 +105,119 @@ def show(number: int) -> int:
     return 0
 
 
+@dataclass
+class Tally:
+    """What the nets of a seed gave so far, in the order of their numbers.
+
+    Attributes:
+        seed: which million of nets.
+        code: tells apart states of the code.
+        count: nets that were judged.
+        failures: numbers, and what was broken.
+        unsuitable: numbers of nets whose rounding errors grow too much to say anything.
+        shares, steps: sums over sound nets and over all.
+        nothing: sound nets with nothing prunable.
+        seconds: of the clock.
+    """
+
+    seed: int
+    code: str
+    count: int = 0
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    unsuitable: list[int] = field(default_factory=list)
+    shares: float = 0.0
+    steps: int = 0
+    nothing: int = 0
+    seconds: float = 0.0
+
+    def add(self, verdict: Verdict) -> None:
+        """Count one net."""
+        self.count += 1
+        self.steps += verdict.steps
+        if verdict.failure:
+            self.failures.append({"number": verdict.number, "failure": verdict.failure})
+        elif verdict.unsuitable:
+            self.unsuitable.append(verdict.number)
+        else:
+            self.shares += verdict.share
+            self.nothing += verdict.share == 0
+
+    @property
+    def mean_share(self) -> float:
+        """Mean share of the parameters that is prunable, over sound nets."""
+        return self.shares / max(self.count - len(self.failures) - len(self.unsuitable), 1)
+
+
 def main() -> int:
     arguments = _arguments()
     if arguments.only is not None:
         torch.set_num_threads(1)
         return show(arguments.only)
-    first = arguments.seed * NETS_OF_A_SEED
-    began = time.perf_counter()
-    verdicts: list[Verdict] = []
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(arguments.processes, _start_worker) as pool:
-        for verdict in pool.imap_unordered(judge, range(first, first + arguments.count), chunksize=8):
-            verdicts.append(verdict)
-            if verdict.failure:
-                print(f"{verdict.number}: {verdict.failure}", flush=True)
-            if len(verdicts) % 500 == 0:
-                print(f"{len(verdicts)} nets, {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-    verdicts.sort(key=lambda verdict: verdict.number)
-    failures = [verdict for verdict in verdicts if verdict.failure]
-    sound = [verdict for verdict in verdicts if not verdict.failure and not verdict.unsuitable]
-    result = {
-        **record.circumstances("fvcore", "hypothesis"),
-        "count": len(verdicts),
-        "seed": arguments.seed,
-        "failures": [{"number": verdict.number, "failure": verdict.failure} for verdict in failures],
-        "too_badly_conditioned_to_judge": [verdict.number for verdict in verdicts if verdict.unsuitable],
-        "tolerance": invariants.TOLERANCE,
-        "mean_share_of_parameters_prunable": round(sum(v.share for v in sound) / max(len(sound), 1), 4),
-        "nets_with_nothing_prunable": sum(verdict.share == 0 for verdict in sound),
-        "mean_steps": round(sum(verdict.steps for verdict in verdicts) / len(verdicts), 2),
-        "processes": arguments.processes,
-        "seconds": round(time.perf_counter() - began, 1),
-    }
-    for reason, times in Counter((v.failure or "").split(":")[0] for v in failures).most_common():
+    tally = resumed() if arguments.resume else Tally(arguments.seed, code_state())
+    _judge_all(tally, arguments.count, arguments.processes, None if arguments.dry else RESULT)
+    for reason, times in Counter(entry["failure"].split(":")[0] for entry in tally.failures).most_common():
         print(f"{times:6d}  {reason}")
-    print(f"{len(failures)} of {len(verdicts)} nets failed; {result['mean_share_of_parameters_prunable']:.1%} prunable")
-    if not arguments.dry:
-        print(record.write("fuzz", result))
-    return 1 if failures else 0
+    print(f"{len(tally.failures)} of {tally.count} nets failed; {tally.mean_share:.1%} prunable")
+    return 1 if tally.failures else 0
+
+
+def _judge_all(tally: Tally, count: int, processes: int, result: str | None) -> None:
+    """Go on up to ``count`` nets; what there is so far is written every 500, and at Ctrl-C."""
+    first, before, began = tally.seed * NETS_OF_A_SEED, tally.seconds, time.perf_counter()
+    context = multiprocessing.get_context("spawn")
+    try:
+        with context.Pool(processes, _start_worker) as pool:
+            for verdict in pool.imap(judge, range(first + tally.count, first + count), chunksize=8):
+                tally.add(verdict)
+                tally.seconds = before + time.perf_counter() - began
+                if verdict.failure:
+                    print(f"{verdict.number}: {verdict.failure}", flush=True)
+                if tally.count % 500 == 0:
+                    print(f"{tally.count} nets, {tally.seconds:.0f} s", file=sys.stderr, flush=True)
+                    _write(tally, processes, result)
+    except KeyboardInterrupt:
+        print(f"stopped after {tally.count} nets; --resume goes on", file=sys.stderr)
+    finally:
+        _write(tally, processes, result)
+
+
+def _write(tally: Tally, processes: int, result: str | None) -> None:
+    if result is not None:
+        figures = {
+            **record.circumstances("fvcore", "hypothesis"),
+            **asdict(tally),
+            "tolerance": invariants.TOLERANCE,
+            "mean_share_of_parameters_prunable": round(tally.mean_share, 4),
+            "mean_steps": round(tally.steps / max(tally.count, 1), 2),
+            "processes": processes,
+        }
+        record.write(result, figures)
+
+
+def resumed() -> Tally:
+    """The tally of the run whose results are there.
+
+    Raises:
+        SystemExit: there is none, or the code is another one since.
+    """
+    path = record.RESULTS / f"{RESULT}.json"
+    if not path.is_file():
+        raise SystemExit(f"no run to go on with: {path} is not there")
+    found = json.loads(path.read_text())
+    if found.get("code") != code_state():
+        raise SystemExit(f"the run in {path} was of other code; begin a new one without --resume")
+    return Tally(**{name: found[name] for name in (entry.name for entry in fields(Tally))})
+
+
+def code_state() -> str:
+    """A number of all code that has a part in a verdict: what the random nets and their judge use."""
+    root = Path(__file__).parent.parent
+    passes, judges = root.glob("passes/*.py"), (root / name for name in JUDGES)
+    atofx = (f for f in root.glob("atofx/**/*.py") if f.relative_to(root).parts[1] not in ("passes", *NO_PART))
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted([*atofx, *passes, *judges]):
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _arguments() -> argparse.Namespace:
@@ -142,6 +225,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=5000, help="number of nets")
     parser.add_argument("--seed", type=int, default=0, help="which million of nets")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="worker processes, one thread each")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the results, on the same code")
     parser.add_argument("--only", type=int, help="the number of one net to look at")
     parser.add_argument("--dry", action="store_true", help="write no file")
     return parser.parse_args()
