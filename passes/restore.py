@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from operator import is_
 from types import SimpleNamespace
 from typing import Any
@@ -143,7 +144,7 @@ def attributes_restored(model: nn.Module) -> Iterator[Before]:
 def held_by(value: Any) -> Any | None:
     """The container that holds what belongs to a value and may change: itself, or the attributes of a plain object."""
     if isinstance(value, (dict, list, set, deque)):
-        return value
+        return value if _is_plain(type(value)) else None
     if isinstance(value, SimpleNamespace) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return getattr(value, "__dict__", None)
     return None
@@ -154,6 +155,15 @@ def entries(container: Any) -> list[Any]:
     return list(container.values()) if isinstance(container, dict) else list(container)
 
 
+@cache
+def _is_plain(kind: type) -> bool:
+    """Whether a container gives back what was put into it: one that makes entries anew is not for us to fill."""
+    own = kind.__mro__[: next(place for place, base in enumerate(kind.__mro__) if base.__module__ in _STANDARD)]
+    return not any(name in vars(base) for base in own for name in _ACCESS)
+
+
+_STANDARD = frozenset({"builtins", "collections"})
+_ACCESS = ("__getitem__", "__setitem__", "__iter__", "keys", "values", "items", "copy", "clear", "update", "extend")
 _OF_TORCH = frozenset(vars(nn.Module()))
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 

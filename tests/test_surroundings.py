@@ -173,6 +173,25 @@ def test_what_the_next_call_computes_with_is_refused(scaled: Callable[[nn.Module
     assert held() == before
 
 
+class Makes(dict[str, Any]):
+    """A table that makes its entries anew, as Hugging Face has one of activations."""
+
+    def __getitem__(self, key: str) -> Any:
+        return super().__getitem__(key)()
+
+
+MADE = Makes(relu=nn.ReLU)
+
+
+def test_a_table_that_makes_its_entries_is_left_alone() -> None:
+    def activated(_: nn.Module, y: Tensor) -> Tensor:
+        activated_again: Tensor = MADE["relu"](y)
+        return activated_again
+
+    atofx.trace(net(activated), inputs())
+    assert dict.__getitem__(MADE, "relu") is nn.ReLU
+
+
 def test_only_what_the_code_names_is_looked_at() -> None:
     found = dict(surroundings([net(in_a_dict)]))
     assert "MEMO" in found["tests.test_surroundings"]
