@@ -109,7 +109,7 @@ def trace(
         ConfigError: a pattern of ``freeze``, ``only`` or ``granularity`` covers nothing; the message offers the nearest
             names. Or an unknown front end.
         TraceError: the model does not run on the example, or has control flow on values and no submodule that can be
-            traced.
+            traced, or its result depends on how tensors lie in memory.
         UnsupportedOpError: ``strict`` and an operation has no record.
     """
     chosen = restriction(freeze, only)

@@ -10,6 +10,7 @@ The nets of seed S are numbered from S * 1,000,000; a number gives the same net,
 from __future__ import annotations
 
 import argparse
+import ast
 import gc
 import hashlib
 import json
@@ -216,8 +217,17 @@ def code_state() -> str:
     atofx = (f for f in root.glob("atofx/**/*.py") if f.relative_to(root).parts[1] not in ("passes", *NO_PART))
     digest = hashlib.blake2b(digest_size=16)
     for file in sorted([*atofx, *passes, *judges]):
-        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+        digest.update(f"{file.relative_to(root).as_posix()}\0{_code_of(file)}\0".encode())
     return digest.hexdigest()
+
+
+def _code_of(file: Path) -> str:
+    """What a file does: without comments, docstrings and line breaks."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            del node.body[0]
+    return ast.dump(tree)
 
 
 def _arguments() -> argparse.Namespace:
