@@ -236,9 +236,9 @@ class Resizer:
         return self.call(node, self.number(node.args), self.number(dict(node.kwargs)))
 
     def index_buffer(self, node: fx.Node, index: torch.Tensor) -> fx.Node:
-        """Emit an index tensor as a buffer named after the node."""
+        """Emit an index tensor as a buffer named after the node; a model that is compact already has some, too."""
         name = f"_{node.name}_index"
-        while name in self.attributes:
+        while name in self.attributes or hasattr(self.source, name):
             name += "_"
         self.attributes[name] = index
         self.index_names.append(name)
