@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import OrderedDict
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -173,7 +174,7 @@ def test_what_the_next_call_computes_with_is_refused(scaled: Callable[[nn.Module
     assert held() == before
 
 
-class Makes(dict[str, Any]):
+class Makes(OrderedDict[str, Any]):
     """A table that makes its entries anew, as Hugging Face has one of activations."""
 
     def __getitem__(self, key: str) -> Any:
@@ -189,7 +190,7 @@ def test_a_table_that_makes_its_entries_is_left_alone() -> None:
         return activated_again
 
     atofx.trace(net(activated), inputs())
-    assert dict.__getitem__(MADE, "relu") is nn.ReLU
+    assert OrderedDict.__getitem__(MADE, "relu") is nn.ReLU
 
 
 def test_only_what_the_code_names_is_looked_at() -> None:

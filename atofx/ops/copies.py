@@ -15,6 +15,7 @@ _BY_TYPE = frozenset(
 _BY_MODE = frozenset(
     {"dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "dropout1d", "dropout2d", "dropout3d"}
 )
+_BY_TYPE_OR_MODE = _BY_TYPE | _BY_MODE
 
 
 def copies_at_times(node: fx.Node, module: nn.Module | None) -> bool:
@@ -27,7 +28,7 @@ def copies_at_times(node: fx.Node, module: nn.Module | None) -> bool:
         return True
     if node.op == "call_module":
         return isinstance(module, _DropoutNd)
-    return _is_call(node) and target_name(node) in _BY_TYPE | _BY_MODE and node.kwargs.get("copy") is not True
+    return _is_call(node) and target_name(node) in _BY_TYPE_OR_MODE and node.kwargs.get("copy") is not True
 
 
 def copies_by_layout(node: fx.Node, module: nn.Module | None) -> bool:
