@@ -26,20 +26,23 @@ def constant_value(argument: Any) -> torch.Tensor | None:
         return torch.tensor(argument)
     if not isinstance(argument, fx.Node):
         return None
-    cache = argument.meta
-    if "atofx.constant" not in cache:
-        cache["atofx.constant"] = _evaluate(argument)
-    value = cache["atofx.constant"]
+    value = _cached(argument)
     return value if isinstance(value, torch.Tensor) else None
+
+
+def _cached(node: fx.Node) -> Any:
+    if "atofx.constant" not in node.meta:
+        value = _evaluate(node)
+        unknown = any(tensor.is_meta for tensor in _tensors_of(value))  # shapes are known, values are not
+        node.meta["atofx.constant"] = None if unknown else value
+    return node.meta["atofx.constant"]
 
 
 def _evaluate(node: fx.Node) -> Any:
     value = node.meta.get("val")
-    if isinstance(value, torch.Tensor) and value.numel() > _LIMIT:
-        return None
-    if not isinstance(value, (torch.Tensor, tuple, list)):
+    if not _tensors_of(value):
         return value  # sizes and numbers, as they are at the example input
-    if isinstance(value, torch.Tensor) and is_written(node):
+    if sum(tensor.numel() for tensor in _tensors_of(value)) > _LIMIT or is_written(node):
         return None
     if node.op == "get_attr":
         tensor = node.meta.get("atofx.tensor")
@@ -48,10 +51,6 @@ def _evaluate(node: fx.Node) -> Any:
         return None
     if getattr(node.target, "__name__", node.target) in _RANDOM or mutated_argument(node, None) is not None:
         return None
-    if node.op == "call_function" and node.target is getattr:
-        return value
-    if isinstance(value, (tuple, list)) and not any(isinstance(v, torch.Tensor) for v in value):
-        return value
     args = fx.node.map_arg((node.args, dict(node.kwargs)), _lookup)
     if _missing((node.args, dict(node.kwargs)), args):
         return None
@@ -66,17 +65,17 @@ def _evaluate(node: fx.Node) -> Any:
 
 
 def is_written(node: fx.Node) -> bool:
-    """Whether the memory of a tensor is written to, through it or through any view of the same memory."""
-    memory = memory_of(node)
+    """Whether the memory of a node's tensors is written to, through them or through any view of the same memory."""
+    memory = _memories(node)
     root = node
-    while (source := next((n for n in root.all_input_nodes if memory_of(n) == memory), None)) is not None:
+    while (source := next((n for n in root.all_input_nodes if memory & _memories(n)), None)) is not None:
         root = source
     todo = [root]
     while todo:
         view = todo.pop()
         if any(mutated_argument(user, None) is view for user in view.users):
             return True
-        same = [user for user in view.users if memory_of(user) == memory]
+        same = [user for user in view.users if memory & _memories(user)]
         if any(user.op == "call_module" for user in same):  # it may work in place
             return True
         todo += same
@@ -86,20 +85,35 @@ def is_written(node: fx.Node) -> bool:
 def memory_of(node: fx.Node) -> int | None:
     """Which memory a node's tensor lies in at the example, None for other nodes; views share it."""
     value = node.meta.get("val")
-    return int(value.untyped_storage()._cdata) if isinstance(value, torch.Tensor) else None
+    return _memory(value) if isinstance(value, torch.Tensor) else None
+
+
+def _memories(node: fx.Node) -> frozenset[int]:
+    """Those of all tensors in a node's value: the pieces of a split lie in the memory of the whole."""
+    return frozenset(map(_memory, _tensors_of(node.meta.get("val"))))
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _tensors_of(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    return [tensor for item in value for tensor in _tensors_of(item)] if isinstance(value, (tuple, list)) else []
 
 
 def _lookup(node: fx.Node) -> Any:
     value = node.meta.get("val")
-    if isinstance(value, torch.Tensor):
-        return constant_value(node)
-    return value
+    return _cached(node) if _tensors_of(value) else value
 
 
 def _missing(original: Any, resolved: Any) -> bool:
-    """Whether a tensor node had no constant value."""
+    """Whether a node of tensors had no constant value."""
     if isinstance(original, fx.Node):
-        return isinstance(original.meta.get("val"), torch.Tensor) and resolved is None
+        return bool(_tensors_of(original.meta.get("val"))) and resolved is None
     if isinstance(original, (tuple, list)):
         return any(_missing(o, r) for o, r in zip(original, resolved, strict=True))
     if isinstance(original, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from functools import lru_cache
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 import torch
@@ -227,13 +228,10 @@ def addmm(ctx: LineageContext, input: TensorValue, a: TensorValue, b: TensorValu
     return ctx.value(ctx.out, meet(ctx, [product, input], tuple(ctx.out.shape), zero_if(all)))
 
 
-def einsum(ctx: LineageContext, equation: str, *operands: Any) -> TensorValue:
-    """torch.einsum with letters and an optional ellipsis."""
-    listed = len(operands) == 1 and isinstance(operands[0], (list, tuple))
-    tensors: Sequence[TensorValue] = operands[0] if listed else operands
-    arguments = ctx.node.args[1:]
-    if len(arguments) == 1 and isinstance(arguments[0], (list, tuple)):
-        arguments = tuple(arguments[0])
+def einsum(ctx: LineageContext, *args: Any) -> TensorValue:
+    """torch.einsum with letters or lists of numbers, and an optional ellipsis."""
+    equation, tensors = _equation(args)
+    _, arguments = _equation(ctx.node.args)
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     spare = "αβγδεζηθ"
@@ -252,6 +250,20 @@ def einsum(ctx: LineageContext, equation: str, *operands: Any) -> TensorValue:
         return TensorValue(ctx.out)
     nodes = [a if isinstance(a, fx.Node) else None for a in arguments]
     return ctx.value(ctx.out, contract(ctx, tensors, nodes, labels, result))
+
+
+def _equation(args: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    """The equation and the operands; without an equation a list of labels, numbers below 52, follows each operand."""
+    if isinstance(args[0], str):
+        listed = len(args) == 2 and isinstance(args[1], (list, tuple))
+        return args[0], args[1] if listed else args[1:]
+    arrow = f"->{_in_letters(args[-1])}" if len(args) % 2 else ""
+    return ",".join(map(_in_letters, args[1::2])) + arrow, args[: len(args) // 2 * 2 : 2]
+
+
+def _in_letters(labels: Sequence[Any]) -> str:
+    letters = ascii_uppercase + ascii_lowercase  # the order of the numbers: without a result it is that of the labels
+    return "".join("..." if label is Ellipsis else letters[label] for label in labels)
 
 
 def bilinear(

@@ -20,7 +20,7 @@ from atofx.ops.meeting import meet, zero_if
 from atofx.ops.registry import REGISTRY, BoundCall, OpRecord, same_layout, same_shape
 
 #: Values an operand that is not zero is probed with.
-_PROBES = torch.tensor([-3.7, -1.0, -0.31, 0.0, 0.23, 1.0, 2.9], dtype=torch.float64)
+_PROBES = torch.tensor([-1e4, -3.7, -1.0, -0.31, 0.0, 0.23, 1.0, 2.9, 1e4], dtype=torch.float64)
 #: Zeros of both signs, for the first, second and third operand.
 _ZEROS = torch.tensor(
     [[-0.0 if place >> bit & 1 else 0.0 for place in range(len(_PROBES))] for bit in range(3)]
@@ -78,11 +78,12 @@ def _at_rest(
 ) -> float:
     """The value of the node's function where some operands are these constants and the others may be anything.
 
-    Other constants than zero are believed only where all operands are constant: probes may miss what a maximum with a
-    large number, or a comparison, does. Nor are they where a number computed in the graph takes part, or where one more
-    rounding makes another constant of it.
+    Where some may be anything, probes may miss what a maximum with a large number, or a comparison, does: then only
+    zero is believed, and only of zeros and truth values. Other constants are not believed either where a number
+    computed in the graph takes part, or where one more rounding makes another constant of it.
     """
-    if all(r is None for r in rests):
+    exhaustive = [not rest or operand.meta.dtype == torch.bool for operand, rest in zip(operands, rests, strict=True)]
+    if all(r is None for r in rests) or (None in rests and not all(exhaustive)):
         return ANYTHING
     sized = any(isinstance(n.meta.get("val"), (int, float)) for n in ctx.node.all_input_nodes)
     found: list[float] = []

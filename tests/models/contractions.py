@@ -477,6 +477,20 @@ class EinsumParameter(nn.Module):
         return self.conv2(torch.einsum("...hw->...hw", y))
 
 
+@family.case(image(), {"conv1.weight:0": (8, 8), "weight:1": (8, 8), "weight:0": (6, 6), "conv2.weight:1": (6, 6)})
+class EinsumOfNumbers(nn.Module):
+    """einsum with lists of numbers instead of letters; small ones come first where no result is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = conv(3, 8), conv(6, 4)
+        self.weight = nn.Parameter(torch.randn(6, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.einsum(self.conv1(x), [0, 40, 30, 31], self.weight, [4, 40])
+        return self.conv2(torch.einsum(y, [0, 1, 30, 31], y.mT, [0, 1, 31, 32], [0, 1, 30, 32]))
+
+
 @family.case(tokens(), {"a.weight:0": (8, 8), "b.weight:0": (8, 8), "fc.weight:1": 5})
 class EinsumOfTwo(nn.Module):
     """An einsum contracts the channels of two branches: they are tied, and gone afterwards."""

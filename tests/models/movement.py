@@ -218,6 +218,102 @@ class IndexFromData(Sandwich):
         return x[:, x.mean((0, 2, 3)).argsort()]
 
 
+_CHOSEN: dict[str, Callable[[Tensor], Tensor]] = {
+    "topk": lambda x: x.topk(8)[1],
+    "sort": lambda x: x.sort().indices,
+    "max": lambda x: x[:, None].expand(8, 8).max(0)[1],
+    "pieces": lambda x: torch.cat(x.argsort().chunk(2)[::-1]),
+}
+for _name, _choose in _CHOSEN.items():
+
+    class ChosenByData(Sandwich):
+        """Which channels are read depends on the data, by one of several results of an operation: pinned."""
+
+        def __init__(self, choose: Callable[[Tensor], Tensor]) -> None:
+            super().__init__()
+            self.choose = choose
+
+        def trap(self, x: Tensor) -> Tensor:
+            return x[:, self.choose(x.mean((0, 2, 3)))]
+
+    family.add(
+        f"chosen_by_{_name}",
+        lambda choose=_choose, net=ChosenByData: net(choose),
+        image(),
+        "An index that is one of several results of an operation on the data is no constant.",
+        {"conv1.weight:0": 0},
+    )
+
+
+_LISTED: dict[str, Callable[[], Tensor]] = {
+    "chunk": lambda: torch.arange(16).chunk(2)[1] - 8,
+    "unbind": lambda: torch.cat(torch.arange(8).view(2, 4).unbind()[::-1]),
+    "meshgrid": lambda: torch.meshgrid(torch.arange(2), torch.arange(8), indexing="ij")[1][0],
+    "transposed": lambda: torch.arange(8).view(2, -1).T.flatten(),
+    "sort": lambda: torch.arange(8).flip(0).sort().indices,
+    "where": lambda: torch.where(torch.arange(16) > 7)[0] - 8,
+}
+for _name, _list in _LISTED.items():
+
+    class ListedByConstants(Sandwich):
+        """Which channels are read is the same for all data: prunable."""
+
+        def __init__(self, listed: Callable[[], Tensor]) -> None:
+            super().__init__()
+            self.listed = listed
+
+        def trap(self, x: Tensor) -> Tensor:
+            return x[:, self.listed()]
+
+    family.add(
+        f"listed_by_{_name}",
+        lambda listed=_list, net=ListedByConstants: net(listed),
+        image(),
+        "An index that is one of several results of an operation on constants is a constant.",
+        PRUNABLE,
+    )
+
+
+@family.case(image(), {"conv1.weight:0": 0})
+class IndexWrittenThroughAPiece(Sandwich):
+    """An index is changed through one of the pieces it was split into."""
+
+    seen = 8
+
+    def trap(self, x: Tensor) -> Tensor:
+        index = torch.arange(8)
+        first, _ = index.chunk(2)
+        first.add_(4)
+        return x[:, index]
+
+
+@family.case(tokens(), {"fc1.weight:0": (8, 8)})
+class TokensByScore(nn.Module):
+    """The tokens with the highest scores are kept: which ones depends on the data, their channels do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.score, self.fc2 = nn.Linear(6, 8), nn.Linear(8, 1), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc1(x).relu()
+        return self.fc2(x[:, self.score(x).mean((0, 2)).topk(3)[1]])
+
+
+@family.case(tokens(), {"fc1.weight:0": (8, 8), "experts:2": (6, 6)})
+class ExpertOfEachToken(nn.Module):
+    """Every token takes the weights of the expert with the highest score."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.score, self.fc2 = nn.Linear(6, 8), nn.Linear(8, 4), nn.Linear(6, 4)
+        self.experts = nn.Parameter(torch.randn(4, 8, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc1(x).relu()
+        return self.fc2(torch.einsum("btc,btcd->btd", x, self.experts[self.score(x).max(-1)[1]]).relu())
+
+
 # -------------------------------------------------------------------------------------------------------------- joins
 
 

@@ -166,6 +166,34 @@ class SpatialGate(nn.Module):
         return self.conv2(x * torch.sigmoid(self.map(x)))
 
 
+_LEVELS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "exceeds_five": lambda one, y: one * 10 > y + 5,
+    "cut_to_whole_numbers": lambda one, y: torch.div(one * 10, y + 5, rounding_mode="trunc"),
+    "equals_four": lambda one, y: (one * 10).int() == y.int() + 4,
+    "exceeds_both": lambda one, y: (one * 10 > y + 5) & (y >= 0),
+}
+for _name, _level in _LEVELS.items():
+
+    class OneChannelMeetsLevels(nn.Module):
+        """One channel is compared with channels that are a number once they are dropped: few probes cannot tell."""
+
+        def __init__(self, level: Callable[[Tensor, Tensor], Tensor]) -> None:
+            super().__init__()
+            self.conv1, self.one, self.conv2 = conv(3, 8), conv(3, 1), conv(8, 4)
+            self.level = level
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv2(self.level(self.one(x), self.conv1(x).relu()).to(x.dtype))
+
+    family.add(
+        f"one_channel_{_name}",
+        lambda level=_level, net=OneChannelMeetsLevels: net(level),
+        image(),
+        "What one channel of any value makes of constants other than zero is not known.",
+        {"conv1.weight:0": 0},
+    )
+
+
 @family.case(image(), PINNED)
 class SpatialShift(nn.Module):
     """A one-channel map is added to all channels by broadcasting: none is zero any more."""
