@@ -43,7 +43,7 @@ from atofx.passes.mixture import Mixed, check_candidates, mix
 from atofx.passes.outer import rebuild
 from atofx.passes.regions import trace_regions
 from atofx.passes.restrict import restrict, restriction
-from atofx.passes.trace import Frontend, Traced, refuse_own_hooks
+from atofx.passes.trace import Frontend, Traced, refuse_own_hooks, require_python
 from atofx.passes.trace import trace as trace_module
 from atofx.passes.verify import VerifyReport, verify
 from atofx.passes.widen import Factors, rebuild_wider, widened_sizes
@@ -109,10 +109,11 @@ def trace(
         ConfigError: a pattern of ``freeze``, ``only`` or ``granularity`` covers nothing; the message offers the nearest
             names. Or an unknown front end.
         TraceError: the model does not run on the example, or has control flow on values and no submodule that can be
-            traced, or its result depends on how tensors lie in memory.
+            traced, or its result depends on how tensors lie in memory, or a part of it is compiled by torch.jit.
         UnsupportedOpError: ``strict`` and an operation has no record.
     """
     chosen = restriction(freeze, only)
+    require_python(model)
     try:
         traced = trace_module(model, example_inputs, frontend)
         refuse_own_hooks(model)

@@ -123,8 +123,6 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = 
     """
     if frontend not in get_args(Frontend):
         raise ConfigError(f"no front end {frontend!r}; frontend is one of {', '.join(get_args(Frontend))}")
-    if not isinstance(model, nn.Module):
-        raise TraceError(f"trace needs a torch.nn.Module, got {type(model).__name__}")
     inputs = bind_inputs(model, example_inputs)
     parameters, buffers = tensors_by_name(model)
     tensors: dict[str, torch.Tensor] = {**parameters, **buffers}
@@ -144,6 +142,23 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = 
             return _captured(ExportTracer(inputs, tensors), model, example_inputs, capture)
         except TraceError as error:
             raise NoFrontendError(refused, error) from error
+
+
+def require_python(model: nn.Module) -> None:
+    """A model has to be a module, and all of it Python code: none of scripted modules is left to look into.
+
+    Raises:
+        TraceError: it is none, or torch.jit has compiled a part of it; says which.
+    """
+    if not isinstance(model, nn.Module):
+        raise TraceError(f"trace needs a torch.nn.Module, got {type(model).__name__}")
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            name = f"{type(model).__name__}.{path}" if path else type(model).__name__
+            raise TraceError(
+                f"{name} was compiled by torch.jit, which leaves no Python code to trace; trace the model before "
+                "torch.jit.script or torch.jit.trace, and compile the compact one"
+            )
 
 
 def refuse_own_hooks(model: nn.Module) -> None:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import atofx
 from atofx.errors import TraceError, UnsupportedOpError
+from atofx.passes.trace import Frontend
 
 
 class BranchesOnValues(nn.Module):
@@ -83,6 +84,14 @@ def test_hooks_of_the_model_itself_are_not_lost(register: str) -> None:
     program = atofx.trace(net, x)
     assert [g.size for g in program.prunable] == [8]
     assert torch.equal(program.compact(program.full_mask())(x), net(x))
+
+
+@pytest.mark.parametrize("frontend", ["auto", "symbolic", "export"])
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script. is deprecated")
+def test_scripted_submodules_are_named(frontend: Frontend) -> None:
+    net = nn.Sequential(nn.Linear(3, 8), torch.jit.script(nn.Sequential(nn.ReLU())), nn.Linear(8, 3))
+    with pytest.raises(TraceError, match=r"Sequential\.1 was compiled by torch\.jit.* trace the model before"):
+        atofx.trace(net, torch.ones(2, 3), frontend=frontend)
 
 
 class HooksItselfOnce(nn.Module):
