@@ -74,7 +74,7 @@ def watch(model: nn.Module, inputs: ExampleInputs, paths: Iterable[str], keep: C
             watcher.attach(twin.get_submodule(path), path)
         with torch.no_grad(), insides.watched():
             call(twin, copied(inputs))
-        return Run(tuple(watcher.calls), frozenset(insides.used), insides.sized, insides.unfit)
+        return Run(tuple(watcher.calls), insides.used, insides.sized, insides.unfit)
 
 
 def call(module: nn.Module, inputs: ExampleInputs) -> Any:
