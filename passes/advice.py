@@ -15,12 +15,12 @@ _RECURRENT = "nothing yet: the state of a recurrent layer stays whole, its input
 ADVICE = (
     ("reaches the model's output", "nothing: outputs keep their shape; prune the layers before it instead"),
     (
-        "the traced region",
-        "nothing inside the region; rewrite the code outside so that it can be traced, or move what reads this into it",
-    ),
-    (
         "outside the traced regions",
         "call the submodule that owns it as a whole, or rewrite the code that uses it so that it can be traced",
+    ),
+    (
+        "the traced region",
+        "nothing inside the region; rewrite the code outside so that it can be traced, or move what reads this into it",
     ),
     ("no traced region", "use example inputs on which its module is called, if it should be pruned"),
     ("no record describes", "describe the operation with atofx.register_op (CONTRIBUTING.md, 'Add an op')"),

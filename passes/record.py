@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from atofx.passes.inputs import ExampleInputs
+from atofx.passes.insides import Insides
 from atofx.passes.restore import attributes_restored
 
 
@@ -41,10 +41,14 @@ class Run:
     Attributes:
         calls: every call of a watched submodule, in the order of their ends.
         outside: parameters and buffers that are used while no watched submodule runs.
+        sized: parameters and buffers whose sizes are read while no watched submodule runs.
+        unfit: watched submodules that a graph cannot stand for -> why (:attr:`atofx.passes.insides.Insides.unfit`).
     """
 
     calls: tuple[Watched, ...]
     outside: frozenset[str]
+    sized: frozenset[str]
+    unfit: Mapping[str, str]
 
 
 def watch(model: nn.Module, inputs: ExampleInputs, paths: Iterable[str], keep: Callable[[Any], Any]) -> Run:
@@ -60,17 +64,17 @@ def watch(model: nn.Module, inputs: ExampleInputs, paths: Iterable[str], keep: C
         Exception: whatever the model raises on the example.
     """
     twin = copy.deepcopy(model, {id(p): p for p in model.parameters()}).eval()
-    watcher = _Watcher(keep)
+    paths = list(paths)
     with ExitStack() as stack:
         stack.enter_context(random_state_kept())
-        stack.enter_context(attributes_restored(twin))  # it shares what lies beside its modules
+        start = stack.enter_context(attributes_restored(twin))  # it shares what lies beside its modules
+        insides = Insides(twin, paths, start)
+        watcher = _Watcher(insides, keep)
         for path in paths:
             watcher.attach(twin.get_submodule(path), path)
-        uses = _Uses(twin, watcher)
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(uses)
-        call(twin, copied(inputs))
-    return Run(tuple(watcher.calls), frozenset(uses.names))
+        with torch.no_grad(), insides.watched():
+            call(twin, copied(inputs))
+        return Run(tuple(watcher.calls), insides.used, insides.sized, insides.unfit)
 
 
 def call(module: nn.Module, inputs: ExampleInputs) -> Any:
@@ -88,54 +92,25 @@ def copied(value: Any) -> Any:
 class _Watcher:
     """Hooks next to ``forward``: the user's own hooks belong to the outside."""
 
-    def __init__(self, keep: Callable[[Any], Any]) -> None:
+    def __init__(self, insides: Insides, keep: Callable[[Any], Any]) -> None:
         self.calls: list[Watched] = []
+        self._insides = insides
         self._keep = keep
         self._running: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-
-    @property
-    def inside(self) -> bool:
-        """Whether a watched submodule is running."""
-        return bool(self._running)
 
     def attach(self, module: nn.Module, path: str) -> None:
         """Watch a module."""
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._running.append(((), {}))  # what is kept is copied inside, too
-            self._running[-1] = (self._keep(args), self._keep(kwargs))
+            self._insides.enter(path)  # what is kept is copied inside, too
+            self._running.append((self._keep(args), self._keep(kwargs)))
 
         def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-            self.calls.append(Watched(path, *self._running[-1], self._keep(result)))
-            self._running.pop()
+            self.calls.append(Watched(path, *self._running.pop(), self._keep(result)))
+            self._insides.leave()
 
         module.register_forward_pre_hook(before, with_kwargs=True)
         module.register_forward_hook(after, with_kwargs=True, prepend=True, always_call=True)
-
-
-class _Uses(TorchDispatchMode):
-    """Notes the parameters and buffers that operations outside the watched calls read."""
-
-    def __init__(self, model: nn.Module, watcher: _Watcher) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names: set[str] = set()
-        self._watcher = watcher
-        self._owners: dict[int, list[str]] = {}
-        tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-        for name, tensor in tensors:
-            self._owners.setdefault(_storage(tensor), []).append(name)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if not self._watcher.inside:
-            for leaf in pytree.tree_leaves((args, kwargs)):
-                if isinstance(leaf, torch.Tensor):
-                    self.names.update(self._owners.get(_storage(leaf), ()))
-        return func(*args, **kwargs)
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
 
 
 @contextmanager

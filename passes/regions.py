@@ -27,6 +27,7 @@ from atofx.passes.record import Run, Watched, copied, watch
 from atofx.passes.trace import NoFrontendError, Traced
 
 USED_OUTSIDE = "is used outside the traced regions, by code that could not be traced"
+SIZE_READ = "has a size that is read outside the traced regions, by code that could not be traced"
 NOT_REACHED = "is used by no traced region: on the example its module is not called, or only by code outside of them"
 
 
@@ -46,28 +47,33 @@ def trace_regions(model: nn.Module, inputs: ExampleInputs, error: TraceError) ->
     """
     if not isinstance(model, nn.Module):
         raise error
+    search = _Search(model, inputs)
     try:
-        regions, run = _Search(model, inputs).regions()
+        regions, run = search.regions()
     except _NotRunError as failure:
-        why = failure.__cause__
+        cause = failure.__cause__
         first = error.symbolic if isinstance(error, NoFrontendError) else error
         shapes = ", ".join(str(tuple(t.shape)) for t in pytree.tree_leaves(inputs) if isinstance(t, torch.Tensor))
         raise ExampleInputError(
             f"{type(model).__name__} does not run on the example inputs ({shapes or 'no tensor'}): "
-            f"{type(why).__name__}: {why}\nTracing said: {first}"
+            f"{type(cause).__name__}: {cause}\nTracing said: {first}"
         ) from error
+    reason = "\n".join([str(error), *(f"{path!r} cannot be a region: {why}" for path, why in search.unfit.items())])
     if all(is_layer(model.get_submodule(path)) for path in regions):
-        raise TraceError(f"{error} (No submodule with more than one layer can be traced on its own either.)") from error
+        raise TraceError(
+            f"{reason} (No submodule with more than one layer can be traced on its own either.)"
+        ) from error
     calls, parts = [], []
     for path, known in regions.items():
         for key, one in _distinct(model, path, run).items():
             calls.append(one)
             parts.append(known[key])
     outside = dict.fromkeys(unused_by(model, parts), NOT_REACHED)
+    outside.update((name, SIZE_READ) for name in run.sized)
     outside.update((name, USED_OUTSIDE) for name in run.outside)
     parameters, buffers = tensors_by_name(model)
     order = [*parameters, *buffers]
-    plan = Plan(str(error), tuple(calls), {name: outside[name] for name in order if name in outside})
+    plan = Plan(reason, tuple(calls), {name: outside[name] for name in order if name in outside})
     return merge(model, inputs, plan, parts)
 
 
@@ -94,12 +100,17 @@ _Parts = dict[Any, Traced]
 
 
 class _Search:
-    """Walks from the root down to the first submodules that can be traced."""
+    """Walks from the root down to the first submodules that can be traced.
+
+    Attributes:
+        unfit: those that graphs cannot stand for although they can be traced -> why.
+    """
 
     def __init__(self, model: nn.Module, inputs: ExampleInputs) -> None:
         self.model = model
         self.inputs = inputs
         self.tried: dict[str, _Parts | None] = {}
+        self.unfit: dict[str, str] = {}
 
     def regions(self) -> tuple[dict[str, _Parts], Run]:
         """The regions, and a run that watched just them.
@@ -114,7 +125,8 @@ class _Search:
         while True:
             regions = {path: self.tried[path] or {} for path in self._walk("", seen)}
             run = self._watch(regions, copied)
-            wrong = [path for path, parts in regions.items() if not self._agrees(path, parts, run)]
+            self.unfit.update(run.unfit)
+            wrong = [p for p, parts in regions.items() if p in self.unfit or not self._agrees(p, parts, run)]
             if not wrong:
                 return regions, run
             self.tried.update(dict.fromkeys(wrong))

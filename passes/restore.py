@@ -63,7 +63,7 @@ class Before:
             for key, value in held.items():
                 if type(value) in _PLAIN:
                     continue
-                own = key not in _OF_TORCH
+                own = key not in OF_TORCH
                 for found in _containers(value, seen) if own else [value] if isinstance(value, dict) else []:
                     if found:
                         self._filled.append((found, found.copy()))
@@ -93,7 +93,7 @@ class Before:
                     before = other.get(id(value), {})
                     changed = [b for b in value if value[b] is not before.get(b)]
                     found += [Change(name, value, b, is_buffer=True) for b in changed]
-                elif key not in _OF_TORCH:
+                elif key not in OF_TORCH:
                     found.append(Change(name, live, key, is_buffer=False))
         return found
 
@@ -164,7 +164,8 @@ def _is_plain(kind: type) -> bool:
 
 _STANDARD = frozenset({"builtins", "collections"})
 _ACCESS = ("__getitem__", "__setitem__", "__iter__", "keys", "values", "items", "copy", "clear", "update", "extend")
-_OF_TORCH = frozenset(vars(nn.Module()))
+#: The attributes of every module.
+OF_TORCH = frozenset(vars(nn.Module()))
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 
 

@@ -521,3 +521,270 @@ def test_saved_and_loaded(net: Callable[[], nn.Module], tmp_path: Any) -> None:
     other = Methods if net is not Methods else Branch
     with pytest.raises(FileError, match="another model"):
         atofx.load(tmp_path / "small.safetensors", lambda: other().double())
+
+
+class Part(nn.Module):
+    """Two blocks; what is beside them serves the code outside."""
+
+    kept: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.narrow = block(3, 6), block(6, 5)
+        self.bare = nn.BatchNorm2d(5, affine=False, track_running_stats=False)
+        self.memo: dict[str, Any] = {}
+        self.factor = 1.0
+        self.register_buffer("last", torch.zeros(1))
+        self.elsewhere: list[nn.Module] = []
+
+    @property
+    def width(self) -> int:
+        return int(self.wide[0].out_channels)
+
+    def keep(self, y: Tensor) -> None:
+        """Nothing is kept."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.wide(x)
+        self.keep(y)
+        return self.bare(self.narrow(torch.relu(y)) * self.factor)
+
+
+class Observed(nn.Module):
+    """Code outside of a region that may read something of it before or after it runs."""
+
+    def __init__(self, part: Part, read: Callable[[Any], Any], prepare: Callable[[Any, Tensor], Any]) -> None:
+        super().__init__()
+        self.part, self.read, self.prepare = part, read, prepare
+        self.out = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2))
+        self.parameters_of_part = list(part.parameters())
+        self.kept: Any = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.prepare(self.part, x)
+        y = self.part(x)
+        y = y * self.read(self) if float(y.abs().sum()) > 0 else y
+        return self.out(y.mean((2, 3)))
+
+
+def nothing(*_: Any) -> float:
+    return 1.0
+
+
+def observed(
+    read: Callable[[Any], Any] = nothing, prepare: Callable[[Any, Tensor], Any] = nothing, part: type[Part] = Part
+) -> Subject:
+    """A model that has run before, so that what a call leaves is there while it is traced, with its program."""
+    model = Observed(part(), read, prepare).double().eval()
+    model.part.elsewhere.append(model)
+    randomise(model, 0)
+    with torch.no_grad():
+        model(image())
+    return trace(model, image())
+
+
+def agrees_on_other_images(subject: Subject) -> None:
+    assert isinstance(subject.program.traced, TracedRegions)
+    mask = subject.program.random_mask(keep=0.5, seed=1)
+    assert effect(subject, mask) > 1e-3
+    agree(subject, mask)
+    agree(subject, mask, -image(3))
+    agree(subject, mask, F.pad(image(), (2, 2, 2, 2)))
+
+
+SIZES: dict[str, Callable[[Any], Any]] = {
+    "attribute": lambda m: m.part.wide[0].out_channels,
+    "property": lambda m: m.part.width,
+    "by name": lambda m: vars(m.part.wide[0])["out_channels"],
+    "shape": lambda m: m.part.wide[0].weight.shape[0],
+    "size": lambda m: m.part.wide[0].bias.size(0),
+    "len": lambda m: len(m.part.wide[1].running_var),
+    "numel": lambda m: sum(p.numel() for p in m.part.wide[:2].parameters()) / 100,
+    "held elsewhere": lambda m: m.parameters_of_part[0].shape[0],
+    "stride": lambda m: m.part.wide[3].weight.stride(0),
+    "data": lambda m: m.part.wide[0].weight.data.shape[0],
+}
+
+
+@pytest.mark.parametrize("read", SIZES.values(), ids=SIZES)
+def test_sizes_that_are_read_outside_stay(read: Callable[[Any], Any]) -> None:
+    subject = observed(read)
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert program.traced.plan.regions == ("part", "out")
+    assert prunable_axis(program, "part.wide.0.weight:0") == (0, 0)
+    assert prunable_axis(program, "part.narrow.0.weight:0") == (8, 8)
+    text = program.explain("part.wide.0.weight") + program.explain("part.wide.3.weight")
+    assert "outside the traced regions" in text
+    assert "What helps: call the submodule that owns it as a whole" in text
+    agrees_on_other_images(subject)
+
+
+def harmless(model: Observed) -> float:
+    """What is the same without some channels."""
+    first = next(model.part.parameters())
+    like = torch.ones(1).to(first.device, first.dtype).to(first)
+    assert first.requires_grad
+    assert first.dim() == 4
+    assert first in set(model.part.parameters())
+    names = [name for name, _ in model.part.named_parameters()]
+    assert isinstance(model.part.wide[0], nn.Conv2d)
+    assert model.part.wide[0].padding_mode == "zeros"
+    return float(like) * len(names) * len(model.part.wide) * model.part.factor * (1 + model.part.training)
+
+
+def test_reading_what_has_no_size_pins_nothing() -> None:
+    subject = observed(harmless)
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert program.traced.plan.regions == ("part", "out")
+    assert prunable_axis(program, "part.wide.0.weight:0") == (8, 8)
+    assert prunable_axis(program, "part.wide.3.weight:0") == (6, 6)
+    agrees_on_other_images(subject)
+
+
+class Sets(Part):
+    def keep(self, y: Tensor) -> None:
+        self.kept = y.mean()
+
+
+class SetsNumber(Part):
+    def keep(self, y: Tensor) -> None:
+        self.kept = y.shape[2]  # the same object as before, if the image has the size it had before
+
+
+class FillsDict(Part):
+    def keep(self, y: Tensor) -> None:
+        self.memo["kept"] = y.mean()
+
+
+class SetsBuffer(Part):
+    def keep(self, y: Tensor) -> None:
+        self.last = y.mean()
+
+
+class SetsOnClass(Part):
+    def keep(self, y: Tensor) -> None:
+        SetsOnClass.kept = y.mean()
+
+
+class SetsElsewhere(Part):
+    def keep(self, y: Tensor) -> None:
+        self.elsewhere[0].kept = y.mean()
+
+
+KEPT: dict[str, tuple[type[Part], Callable[[Any], Any]]] = {
+    "attribute": (Sets, lambda m: m.part.kept),
+    "number": (SetsNumber, lambda m: m.part.kept),
+    "all attributes": (Sets, lambda m: vars(m.part)["kept"]),
+    "dict": (FillsDict, lambda m: m.part.memo["kept"]),
+    "buffer": (SetsBuffer, lambda m: m.part.last),
+    "all buffers": (SetsBuffer, lambda m: next(m.part.buffers(recurse=False))),
+    "class": (SetsOnClass, lambda m: SetsOnClass.kept),
+    "another module": (SetsElsewhere, lambda m: m.kept),
+}
+
+
+@pytest.mark.parametrize(("part", "read"), KEPT.values(), ids=KEPT)
+def test_what_a_call_leaves_and_the_outside_reads_is_set_by_its_own_code(
+    part: type[Part], read: Callable[[Any], Any]
+) -> None:
+    subject = observed(read, part=part)
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert program.traced.plan.regions == ("part.wide", "part.narrow", "out")
+    assert "'part' cannot be a region: " in program.frontend_reason
+    agrees_on_other_images(subject)
+
+
+def test_what_a_call_leaves_and_nobody_reads_is_no_harm() -> None:
+    subject = observed(part=Sets)
+    assert isinstance(subject.program.traced, TracedRegions)
+    assert subject.program.traced.plan.regions == ("part", "out")
+    agrees_on_other_images(subject)
+
+
+def set_factor(part: Part, x: Tensor) -> None:
+    part.factor = 2.0 if float(x.mean()) > 0 else 3.0
+
+
+class Settings:
+    factor: Any = 1.0
+
+
+class ReadsClass(Part):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * Settings.factor
+
+
+def set_on_class(part: Part, x: Tensor) -> None:
+    Settings.factor = 2.0 + float(x.mean())
+
+
+@pytest.mark.parametrize(("prepare", "part"), [(set_factor, Part), (set_on_class, ReadsClass)])
+def test_what_the_outside_sets_is_read_by_its_own_code(prepare: Callable[[Any, Tensor], Any], part: type[Part]) -> None:
+    subject = observed(prepare=prepare, part=part)
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert program.traced.plan.regions == ("part.wide", "part.narrow", "out")
+    assert "'part' cannot be a region: code outside of it sets " in program.frontend_reason
+    agrees_on_other_images(subject)
+
+
+class ReadsAnother(nn.Module):
+    """A block that reads what another has left."""
+
+    def __init__(self, other: Part) -> None:
+        super().__init__()
+        self.layers, self.other = block(5, 5), [other]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x) * self.other[0].kept
+
+
+def test_what_another_region_leaves_is_read_by_its_own_code() -> None:
+    part = Sets()
+    model = Observed(part, nothing, nothing).double().eval()
+    model.out.insert(0, nn.Flatten())
+    model.between = ReadsAnother(part).double()
+    model.read = lambda m: m.between(m.part.narrow[3].bias.detach().new_ones(1, 5, 8, 8)).mean()
+    randomise(model, 0)
+    with torch.no_grad():
+        model(image())
+    subject = trace(model, image())
+    assert isinstance(subject.program.traced, TracedRegions)
+    assert {"part", "between"}.isdisjoint(subject.program.traced.plan.regions)
+    agrees_on_other_images(subject)
+
+
+def test_a_layer_without_parameters_whose_size_is_read_outside_is_not_inside_a_region() -> None:
+    subject = observed(lambda m: m.part.bare.num_features)
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert program.traced.plan.regions == ("part.wide", "part.narrow", "out")
+    assert "reads the size of 'part.bare', which has no parameters" in program.frontend_reason
+    agrees_on_other_images(subject)
+
+
+def test_the_reason_says_why_nothing_is_left() -> None:
+    class Pair(Sets):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide, self.narrow = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 5, 1)
+
+    class Only(Observed):
+        def __init__(self) -> None:
+            super().__init__(Pair(), lambda m: m.part.kept, nothing)
+            self.out = nn.Linear(5, 2)
+
+    with pytest.raises(TraceError, match=r"'part' cannot be a region: code outside of it reads 'part\.kept', which"):
+        atofx.trace(Only().double(), image())
+
+
+def test_watching_leaves_the_class_of_all_modules_as_it_was() -> None:
+    before = nn.Module.__setattr__
+    observed(part=Sets)
+    with pytest.raises(ExampleInputError):
+        atofx.trace(Fails().double(), image())
+    assert nn.Module.__setattr__ is before
+    assert "__getattribute__" not in vars(nn.Module)
