@@ -15,7 +15,7 @@ from atofx.ops.arguments import argument, source_node, target_name
 from atofx.ops.context import LineageContext
 from atofx.ops.evaluate import meta_call
 from atofx.ops.layers import reshape_layer, run_on_ids
-from atofx.ops.positions import countable
+from atofx.ops.positions import countable, fix_where_computed
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.reshaping import fix_where_sizes_count
 from atofx.ops.resize import Resizer, places
@@ -103,7 +103,7 @@ def emit_sizes(resizer: Resizer, sizes: Any, wanted: tuple[int, ...]) -> list[An
         node = sizes[0]
         values = resizer.compact_value(node)
         return [
-            resizer.function(operator.getitem, resizer.new(node), i) if value == want else want
+            resizer.fitted(resizer.function(operator.getitem, resizer.new(node), i), value, want)
             for i, (value, want) in enumerate(zip(values, wanted, strict=True))
         ]
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
@@ -181,6 +181,9 @@ def roll(ctx: LineageContext, x: TensorValue, shifts: Any, dims: Any = None) -> 
         ctx.pin_value(x, "is rolled over all dimensions at once")
         return TensorValue(ctx.out)
     rolled = [d % x.ndim for d in _as_tuple(dims or 0)]
+    given = argument(ctx.node, 1, "shifts")
+    for i, dim in enumerate(rolled):
+        fix_where_computed(ctx, x, dim, given[i] if isinstance(given, (tuple, list)) else given)
     return movement(ctx, countable(ctx, x, rolled, "rolled", "roll"), shifts, dims)
 
 
