@@ -85,12 +85,21 @@ def setitem(ctx: LineageContext, x: TensorValue, index: Any, value: Any) -> Tens
     return TensorValue(x.meta, tuple(layer.only_zeros() for layer in x.layers), x.moved_leaf)
 
 
-def _is_zero(ctx: LineageContext, written: fx.Node) -> bool:
+def _is_zero(ctx: LineageContext, written: Any) -> bool:
     """Whether a tensor is a constant zero: for every image and batch, if its values are computed from their sizes."""
     constant = constant_value(written)
     if constant is None or bool(constant.any()):
         return False
-    return target_name(written) in ("zeros", "new_zeros", "zeros_like") or not free_sizes(ctx, written)
+    made = written
+    while made.op != "get_attr" and target_name(made) in _KEEPING_ZEROS:
+        made = source_node(made)
+    return target_name(made) in ("zeros", "new_zeros", "zeros_like") or not free_sizes(ctx, made)
+
+
+#: Whatever sizes they are given, zeros stay zeros.
+_KEEPING_ZEROS = frozenset(
+    {"expand", "expand_as", "broadcast_to", "view", "view_as", "reshape", "repeat", "to", "type", "double", "float"}
+)
 
 
 def _meet_mask(ctx: LineageContext, x: TensorValue, index: TensorValue) -> None:

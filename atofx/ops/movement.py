@@ -119,7 +119,8 @@ def resize_view(resizer: Resizer, node: fx.Node) -> fx.Node:
     wanted = resizer.shape(node)
     new_sizes = emit_sizes(resizer, sizes, wanted)
     x = resizer.new(source_node(node))
-    return resizer.call(node, (x, *new_sizes) if node.op == "call_method" else (x, tuple(new_sizes)))
+    flat = node.op == "call_method" and bool(new_sizes)
+    return resizer.call(node, (x, *new_sizes) if flat else (x, tuple(new_sizes)))
 
 
 def _resize_like(method: str) -> Callable[[Resizer, fx.Node], fx.Node]:
@@ -192,10 +193,13 @@ def resize_roll(resizer: Resizer, node: fx.Node) -> fx.Node:
     source = source_node(node)
     keep = resizer.keep(source)
     shifts, dims = argument(node, 1, "shifts"), argument(node, 2, "dims")
-    if dims is None or all(k is None for k in keep):
-        return resizer.copy(node)
     shape = resizer.lineage.values[source].shape
-    pairs = [(s, d % len(shape)) for s, d in zip(_as_tuple(shifts), _as_tuple(dims), strict=True)]
+    rolled = [d % len(shape) for d in _as_tuple(dims or 0)]
+    if all(keep[d] is None for d in rolled):
+        return resizer.copy(node)
+    if isinstance(shifts, fx.Node):  # one, or a tuple: sizes, which are checked as they decide about channels
+        shifts = resizer.original(shifts)
+    pairs = list(zip(_as_tuple(shifts), rolled, strict=True))
     resizer.fix(source, [d for _, d in pairs])
     result: fx.Node = resizer.new(source)
     rest = [(resizer.number(s), d) for s, d in pairs if keep[d] is None]

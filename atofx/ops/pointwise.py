@@ -117,7 +117,7 @@ def _stand_ins(
 
 
 def _evaluated(ctx: LineageContext, args: Any, kwargs: Any, stand_ins: Mapping[int, Tensor], other_size: int) -> Any:
-    """The node's function of the stand-ins, None where it refuses; numbers computed in the graph are shifted, truths tried."""
+    """The node's function of the stand-ins, None where it refuses; numbers of the graph are shifted, truths chosen."""
 
     def swap(value: Any, given: Any) -> Any:
         if isinstance(value, TensorValue):

@@ -82,7 +82,7 @@ def free_sizes(ctx: LineageContext, given: Any) -> list[Sizes]:
             free = tuple(d for d in dims if not _is_width_of(ctx, ctx.values[tensor], d))
             found += [(tensor, free)] if free else []
             continue
-        new = [source for source in node.all_input_nodes if source not in seen]
+        new = [n for n in node.all_input_nodes if n not in seen and not _depends_on_data(ctx, n)]
         seen.update(new)
         todo += new
     return found
@@ -98,6 +98,9 @@ def _sizes_read(ctx: LineageContext, node: fx.Node) -> Sizes | None:
     if source is None:
         return None
     read, name = ctx.values.get(source), target_name(node)
+    if isinstance(read, (tuple, list)) and holds(read, TensorValue):  # how many pieces there are
+        cut = next((n for n in source.all_input_nodes if isinstance(ctx.values.get(n), TensorValue)), None)
+        return None if cut is None else (cut, tuple(range(ctx.values[cut].ndim)))
     if isinstance(read, TensorValue):
         if name in ("dim", "ndimension") or (node.target is getattr and node.args[1] not in ("shape", "nbytes")):
             return source, ()
@@ -106,11 +109,12 @@ def _sizes_read(ctx: LineageContext, node: fx.Node) -> Sizes | None:
         return source, every if not isinstance(dim, int) or not every else (every[dim],)
     if name != "getitem" or target_name(source) not in ("size", "getattr", "getitem"):
         return None
-    whole, index = _sizes_read(ctx, source), node.args[1]
+    whole = _sizes_read(ctx, source)
+    index: Any = node.args[1]
     if whole is None or not is_literal(index):
         return None
-    picked = whole[1][index]  # type: ignore[index]
-    return whole[0], picked if isinstance(picked, tuple) else (picked,)
+    tensor, dims = whole
+    return tensor, dims[index] if isinstance(index, slice) else (dims[index],)
 
 
 def _is_of_batch(ctx: LineageContext, tensor: fx.Node, dims: Iterable[int]) -> bool:

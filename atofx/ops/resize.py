@@ -316,7 +316,9 @@ class Resizer:
             return value
         try:
             return meta_call(node, self.compact_value(node.args), self.compact_value(dict(node.kwargs)))
-        except ZeroDivisionError:  # (width // heads) ** -0.5 of one channel: what reads it is given the old number
+        except (ZeroDivisionError, ValueError, TypeError):
+            # (width // heads) ** -0.5 of one channel, shape.index(width), and what is computed from such a number: what
+            # reads it is given the old one
             return None
 
 
