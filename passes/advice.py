@@ -69,6 +69,7 @@ ADVICE = (
     ("recurrent layer", _RECURRENT),
     ("rolled over all dimensions", "name the dimensions of the roll"),
     ("reinterpreted as another dtype", "convert with .to(dtype)"),
+    ("its layout in memory", "compute with sizes instead of strides and offsets"),
     ("its attribute", "use tensor operations instead of the attribute"),
     ("in place through a view", "write the operation without the view, or not in place"),
     ("in place through a slice with steps", "write x[:, ::2] *= 2, which puts the result back, or not in place"),

@@ -23,7 +23,7 @@ from atofx.ops.indexing import expand_index
 from atofx.ops.inplace import mutated_argument
 from atofx.ops.registry import ModuleRecord
 from atofx.passes.base import owner
-from atofx.passes.other_size import OtherSize
+from atofx.passes.other_size import OtherSize, larger_batch, larger_images
 from atofx.passes.place import quoted
 from atofx.passes.sharing import Sharing
 from atofx.passes.trace import Traced
@@ -56,7 +56,11 @@ class _Run:
         of_module = cache(granularity.of)
         self.values: dict[fx.Node, Any] = {}
         self.ctx = LineageContext(
-            traced.tensors, lambda node: of_module(owner(node)), self.values, OtherSize(traced.blueprint).longer
+            traced.tensors,
+            lambda node: of_module(owner(node)),
+            self.values,
+            OtherSize(traced.blueprint, larger_images).longer,
+            OtherSize(traced.blueprint, larger_batch).longer,
         )
         self.sharing = Sharing()
         self._nodes = {node.name: node for node in traced.graph.nodes}

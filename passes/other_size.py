@@ -1,7 +1,8 @@
-"""Which dimensions are longer for a larger image: shapes are computed once more, when somebody asks."""
+"""Which dimensions are longer for a larger image or batch: shapes are computed once more, when somebody asks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,13 +14,15 @@ from atofx.ops.evaluate import meta_call, meta_twin, to_meta
 
 
 class OtherSize:
-    """Shapes of a graph for inputs of twice the size (dimensions behind the channels; the second of numbers).
+    """Shapes of a graph for inputs of another size.
 
     Args:
         blueprint: the graph, every node with its value at the example.
+        other: an input of another size on the meta device, from one of the example.
     """
 
-    def __init__(self, blueprint: Blueprint) -> None:
+    def __init__(self, blueprint: Blueprint, other: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self._other = other
         self._attributes = blueprint.attributes
         self._waiting = iter(blueprint.graph.nodes)
         self._values: dict[fx.Node, Any] = {}
@@ -43,7 +46,7 @@ class OtherSize:
     def _value(self, node: fx.Node) -> Any:
         value = node.meta.get("val")
         if node.op == "placeholder":
-            return _larger(value)
+            return self._other(value) if isinstance(value, torch.Tensor) else value
         if node.op == "get_attr" or node.target is expect_decision:
             return value
         args = fx.node.map_arg(node.args, lambda n: self._values[n])
@@ -56,9 +59,17 @@ def _twin(module: nn.Module | None) -> nn.Module | None:
     return None if module is None else meta_twin(module)
 
 
-def _larger(value: Any) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return value
+def larger_images(value: torch.Tensor) -> torch.Tensor:
+    """Twice the size: dimensions behind the channels; the second of whole numbers."""
     first = 2 if value.dim() > 2 else 1 if value.dim() == 2 and not value.dtype.is_floating_point else value.dim()
-    shape = [size if d < first else 2 * size for d, size in enumerate(value.shape)]
+    return _doubled(value, range(first, value.dim()))
+
+
+def larger_batch(value: torch.Tensor) -> torch.Tensor:
+    """Twice as many samples."""
+    return _doubled(value, range(min(value.dim(), 1)))
+
+
+def _doubled(value: torch.Tensor, dims: range) -> torch.Tensor:
+    shape = [2 * size if d in dims else size for d, size in enumerate(value.shape)]
     return torch.empty(shape, dtype=value.dtype, device="meta")

@@ -59,6 +59,10 @@ def samples_in_turn(y: Tensor) -> Tensor:
     return torch.stack([sample * (i + 1) for i, sample in enumerate(y)])
 
 
+def samples_and_channels(y: Tensor) -> Tensor:
+    return y / len(y.flatten(0, 1))
+
+
 def whole_half(y: Tensor) -> Tensor:
     return y * int(y.shape[3] * 0.5)
 
@@ -75,6 +79,7 @@ SAME, OTHER = (2, 3, 8, 8), {
     pieces_in_turn: ([(3, 3, 5, 9), (2, 3, 8, 7)], [(2, 3, 8, 10), (2, 3, 8, 6)]),
     rows_one_by_one: ([(3, 3, 8, 5)], [(2, 3, 9, 8)]),
     samples_in_turn: ([(2, 3, 5, 9)], [(3, 3, 8, 8), (1, 3, 8, 8)]),
+    samples_and_channels: ([(2, 3, 5, 9)], [(3, 3, 8, 8), (1, 3, 8, 8)]),
     whole_half: ([(4, 3, 9, 8)], [(2, 3, 8, 12)]),
     same_size: ([(2, 3, 5, 5), (1, 3, 12, 12)], [(2, 3, 8, 9)]),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -226,3 +227,121 @@ def test_the_batch_is_free_where_only_constants_are_tied_to_it() -> None:
     x = torch.randn(3, 3, 6, 6, dtype=torch.float64)
     for module in (compact, gated):
         torch.testing.assert_close(module(x), zeroed(x), rtol=1e-9, atol=1e-9)
+
+
+class Places(nn.Module):
+    """Feature maps, something done with them by their sizes, and a convolution that mixes them."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], width: int) -> None:
+        super().__init__()
+        self.function = function
+        self.conv, self.body, self.fc = conv(3, 8), conv(width, 6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(self.function(self.conv(x).relu())).relu().mean((2, 3)))
+
+
+def written(y: Tensor, value: Tensor | float, channels: slice = slice(None)) -> Tensor:
+    y = y.clone()
+    y[:, channels, :2] = value
+    return y
+
+
+def joined(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """One node for all, where an unpacked tuple would be a node for each."""
+    return a + b
+
+
+def shuffled(by: int) -> Tensor:
+    return (torch.arange(8) + by) % 8
+
+
+#: Numbers computed from sizes that stay numbers, and how many groups of channels can be pruned beside the body's.
+FREE: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    "truth_of_the_image": (lambda y: y + (y.shape[2] > 6), 0),
+    "truth_of_the_batch": (lambda y: y + (y.shape[0] > 2), 0),
+    "truth_multiplied": (lambda y: y * (y.shape[2] > 6) + y, 1),
+    "power_of_a_truth": (lambda y: y ** (y.shape[2] == 6), 0),
+    "zero_at_the_example": (lambda y: written(y, torch.full((1,), y.shape[2] - 6.0, dtype=y.dtype)), 0),
+    "zeros_of_a_short_line": (lambda y: written(y, (torch.arange(y.shape[3]) - 5).clamp(min=0).to(y.dtype)), 0),
+    "zeros_of_the_size": (lambda y: written(y, torch.zeros(1, 1, 1, y.shape[3], dtype=y.dtype)), 1),
+    "stride": (lambda y: y / y.stride(0), 0),
+    "strides": (lambda y: y / y.stride()[0], 0),
+    "stride_of_a_view": (lambda y: y / y[:, 4].stride(0), 0),
+    "offset": (lambda y: y * y[:, 4].storage_offset(), 0),
+    "bytes": (lambda y: y / y.nbytes, 1),
+    "elements_of_the_shape": (lambda y: y / y.shape.numel(), 1),
+    "sizes_joined": (lambda y: y / math.prod(joined((2,), y.shape[1:])), 1),
+    "whole_shape": (lambda y: y * (y.shape == (y.shape[0], 8, *y.shape[2:])), 1),
+    "consensus": (lambda y: y.view(joined((-1, 1), y.shape[1:])).mean(1), 1),
+    "channels_in_the_batch": (lambda y: (y.reshape(joined((-1,), y.shape[2:])) * 2).view(y.shape), 1),
+    "pixels_in_a_line": (lambda y: (y.reshape(joined(y.shape[:2], (-1,))) * 2).view(y.shape), 1),
+    "pixels_rolled": (lambda y: y.roll(y.shape[2:], (2, 3)) + y.roll(y.shape[2] // 2, 2), 1),
+}
+#: Places of channels that hold for one image size: how many channels are left, in how many groups.
+OF_THE_IMAGE: dict[str, tuple[Callable[[Tensor], Tensor], int, int]] = {
+    "rolled": (lambda y: y.roll(y.shape[2], 1), 8, 1),
+    "rolled_by_sizes": (lambda y: y.roll(y.shape[2:], (1, 3)), 8, 1),
+    "index": (lambda y: y[:, shuffled(y.shape[2])], 8, 1),
+    "index_of_last_sizes": (lambda y: y[:, shuffled(y.shape[-2:][0])], 8, 1),
+    "index_select": (lambda y: y.index_select(1, shuffled(y.shape[2])), 8, 1),
+    "split": (lambda y: y.split([y.shape[2] - 4, 4, 8 - y.shape[2]], 1)[1], 4, 3),
+    "zeros_written": (lambda y: written(y, 0.0, slice(y.shape[2] - 4)), 8, 1),
+}
+#: The same for one batch.
+OF_THE_BATCH: dict[str, tuple[Callable[[Tensor], Tensor], int, int]] = {
+    "rolled": (lambda y: y.roll(y.shape[0], 1), 8, 1),
+    "slice": (lambda y: y[:, y.shape[0] : y.shape[0] + 4], 4, 2),
+    "index": (lambda y: y[:, shuffled(y.shape[0])], 8, 1),
+    "batch_second": (lambda y: y[:, shuffled(y.permute(2, 0, 1, 3).shape[1])], 8, 1),
+    "narrow": (lambda y: y.narrow(1, y.shape[0], 4), 4, 2),
+    "zeros_written": (lambda y: written(y, 0.0, slice(y.shape[0])), 8, 1),
+}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_numbers_computed_from_sizes(name: str) -> None:
+    function, groups = FREE[name]
+    check_places(function, 8, groups, ())
+
+
+@pytest.mark.parametrize("name", OF_THE_IMAGE)
+def test_places_computed_from_sizes_of_images(name: str) -> None:
+    check_places(*OF_THE_IMAGE[name], refused=((2, 8, 8),))
+
+
+@pytest.mark.parametrize("name", OF_THE_BATCH)
+def test_places_computed_from_the_batch(name: str) -> None:
+    check_places(*OF_THE_BATCH[name], refused=((3, 6, 6),))
+
+
+def check_places(
+    function: Callable[[Tensor], Tensor], width: int, groups: int, refused: tuple[tuple[int, int, int], ...]
+) -> None:
+    """At every shape the model's own answer, except for those that are refused."""
+    torch.manual_seed(0)
+    model = Places(function, width).double().eval()
+    program = atofx.trace(model, torch.randn(2, 3, 6, 6, dtype=torch.float64), frontend="symbolic")
+    assert len(program.prunable) == groups + 1
+    mask = program.random_mask(keep=0.5, seed=0)
+    zeroed, gated = program.zeroed(mask), program.gated()
+    gated.set_mask(mask)
+    shapes = [(2, 6, 6), *refused] if refused else [(2, 6, 6), (2, 8, 8), (2, 7, 6), (3, 6, 6), (1, 9, 5)]
+    for batch, height, width in shapes:
+        x = torch.randn(batch, 3, height, width, dtype=torch.float64)
+        expected = zeroed(x)
+        for module in (program.compact(mask), gated):
+            if (batch, height, width) in refused:
+                with pytest.raises(InputSizeError):
+                    module(x)
+            else:
+                torch.testing.assert_close(module(x), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_another_batch_passes_where_places_hang_on_the_image() -> None:
+    torch.manual_seed(0)
+    model = Places(lambda y: y.roll(y.shape[2], 1), 8).double().eval()
+    program = atofx.trace(model, torch.randn(2, 3, 6, 6, dtype=torch.float64), frontend="symbolic")
+    mask = program.random_mask()
+    x = torch.randn(5, 3, 6, 6, dtype=torch.float64)
+    torch.testing.assert_close(program.compact(mask)(x), program.zeroed(mask)(x), rtol=1e-9, atol=1e-12)

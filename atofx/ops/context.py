@@ -30,6 +30,7 @@ class LineageContext:
             maximum over windows that each hold an element of that does not see the padding.
         values: what is known of the nodes before this one.
         longer: the dimensions of a node that are longer for a larger image, None where that cannot be told.
+        more: the same for a larger batch.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class LineageContext:
         granularity_at: Callable[[fx.Node], HeadsOrDims],
         values: Mapping[fx.Node, Any],
         longer: Callable[[fx.Node], frozenset[int] | None],
+        more: Callable[[fx.Node], frozenset[int] | None],
     ) -> None:
         self.node: fx.Node
         self.module: nn.Module | None = None
@@ -59,6 +61,7 @@ class LineageContext:
         self._divisors: list[Labels] = []
         self.values = values
         self.longer = longer
+        self.more = more
         self._between: set[int] = set()
         self._sized: list[Labels] = []
         self._batched: list[Labels] = []

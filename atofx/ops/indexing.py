@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, fx
 
 from atofx.ir.values import Layer, TensorValue
-from atofx.ops.arguments import argument, source_node
+from atofx.ops.arguments import argument, source_node, target_name
 from atofx.ops.constants import constant_value
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.layers import align, run_on_ids
 from atofx.ops.meeting import meet, zero_if
 from atofx.ops.movement import movement
-from atofx.ops.positions import countable, fix_where_computed
+from atofx.ops.positions import countable, fix_where_computed, free_sizes
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer, places
 
@@ -27,12 +27,17 @@ def getitem(ctx: LineageContext, x: Any, index: Any) -> Any:
         return x[index]
     real = _real_index(ctx, x, index, ctx.node.args[1])
     usable = countable(ctx, _usable(ctx, x, index), _places(index, x.ndim), "sliced", "slice")
-    given = _expand_arguments(ctx.node.args[1], len(expand_index(index, x.ndim)[0]))
-    for dim, entry in zip(expand_index(index, x.ndim)[1], given, strict=True):
-        if dim is not None:
-            fix_where_computed(ctx, usable, dim, entry)
+    _fix_computed_places(ctx, usable, index)
     layers = [_picked(layer, x.shape, real) for layer in usable.layers]
     return ctx.value(ctx.out, layers, moved_leaf=x.moved_leaf)
+
+
+def _fix_computed_places(ctx: LineageContext, x: TensorValue, index: Any) -> None:
+    """Note which channels an index takes by places that are computed from sizes."""
+    entries, dims = expand_index(index, x.ndim)
+    for dim, given in zip(dims, _expand_arguments(ctx.node.args[1], len(entries)), strict=True):
+        if dim is not None:
+            fix_where_computed(ctx, x, dim, given)
 
 
 def _picked(layer: Layer, shape: tuple[int, ...], index: Any) -> Layer:
@@ -51,6 +56,7 @@ def setitem(ctx: LineageContext, x: TensorValue, index: Any, value: Any) -> Tens
     """``x[index] = value``: the written region takes part like an operand. Returns what ``x`` is from now on."""
     real = _real_index(ctx, x, index, ctx.node.args[1])
     x = countable(ctx, x, _places(index, x.ndim), "written to", "place")
+    _fix_computed_places(ctx, x, index)
     for mask in tensors_in(index):
         _meet_mask(ctx, x, mask)
     region = torch.empty(x.shape, device="meta")[real]
@@ -70,16 +76,30 @@ def setitem(ctx: LineageContext, x: TensorValue, index: Any, value: Any) -> Tens
             met = any(set(_varying(part.ids)) & set(_varying(align(v.ids, len(shape)))) for v in value.layers)
             if extent and not met:
                 ctx.pin(part, "is overwritten by values whose coordinates are always kept")
-        constant = constant_value(ctx.node.args[2])
-        zero = (bool(value.layers) and all(v.clean for v in value.layers)) or (
-            constant is not None and not bool(constant.any())
-        )
+        zero = (bool(value.layers) and all(v.clean for v in value.layers)) or _is_zero(ctx, ctx.node.args[2])
     else:
         zero = isinstance(ctx.node.args[2], (int, float)) and value == 0
     if not zero:
         for layer in x.layers:
             ctx.require_zero(layer, layer.ids)
     return TensorValue(x.meta, tuple(layer.only_zeros() for layer in x.layers), x.moved_leaf)
+
+
+def _is_zero(ctx: LineageContext, written: Any) -> bool:
+    """Whether a tensor is a constant zero: for every image and batch, if its values are computed from their sizes."""
+    constant = constant_value(written)
+    if constant is None or bool(constant.any()):
+        return False
+    made = written
+    while made.op != "get_attr" and target_name(made) in _KEEPING_ZEROS:
+        made = source_node(made)
+    return target_name(made) in ("zeros", "new_zeros", "zeros_like") or not free_sizes(ctx, made)
+
+
+#: Whatever sizes they are given, zeros stay zeros.
+_KEEPING_ZEROS = frozenset(
+    {"expand", "expand_as", "broadcast_to", "view", "view_as", "reshape", "repeat", "to", "type", "double", "float"}
+)
 
 
 def _meet_mask(ctx: LineageContext, x: TensorValue, index: TensorValue) -> None:
@@ -329,6 +349,7 @@ def index_select(ctx: LineageContext, x: TensorValue, dim: int, index: TensorVal
         if axis in layer.dims and constant is None:
             ctx.pin(layer, "is indexed by a tensor that depends on the data")
             continue
+        fix_where_computed(ctx, TensorValue(x.meta, (layer,)), axis, argument(ctx.node, 2, "index"))
         real = constant if constant is not None else torch.zeros(index.shape, dtype=torch.long)
         layers.append(run_on_ids(layer, x.shape, lambda t, r=real: t.index_select(axis, r)))  # type: ignore[misc]
     return ctx.value(ctx.out, layers, moved_leaf=x.moved_leaf)

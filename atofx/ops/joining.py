@@ -13,7 +13,7 @@ from atofx.ops.arguments import argument, source_node, target_name
 from atofx.ops.context import LineageContext
 from atofx.ops.layers import run_on_ids
 from atofx.ops.meeting import leanest
-from atofx.ops.positions import countable
+from atofx.ops.positions import countable, fix_where_computed
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.resize import Resizer
 
@@ -101,6 +101,7 @@ def split(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> tup
     """split, chunk, tensor_split, …: pieces are slices along one dimension."""
     dim = _split_dim(ctx.node, x.ndim)
     x = countable(ctx, x, [dim], "split", "split")
+    fix_where_computed(ctx, x, dim, (ctx.node.args[1:], dict(ctx.node.kwargs)))
     pieces = []
     start = 0
     for meta in ctx.out:

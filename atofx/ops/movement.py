@@ -15,7 +15,7 @@ from atofx.ops.arguments import argument, source_node, target_name
 from atofx.ops.context import LineageContext
 from atofx.ops.evaluate import meta_call
 from atofx.ops.layers import reshape_layer, run_on_ids
-from atofx.ops.positions import countable
+from atofx.ops.positions import countable, fix_where_computed
 from atofx.ops.registry import REGISTRY, OpRecord
 from atofx.ops.reshaping import fix_where_sizes_count
 from atofx.ops.resize import Resizer, places
@@ -103,7 +103,7 @@ def emit_sizes(resizer: Resizer, sizes: Any, wanted: tuple[int, ...]) -> list[An
         node = sizes[0]
         values = resizer.compact_value(node)
         return [
-            resizer.function(operator.getitem, resizer.new(node), i) if value == want else want
+            resizer.fitted(resizer.function(operator.getitem, resizer.new(node), i), value, want)
             for i, (value, want) in enumerate(zip(values, wanted, strict=True))
         ]
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
@@ -119,7 +119,8 @@ def resize_view(resizer: Resizer, node: fx.Node) -> fx.Node:
     wanted = resizer.shape(node)
     new_sizes = emit_sizes(resizer, sizes, wanted)
     x = resizer.new(source_node(node))
-    return resizer.call(node, (x, *new_sizes) if node.op == "call_method" else (x, tuple(new_sizes)))
+    flat = node.op == "call_method" and bool(new_sizes)
+    return resizer.call(node, (x, *new_sizes) if flat else (x, tuple(new_sizes)))
 
 
 def _resize_like(method: str) -> Callable[[Resizer, fx.Node], fx.Node]:
@@ -181,6 +182,9 @@ def roll(ctx: LineageContext, x: TensorValue, shifts: Any, dims: Any = None) -> 
         ctx.pin_value(x, "is rolled over all dimensions at once")
         return TensorValue(ctx.out)
     rolled = [d % x.ndim for d in _as_tuple(dims or 0)]
+    given = argument(ctx.node, 1, "shifts")
+    for i, dim in enumerate(rolled):
+        fix_where_computed(ctx, x, dim, given[i] if isinstance(given, (tuple, list)) else given)
     return movement(ctx, countable(ctx, x, rolled, "rolled", "roll"), shifts, dims)
 
 
@@ -189,10 +193,13 @@ def resize_roll(resizer: Resizer, node: fx.Node) -> fx.Node:
     source = source_node(node)
     keep = resizer.keep(source)
     shifts, dims = argument(node, 1, "shifts"), argument(node, 2, "dims")
-    if dims is None or all(k is None for k in keep):
-        return resizer.copy(node)
     shape = resizer.lineage.values[source].shape
-    pairs = [(s, d % len(shape)) for s, d in zip(_as_tuple(shifts), _as_tuple(dims), strict=True)]
+    rolled = [d % len(shape) for d in _as_tuple(dims or 0)]
+    if all(keep[d] is None for d in rolled):
+        return resizer.copy(node)
+    if isinstance(shifts, fx.Node):  # one, or a tuple: sizes, which are checked as they decide about channels
+        shifts = resizer.original(shifts)
+    pairs = list(zip(_as_tuple(shifts), rolled, strict=True))
     resizer.fix(source, [d for _, d in pairs])
     result: fx.Node = resizer.new(source)
     rest = [(resizer.number(s), d) for s, d in pairs if keep[d] is None]

@@ -118,7 +118,7 @@ def _stand_ins(
 
 
 def _evaluated(ctx: LineageContext, args: Any, kwargs: Any, stand_ins: Mapping[int, Tensor], other_size: int) -> Any:
-    """The node's function of the stand-ins, None where it refuses; numbers computed in the graph are shifted."""
+    """The node's function of the stand-ins, None where it refuses; numbers of the graph are shifted, truths chosen."""
 
     def swap(value: Any, given: Any) -> Any:
         if isinstance(value, TensorValue):
@@ -126,8 +126,9 @@ def _evaluated(ctx: LineageContext, args: Any, kwargs: Any, stand_ins: Mapping[i
         if isinstance(value, (tuple, list)):
             inner = given if isinstance(given, (tuple, list)) else (None,) * len(value)
             return type(value)(swap(v, g) for v, g in zip(value, inner, strict=True))
-        shifted = isinstance(given, fx.Node) and isinstance(value, (int, float))
-        return value + other_size if shifted and not isinstance(value, bool) else value
+        if not (isinstance(given, fx.Node) and isinstance(value, (int, float)) and other_size):
+            return value
+        return other_size > 0 if isinstance(value, bool) else value + other_size
 
     given, named = ctx.node.args, ctx.node.kwargs
     positional = tuple(swap(v, given[i] if i < len(given) else None) for i, v in enumerate(args))

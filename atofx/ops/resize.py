@@ -20,6 +20,9 @@ from atofx.ops.layers import compress
 
 Keep = tuple[torch.Tensor | None, ...]
 
+#: Numbers that say how the elements of a tensor lie in memory.
+LAYOUT = frozenset({"stride", "storage_offset"})
+
 
 class Resizer:
     """What an op's resize function may use.
@@ -164,28 +167,31 @@ class Resizer:
             if holds(read, TensorValue):
                 return self._original_sizes(node, source, value) if isinstance(read, TensorValue) else value
         args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), self._original)
-        if node.target is operator.getitem and isinstance(args[0], list) and isinstance(args[1], (int, slice)):
+        if node.target is operator.getitem and isinstance(args[0], tuple) and isinstance(args[1], (int, slice)):
             return args[0][args[1]]
+        if node.op == "call_method" and isinstance(args[0], tuple):  # sizes have methods that no other tuple has
+            args = (self.function(torch.Size, args[0]), *args[1:])
         return self.graph.create_node(node.op, node.target, tuple(args), kwargs)
 
     def _original_sizes(self, node: fx.Node, source: fx.Node, value: Any) -> Any:
         """Sizes read from a cut tensor: literals, or scaled where they depend on the size of the image."""
         now, ndim = self._concrete[node], self.lineage.values[source].ndim
-        name = target_name(node)
-        if name in ("numel", "nelement"):
+        name = str(argument(node, 1, "name")) if node.target is getattr else target_name(node)
+        if name in LAYOUT:  # of memory whose channels are all there
+            return self._env[node]
+        if name in ("numel", "nelement", "nbytes"):
             return self._scaled(node, source, range(ndim), value, now)
-        if name == "size" and isinstance(value, int):
-            return self._scaled(node, source, [self.original(argument(node, 1, "dim"))], value, now)
-        if not isinstance(value, (tuple, list)):
+        if name in ("size", "len", "__len__") and isinstance(value, int):
+            dim = self.original(argument(node, 1, "dim", 0))
+            return self._scaled(node, source, [dim], value, now)
+        if name not in ("size", "shape"):
             return value
-        if not (name == "size" or argument(node, 1, "name") == "shape"):
-            return list(value)
-        return [
+        return tuple(
             self.function(operator.getitem, self._env[node], dim)
             if new == old
             else self._scaled(node, source, [dim], old, new)
             for dim, (old, new) in enumerate(zip(value, now, strict=True))
-        ]
+        )
 
     def _scaled(self, node: fx.Node, source: fx.Node, dims: Sequence[int], value: int, now: int) -> Any:
         """How many elements there were along ``dims``, of which ``now`` are left at the example input."""
@@ -211,12 +217,16 @@ class Resizer:
         value = self.compact_value(argument)
         if not isinstance(argument, fx.Node):
             return argument if value in (wanted, -1) else wanted
+        return self.fitted(self._env[argument], value, wanted)
+
+    def fitted(self, size: fx.Node, value: Any, wanted: int) -> Any:
+        """:meth:`sizes` for one that is emitted already, and what it is in the compact graph."""
         if value in (wanted, -1):
-            return self._env[argument]
+            return size
         if not isinstance(value, int) or value < 1:
             return wanted
         common = math.gcd(wanted, value)
-        scaled = self.function(operator.mul, self._env[argument], wanted // common)
+        scaled = self.function(operator.mul, size, wanted // common)
         return scaled if value == common else self.function(operator.floordiv, scaled, value // common)
 
     def call(self, node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> fx.Node:
@@ -306,7 +316,9 @@ class Resizer:
             return value
         try:
             return meta_call(node, self.compact_value(node.args), self.compact_value(dict(node.kwargs)))
-        except ZeroDivisionError:  # (width // heads) ** -0.5 of one channel: what reads it is given the old number
+        except (ZeroDivisionError, ValueError, TypeError):
+            # (width // heads) ** -0.5 of one channel, shape.index(width), and what is computed from such a number: what
+            # reads it is given the old one
             return None
 
 

@@ -11,13 +11,22 @@ from torch import fx
 
 from atofx.ir.values import TensorValue
 from atofx.ops.arguments import source_node
+from atofx.ops.constants import memory_of
 from atofx.ops.context import LineageContext
 from atofx.ops.registry import REGISTRY, OpRecord
-from atofx.ops.resize import Resizer
+from atofx.ops.resize import LAYOUT, Resizer
 
 
 def plain(ctx: LineageContext, *args: Any, **kwargs: Any) -> Any:
     """The result is no tensor: whatever it is at the example input."""
+    return ctx.out
+
+
+def layout(ctx: LineageContext, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """Strides and offsets hang on everything that lies in the same memory, which must be what it was."""
+    memory = memory_of(source_node(ctx.node))
+    same = [value for node, value in ctx.values.items() if memory_of(node) == memory]
+    ctx.pin_value(same, "its layout in memory is read")
     return ctx.out
 
 
@@ -66,10 +75,11 @@ REGISTRY.add(
         torch._assert, torch.sym_float, torch.sym_int, torch.sym_ite, torch.sym_max, torch.sym_min, torch.sym_not,
     ],
     methods=[
-        "size", "dim", "ndimension", "numel", "nelement", "is_contiguous", "stride", "element_size",
-        "is_floating_point", "get_device", "storage_offset", "keys", "items", "values", "is_complex", "bit_length",
+        "size", "dim", "ndimension", "numel", "nelement", "is_contiguous", "element_size",
+        "is_floating_point", "get_device", "keys", "items", "values", "is_complex", "bit_length",
         "__len__",
     ],
 )  # fmt: skip
+REGISTRY.add(OpRecord("layout in memory", layout), methods=sorted(LAYOUT))
 REGISTRY.add(OpRecord("attribute", attribute, resize_attribute), functions=[getattr])
 REGISTRY.add(OpRecord("ordered dict", ordered), functions=[OrderedDict])
