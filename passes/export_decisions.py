@@ -186,7 +186,7 @@ def _is_of_layout(frame: FrameType) -> bool:
 
 def _clamps(frame: FrameType | None) -> bool:
     """Whether the call that is recorded just now is one whose result has one size or another."""
-    while frame is not None and (_is_afterwards(frame) or _is_on_behalf(frame)):
+    while frame is not None and frame.f_code.co_filename.startswith(_TORCH):
         if frame.f_code.co_name == "proxy_call":
             return str(frame.f_locals.get("func")).removeprefix("aten.").startswith(_CLAMPED)
         frame = frame.f_back
