@@ -10,17 +10,21 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import sympy
 import torch
 from torch import fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
+from torch.export.graph_signature import InputKind
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
 from atofx.errors import TraceError
 from atofx.ir.values import holds
 from atofx.ops import COMPOSITES
+from atofx.passes.export_decisions import SizeDecision, decisions_noted
 from atofx.passes.place import format_stack
 
 #: Which dimensions of every input may differ from the example's, tried in this order before none is; a model that uses
@@ -28,9 +32,45 @@ from atofx.passes.place import format_stack
 Free = Literal["every dimension", "the first dimension"]
 
 
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """What torch.export records of one call.
+
+    Attributes:
+        program: the graph.
+        decisions: what was decided by the inputs' free sizes, each once, in turn.
+    """
+
+    program: ExportedProgram
+    decisions: tuple[SizeDecision, ...]
+
+    def holds(self, inputs: list[Any]) -> bool:
+        """Whether all is decided alike for other inputs."""
+        values = dict(zip(inputs_of(self.program), inputs, strict=True))
+        sizes = {symbol: values[node].shape[dim] for symbol, (node, dim) in free_sizes(self.program).items()}
+        return all(decision.holds(sizes) for decision in self.decisions)
+
+
+def inputs_of(program: ExportedProgram) -> list[fx.Node]:
+    """The placeholders of the inputs, in the order of their leaves."""
+    placeholders = [n for n in program.graph.nodes if n.op == "placeholder"]
+    kinds = [spec.kind for spec in program.graph_signature.input_specs]
+    return [n for n, kind in zip(placeholders, kinds, strict=True) if kind is InputKind.USER_INPUT]
+
+
+def free_sizes(program: ExportedProgram) -> dict[sympy.Symbol, tuple[fx.Node, int]]:
+    """The symbols of the inputs' free sizes, with the first input and dimension that has each."""
+    found: dict[sympy.Symbol, tuple[fx.Node, int]] = {}
+    for node in inputs_of(program):
+        for dim, size in enumerate(getattr(node.meta.get("val"), "shape", ())):
+            if isinstance(size, torch.SymInt) and isinstance(size.node.expr, sympy.Symbol):
+                found.setdefault(size.node.expr, (node, dim))
+    return found
+
+
 def export_graph(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool | None = None
-) -> ExportedProgram:
+) -> Exported:
     """What torch.export records of one call, before any decomposition.
 
     Args:
@@ -53,11 +93,11 @@ def export_graph(
         raise TraceError(_message(error, model)) from error
 
 
-def _export_freely(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
+def _export_freely(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exported:
     """With as many free dimensions as the model allows.
 
     torch.export takes a size of 1 for a constant. A batch of one is therefore exported as a batch of two, which counts
-    if the model makes the very same calls for one.
+    if the model makes the very same calls for one, and decides nothing otherwise.
     """
     single = _is_single(args, kwargs)
     example = pytree.tree_map_only(torch.Tensor, _doubled, (args, kwargs)) if single else (args, kwargs)
@@ -67,19 +107,25 @@ def _export_freely(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
             exported = _export(model, example[0], example[1], free)
         except Exception:  # noqa: BLE001 - fewer dimensions may be possible; the last attempt tells the reason
             continue
-        if fixed is None or (_batch_is_free(exported) and _calls(exported) == _calls(fixed)):
+        if fixed is None or (
+            _batch_is_free(exported)
+            and _calls(exported) == _calls(fixed)
+            and exported.holds(pytree.tree_leaves((args, kwargs)))
+        ):
             return exported
     return _export(model, args, kwargs, None) if fixed is None else fixed
 
 
-def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], free: Free | None) -> ExportedProgram:
+def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], free: Free | None) -> Exported:
     shapes = ShapesCollection()
     for leaf in pytree.tree_leaves((args, kwargs)):
         if isinstance(leaf, torch.Tensor) and leaf.dim() and free is not None:
             shapes[leaf] = [Dim.AUTO if d == 0 or free == "every dimension" else Dim.STATIC for d in range(leaf.dim())]
     # torch.export of releases before 2.7 decomposes; its predecessor of the same meaning does not
     export = getattr(torch.export, "export_for_training", torch.export.export)
-    return export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+    with decisions_noted() as noted:
+        program = export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+    return Exported(program, noted.settled(program, free_sizes(program)))
 
 
 def _is_single(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -92,15 +138,14 @@ def _doubled(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().repeat(2, *[1] * (tensor.dim() - 1)).requires_grad_(tensor.requires_grad)
 
 
-def _batch_is_free(exported: ExportedProgram) -> bool:
-    inputs = set(exported.graph_signature.user_inputs)
-    values = [n.meta.get("val") for n in exported.graph.nodes if n.op == "placeholder" and n.name in inputs]
+def _batch_is_free(exported: Exported) -> bool:
+    values = [n.meta.get("val") for n in inputs_of(exported.program)]
     return not any(is_concrete_int(v.shape[0]) for v in values if isinstance(v, torch.Tensor))
 
 
-def _calls(exported: ExportedProgram) -> list[str]:
+def _calls(exported: Exported) -> list[str]:
     """The operations on tensors, in order, without those that give back what they get."""
-    calls = [n for n in exported.graph.nodes if n.op == "call_function"]
+    calls = [n for n in exported.program.graph.nodes if n.op == "call_function"]
     return [str(n.target) for n in calls if holds(n.meta.get("val"), torch.Tensor) and not _gives_back(n)]
 
 

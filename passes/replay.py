@@ -11,19 +11,20 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
 from atofx.errors import TraceError
-from atofx.nn.sizes import expect_sizes
+from atofx.nn.sizes import expect_decision, expect_sizes
 from atofx.ops import REGISTRY
 from atofx.ops.aten import mode_argument
 from atofx.passes.base import owner, stored
-from atofx.passes.export import export_graph
+from atofx.passes.export import Exported, export_graph, free_sizes, inputs_of
 from atofx.passes.inputs import arrange
+from atofx.passes.place import quoted
 from atofx.passes.proxy import concrete
+from atofx.passes.size_formulas import Formulas, SizeChecks, checks_of
 from atofx.passes.tracer import Tracer
 
 
@@ -32,7 +33,7 @@ class ExportTracer(Tracer):
 
     def __init__(self, inputs: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         super().__init__(inputs, tensors)
-        self._exported: ExportedProgram | None = None
+        self._exported: Exported | None = None
         self.following: frozenset[fx.Node] = frozenset()
         self.replayed: fx.Node | None = None
 
@@ -44,7 +45,7 @@ class ExportTracer(Tracer):
         """
         args, kwargs = arrange(inspect.signature(type(root).forward), self.inputs)
         self._exported = export_graph(root, args, kwargs)
-        self.following = _following(root, args, kwargs, self._exported.graph_module.graph)
+        self.following = _following(root, args, kwargs, self._exported.program.graph)
         return super().trace(root, concrete_args)
 
     def run(self, root: nn.Module, root_fn: Any, signature: inspect.Signature, named: Any) -> Any:
@@ -86,7 +87,7 @@ def _following(root: nn.Module, args: Any, kwargs: Any, graph: fx.Graph) -> froz
     if all(_in_leaf(root, n) for n in mine):
         return same
     try:
-        other = export_graph(root, args, kwargs, training=not root.training).graph_module.graph
+        other = export_graph(root, args, kwargs, training=not root.training).program.graph
     except TraceError:
         return same
     others = [n for n in other.nodes if mode_argument(n.target) is not None]
@@ -109,11 +110,14 @@ def _mode_of(node: fx.Node) -> Any:
 
 
 class _Replay:
-    def __init__(self, tracer: ExportTracer, root: nn.Module, exported: ExportedProgram) -> None:
+    def __init__(self, tracer: ExportTracer, root: nn.Module, exported: Exported) -> None:
         self.tracer = tracer
         self.root = root
         self.training = concrete(tracer.mode)
-        self.exported = exported
+        self.exported = exported.program
+        self.decisions = exported.decisions
+        self.free = free_sizes(exported.program)
+        self.checks = SizeChecks((), frozenset())
         self.env: dict[fx.Node, Any] = {}
         self.tensors: dict[fx.Node, str] = {}
         self.constants: dict[fx.Node, Any] = {}
@@ -122,7 +126,11 @@ class _Replay:
     def run(self, inputs: list[Any]) -> Any:
         """The results, in the model's own containers."""
         graph = self.exported.graph_module.graph
+        values = dict(zip(inputs_of(self.exported), inputs, strict=True))
+        sizes = {symbol: int(concrete(values[node]).shape[dim]) for symbol, (node, dim) in self.free.items()}
+        self.checks = checks_of(self.decisions, sizes)
         self._placeholders(graph, inputs)
+        self._check_sizes()
         regions = _regions(graph, self.root, self.tensors)
         results = {region.result: region for region in regions.values()}
         for node in graph.nodes:
@@ -158,11 +166,30 @@ class _Replay:
 
     def _sized(self, node: fx.Node, value: Any) -> Any:
         """An input, refused later with other sizes than those that torch.export took for constants."""
-        example = node.meta.get("val")
-        sizes = [int(n) if is_concrete_int(n) else None for n in getattr(example, "shape", ())]
+        shape = getattr(node.meta.get("val"), "shape", ())
+        sizes = [
+            int(n) if is_concrete_int(n) else concrete(value).shape[dim] if self.checks.fixes(n) else None
+            for dim, n in enumerate(shape)
+        ]
         if sizes.count(None) == len(sizes):
             return value
         return self.tracer.create_proxy("call_function", expect_sizes, (value, tuple(sizes)), {})
+
+    def _check_sizes(self) -> None:
+        """Refuse later inputs for whose sizes something is decided otherwise."""
+
+        def call(function: Any, args: tuple[Any, ...]) -> Any:
+            return self.tracer.create_proxy("call_function", function, args, {})
+
+        sizes = {symbol: self.env[node].size(dim) for symbol, (node, dim) in self.free.items()}
+        formula = Formulas(sizes, call)
+        for node in inputs_of(self.exported):
+            for dim, size in enumerate(getattr(node.meta.get("val"), "shape", ())):
+                if not is_concrete_int(size) and self.free.get(size.node.expr) != (node, dim):
+                    same = call(operator.eq, (self.env[node].size(dim), formula(size.node.expr)))
+                    call(expect_decision, (same, True, f" (size {dim} of {node.name} follows from others)"))
+        for decision, number in self.checks.numbers:
+            call(expect_decision, (formula(decision.expression), number, quoted(decision.line)))
 
     def _call(self, node: fx.Node) -> Any:
         if node.op == "get_attr":  # the body of a block such as `with torch.no_grad():`
