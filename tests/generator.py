@@ -741,6 +741,7 @@ def _products(random: Random, x: Tensor) -> Made:
         "transposed_matrix": lambda m, v: (v.permute(0, 2, 3, 1) @ m.weight.t() + m.bias).permute(0, 3, 1, 2),
         "scaled_weight": lambda m, v: F.linear(v.movedim(1, -1), m.weight * m.bias[:, None], m.bias).movedim(-1, 1),
         "fixed_matrix": lambda m, v: (v.movedim(1, -1) @ m.fixed.t()).movedim(-1, 1) * 0.3,
+        "einsum_of_numbers": lambda m, v: torch.einsum(v, [0, 1, 2, 3], m.weight, [4, 1], [0, 4, 2, 3]),
         "part_of_weight": lambda m, v: F.linear(v.movedim(1, -1), m.weight[1:], m.bias[1:]).movedim(-1, 1),
         "there_and_back": lambda m, v: (torch.tanh(v.movedim(1, -1) @ m.weight.t()) @ m.weight).movedim(-1, 1),
         "normalised_weight": lambda m, v: F.conv2d(v, F.normalize(m.weight, dim=1)[..., None, None], m.bias),
@@ -763,6 +764,28 @@ def _constants(random: Random, x: Tensor) -> Made:
     }
     name = random.choice(tuple(functions))
     return Made(name, functions[name])
+
+
+def _chosen(random: Random, x: Tensor) -> Made:
+    """Places and truths that are computed: from the data, from constants, or from sizes."""
+    channels = x.shape[1]
+    alone: dict[str, Function] = {
+        "channels_by_score": lambda m, v: v[:, v.mean((0, 2, 3)).sort()[1]],
+        "channels_of_pieces": lambda m, v: v[:, torch.cat(torch.arange(channels).tensor_split(2)[::-1])],
+        "channels_of_sorted": lambda m, v: v[:, torch.arange(channels).roll(1).sort(descending=True).indices],
+        "above_others": lambda m, v: v * (v.mean(1, keepdim=True) * 9 > v.relu() + 0.7),
+        "rolled_by_size": lambda m, v: v.roll(v.shape[2], 1),
+        "truth_of_size": lambda m, v: v + 0.3 * (v.shape[2] > 4),
+        "frames": lambda m, v: v.view(-1, 1, *v.shape[1:]).mean(1),
+    }
+    scored: dict[str, Function] = {
+        "rows_by_score": lambda m, v: v.gather(2, m(v).mean((1, 3)).sort(1)[1][:, None, :, None].expand_as(v)),
+        "best_row": lambda m, v: v * torch.gather(v, 2, m(v).max(2, keepdim=True)[1].expand(-1, channels, -1, -1)),
+    }
+    name = random.choice((*alone, *scored))
+    if name in alone:
+        return Made(name, alone[name])
+    return Made(name, scored[name], nn.Conv2d(channels, 1, 1))
 
 
 def _like_another(random: Random, x: Tensor) -> Made:
@@ -873,6 +896,7 @@ ALONE: tuple[tuple[int, Maker], ...] = (
     (2, _regroup),
     (2, _products),
     (1, _constants),
+    (1, _chosen),
     (1, _recurrent),
     (1, _windows),
 )
