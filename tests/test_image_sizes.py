@@ -163,6 +163,9 @@ SOME: dict[str, Callable[[Maps, Tensor], Tensor]] = {
     "total_written_down": lambda m, y: y.reshape(-1, 288) * torch.arange(288),
     "pixels_written_down": lambda m, y: y.reshape(-1, 8, 36).sum((1, 2))[:, None] ** 2,
     "pixels_written_down_for_each": lambda m, y: (y.reshape(-1, 36) ** 2).sum(0, keepdim=True),
+    "pixel_written_down": lambda m, y: F.avg_pool2d(y, 6).reshape(-1, 1, 8, 1).mean((2, 3)) ** 2,
+    "pixel_left_out": lambda m, y: F.avg_pool2d(y, 6).view(-1, 8).mean(1, keepdim=True) ** 2,
+    "pixels_before_channels": lambda m, y: F.avg_pool2d(y, 6).view(y.shape[0], -1, 8).mean(1) ** 2,
     "rows_of_six": lambda m, y: y.flatten(1, 2).view(y.shape[0], -1, 6, y.shape[3]).sum(1) ** 2,
     "rows_of_twelve": lambda m, y: y.flatten(1).view(y.shape[0], -1, 12).sum(2) ** 2,
     "rows_of_twelve_at_once": lambda m, y: y.reshape(y.shape[0], -1, 12).sum(2) ** 2,
@@ -252,6 +255,15 @@ def joined(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     return a + b
 
 
+def beside_zeros(y: Tensor) -> Tensor:
+    """Zeros have ids along every dimension, as channels do."""
+    return torch.cat([y.new_zeros(y.shape[0], 2, y.shape[2], y.shape[3]), y], 1)
+
+
+def rolled(y: Tensor) -> Tensor:
+    return y.roll(y.shape[2], 1)
+
+
 def shuffled(by: int) -> Tensor:
     return (torch.arange(8) + by) % 8
 
@@ -280,7 +292,8 @@ FREE: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
 }
 #: Places of channels that hold for one image size: how many channels are left, in how many groups.
 OF_THE_IMAGE: dict[str, tuple[Callable[[Tensor], Tensor], int, int]] = {
-    "rolled": (lambda y: y.roll(y.shape[2], 1), 8, 1),
+    "rolled": (rolled, 8, 1),
+    "rolled_beside_zeros": (lambda y: rolled(beside_zeros(y).relu()), 10, 1),
     "rolled_by_sizes": (lambda y: y.roll(y.shape[2:], (1, 3)), 8, 1),
     "index": (lambda y: y[:, shuffled(y.shape[2])], 8, 1),
     "index_of_last_sizes": (lambda y: y[:, shuffled(y.shape[-2:][0])], 8, 1),
@@ -340,7 +353,7 @@ def check_places(
 
 def test_another_batch_passes_where_places_hang_on_the_image() -> None:
     torch.manual_seed(0)
-    model = Places(lambda y: y.roll(y.shape[2], 1), 8).double().eval()
+    model = Places(rolled, 8).double().eval()
     program = atofx.trace(model, torch.randn(2, 3, 6, 6, dtype=torch.float64), frontend="symbolic")
     mask = program.random_mask()
     x = torch.randn(5, 3, 6, 6, dtype=torch.float64)

@@ -129,11 +129,18 @@ def written_down(source: Sequence[int], given: Sequence[object], wanted: Sequenc
         return []
     total = math.prod(source)
     target = [size if size != -1 else total // math.prod(s for s in wanted if s != -1) for size in wanted]
-    found = []
+    found, left = [], list(wanted).index(-1)
+    end = 0  # of the dimensions whose growth the size left to torch takes up where it stands
     for dims_in, dims_out in matching_blocks(source, target):
         if dims_out and all(type(given[d]) is int and given[d] != -1 for d in dims_out):
             found += [d for d in dims_in if source[d] > 1]
-    return found
+        if left in dims_out and dims_in:
+            end = dims_in[-1] + 1
+    while end < len(source) and source[end] == 1:
+        end += 1
+    apart = len(given) - len(source)  # a size that is written as far from the end is that of the dimension
+    alone = (d for d in range(end, len(source)) if source[d] == 1)
+    return found + [d for d in alone if d + apart < 0 or type(given[d + apart]) is int]
 
 
 def matching_blocks(source: Sequence[int], target: Sequence[int]) -> list[tuple[list[int], list[int]]]:

@@ -79,7 +79,7 @@ def free_sizes(ctx: LineageContext, given: Any) -> list[Sizes]:
         read = None if holds(ctx.values.get(node), TensorValue) else _sizes_read(ctx, node)
         if read is not None:
             tensor, dims = read
-            free = tuple(d for d in dims if not _is_width_of(ctx, ctx.values[tensor], d))
+            free = tuple(d for d in dims if not _is_width(ctx, tensor, d))
             found += [(tensor, free)] if free else []
             continue
         new = [n for n in node.all_input_nodes if n not in seen and not _depends_on_data(ctx, n)]
@@ -123,6 +123,9 @@ def _is_of_batch(ctx: LineageContext, tensor: fx.Node, dims: Iterable[int]) -> b
     return more is None or not more.isdisjoint(dims)
 
 
-def _is_width_of(ctx: LineageContext, read: TensorValue, dim: int) -> bool:
-    layer = read.layer_on(dim)
-    return layer is not None and not ctx.is_between_pixels(layer)
+def _is_width(ctx: LineageContext, tensor: fx.Node, dim: int) -> bool:
+    """Whether a size is a number of channels: pixels and samples may have ids, too."""
+    layer = ctx.values[tensor].layer_on(dim)
+    if layer is None or ctx.is_between_pixels(layer):
+        return False
+    return not any(dim in (longer(tensor) or ()) for longer in (ctx.longer, ctx.more))
