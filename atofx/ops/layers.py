@@ -134,7 +134,7 @@ def written_down(source: Sequence[int], given: Sequence[object], wanted: Sequenc
     for dims_in, dims_out in matching_blocks(source, target):
         if dims_out and all(type(given[d]) is int and given[d] != -1 for d in dims_out):
             found += [d for d in dims_in if source[d] > 1]
-        if left in dims_out and dims_in:
+        if dims_in and left in dims_out[-1:]:
             end = dims_in[-1] + 1
     while end < len(source) and source[end] == 1:
         end += 1
