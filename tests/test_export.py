@@ -15,7 +15,7 @@ import atofx
 from atofx.errors import ConfigError, TraceError
 from tests import invariants
 from tests.models import CASES, Case
-from tests.models.case import conv
+from tests.models.case import Mode, conv
 
 #: Nets whose groups differ: dead calls are gone, code that symbolic tracing cannot open prunes more, and so do writes
 #: into a slice, which name no tensor of their own; numbers made of the image size are fixed; recurrent layers stay
@@ -23,10 +23,19 @@ from tests.models.case import conv
 OTHERWISE = frozenset(
     {
         "unused_module", "bias_and_zero_attention", "copy_into", "partly_zeroed", "no_constant_padded_by_image_size",
-        "recurrent_state", "recurrent_cell", "zeroed_channels",
+        "recurrent_state", "recurrent_cell", "zeroed_channels", "no_constant_row_written_by_image_size",
+        "written_in_own_type", "written_in_a_dropout", "partly_filled_with_zero", "partly_filled_with_zero_in_steps",
         *(f"{kind}{way}_after_cnn" for kind in ("rnn", "gru", "lstm") for way in ("", "_bidirectional")),
     }
 )  # fmt: skip
+#: Nets that are refused in these modes: torch.export does not record numbers read from a buffer, nor pieces written to
+#: in place, and records a view that is written to like a reshape, which may be a copy.
+REFUSED: dict[str, tuple[Mode, ...]] = {
+    "norm_batch_cumulative": ("train",),
+    "norm_batch_cumulative_without_relu": ("train",),
+    "no_constant_pieces_read_after_a_change": ("eval", "train"),
+    "in_place_on_a_flat_view": ("eval", "train"),
+}
 TAKEN = tuple(case for case in CASES if not case.may_refuse)
 SAMPLE = TAKEN[::16]
 REST = tuple(case for i, case in enumerate(TAKEN) if i % 16)
@@ -45,6 +54,10 @@ def check(case: Case) -> None:
         torch.manual_seed(0)
         model = case.build().double().train(mode == "train")
         inputs = case.inputs(2)
+        if mode in REFUSED.get(case.name, ()):
+            with pytest.raises(TraceError, match=r"torch\.export cannot record|what another tensor shares or not"):
+                atofx.trace(model, inputs, frontend="export")
+            continue
         program = atofx.trace(model, inputs, frontend="export")
         assert program.frontend == "export"
         if case.name not in OTHERWISE:
