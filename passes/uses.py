@@ -76,7 +76,7 @@ class _Operations(TorchDispatchMode):
     """Sees every operation, also those inside of functions."""
 
     def __init__(self, uses: Uses) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no annotations
         self._uses = uses
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -108,5 +108,5 @@ def _storage(tensor: torch.Tensor) -> int:
     """What tensors that share memory have in common; for one without memory a number that no other has."""
     try:
         return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # sparse ones, and those of torch.func
+    except (NotImplementedError, RuntimeError):  # what torch raises for sparse tensors, and inside of torch.func
         return -id(tensor)
