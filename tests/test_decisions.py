@@ -14,6 +14,7 @@ from atofx.errors import InputSizeError
 from atofx.nn.sizes import expect_decision
 from atofx.testing import relative_error
 from tests.models.case import conv
+from tests.outcomes import check_outcomes, images
 
 
 class Deciding(nn.Module):
@@ -85,34 +86,13 @@ SAME, OTHER = (2, 3, 8, 8), {
 }  # fmt: skip
 
 
-def images(shape: tuple[int, ...]) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64)
-
-
 @pytest.mark.parametrize("decide", OTHER)
 def test_another_outcome_is_refused(decide: Callable[[Tensor], Tensor]) -> None:
     model = Deciding(decide).double().eval()
     program = atofx.trace(model, images(SAME), frontend="symbolic")
     assert len(program.prunable) == 1
-    mask = program.random_mask()
-    gated = program.gated()
-    gated.set_mask(mask)
-    zeroed, compact = program.zeroed(mask), program.compact(mask)
-    again = atofx.trace(compact, images(SAME))
-    modules = (zeroed, compact, gated, again.module, again.compact(again.full_mask()))
-    taken, refused = OTHER[decide]
-    with torch.no_grad():
-        for shape in (SAME, *taken):
-            x = images(shape)
-            assert relative_error(program.module(x), model(x)) == 0
-            expected = zeroed(x)
-            assert all(relative_error(module(x), expected) <= 1e-9 for module in modules)
-        for shape in refused:
-            x = images(shape)
-            model(x)
-            for module in (program.module, *modules):
-                with pytest.raises(InputSizeError, match=r"decides something by its inputs' sizes.*Trace the model"):
-                    module(x)
+    message = r"decides something by its inputs' sizes.*Trace the model"
+    check_outcomes(model, program, SAME, *OTHER[decide], message)
 
 
 @pytest.mark.parametrize(

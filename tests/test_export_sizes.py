@@ -15,6 +15,7 @@ from atofx.errors import InputSizeError
 from atofx.nn.sizes import expect_decision
 from atofx.testing import relative_error
 from tests.models.case import conv
+from tests.outcomes import check_outcomes, images
 
 
 class PaddedBySize(nn.Module):
@@ -179,10 +180,6 @@ EXAMPLE, OUTCOMES = (2, 3, 8, 9), {
 }  # fmt: skip
 
 
-def images(shape: tuple[int, ...]) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64)
-
-
 @pytest.mark.parametrize("decide", OUTCOMES)
 def test_another_outcome_is_refused(decide: Callable[[Tensor], Tensor]) -> None:
     torch.manual_seed(0)
@@ -190,25 +187,7 @@ def test_another_outcome_is_refused(decide: Callable[[Tensor], Tensor]) -> None:
     program = atofx.trace(model, images(EXAMPLE))
     assert program.frontend == "export"
     assert [group.size for group in program.prunable] == [8, 6]
-    mask = program.random_mask()
-    gated = program.gated()
-    gated.set_mask(mask)
-    zeroed, compact = program.zeroed(mask), program.compact(mask)
-    again = atofx.trace(compact, images(EXAMPLE))
-    modules = (compact, gated, again.module, again.compact(again.full_mask()))
-    taken, refused = OUTCOMES[decide]
-    with torch.no_grad():
-        for shape in (EXAMPLE, *taken):
-            x = images(shape)
-            assert relative_error(program.module(x), model(x)) == 0
-            expected = zeroed(x)
-            assert all(relative_error(module(x), expected) <= 1e-9 for module in modules)
-        for shape in refused:
-            x = images(shape)
-            model(x)
-            for module in (program.module, zeroed, *modules):
-                with pytest.raises(InputSizeError, match="Trace the model with an example of the new size"):
-                    module(x)
+    check_outcomes(model, program, EXAMPLE, *OUTCOMES[decide], "Trace the model with an example of the new size")
 
 
 @pytest.mark.parametrize(
