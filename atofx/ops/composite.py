@@ -47,32 +47,43 @@ def multihead_attention(
 
     Heads appear as a dimension of their own, so that whole heads are units. The attention weights are a separate branch
     that disappears when nobody reads them.
+
+    Where the module itself calls scaled dot product attention (nobody asks for the weights, and it does not take its
+    kernel for inference), the result is bit-equal to the module's: the same products of the same memory, with the rows
+    in the order (length, batch). Where it does not, the two differ by rounding.
     """
     batched = query.dim() == 3
-    q, k, v = _projected(m, query, key, value)
     if not batched:
-        q, k, v = q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0)
-    elif not m.batch_first:
-        q, k, v = q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1)
+        query, key, value = (x.unsqueeze(1) for x in (query, key, value))
+    elif m.batch_first:
+        of = {id(x): x.transpose(0, 1) for x in (query, key, value)}  # one tensor stays one: its products are packed
+        query, key, value = of[id(query)], of[id(key)], of[id(value)]
     heads, width = m.num_heads, m.head_dim
-    length = q.size(1)
-    q, k, v = (t.reshape(t.size(0), t.size(1), heads, width).transpose(1, 2) for t in (q, k, v))
+    length, batch = query.size(0), query.size(1)
+    projected = (x.contiguous() for x in _projected(m, query, key, value))
+    q, k, v = (x.reshape(x.size(0), x.size(1), heads, width).permute(1, 2, 0, 3) for x in projected)
     mask = _merged_mask(q, key_padding_mask, attn_mask, heads, batched=batched)
     dropout = m.dropout * m.training if m.dropout else 0.0
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-    out = out.transpose(1, 2).reshape(q.size(0), length, heads * width)
+    result = m.out_proj(out.permute(2, 0, 1, 3).reshape(length, batch, heads * width))
     if not batched:
-        out = out.squeeze(0)
-    elif not m.batch_first:
-        out = out.transpose(0, 1)
-    result = m.out_proj(out)
+        result = result.squeeze(1)
+    elif m.batch_first:
+        result = result.transpose(0, 1)
     return result, _weights(q, k, mask, width, average=average_attn_weights, batched=batched) if need_weights else None
 
 
 def _projected(m: nn.MultiheadAttention, query: Any, key: Any, value: Any) -> Any:
+    """Queries, keys and values, in as few products as the module takes."""
     bias: Any = m.in_proj_bias
-    if m._qkv_same_embed_dim and query is key and key is value:
+    packed = m._qkv_same_embed_dim and key is value
+    if packed and query is key:
         return F.linear(query, m.in_proj_weight, bias).chunk(3, -1)
+    if packed:
+        widths = [m.embed_dim, 2 * m.embed_dim]
+        of_query, of_both = m.in_proj_weight.split(widths)
+        bias_of_query, bias_of_both = (None, None) if bias is None else bias.split(widths)
+        return F.linear(query, of_query, bias_of_query), *F.linear(key, of_both, bias_of_both).chunk(2, -1)
     if m._qkv_same_embed_dim:
         weights = m.in_proj_weight.chunk(3, 0)
     else:
