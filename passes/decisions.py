@@ -11,7 +11,8 @@ from atofx.ir.values import holds
 from atofx.nn.sizes import expect_decision
 from atofx.ops.arguments import argument, target_name
 
-_READ_SIZES = frozenset({"size", "numel", "nelement", "len", "__len__", "stride", "sym_size"})
+_READ_SIZES = frozenset({"size", "numel", "nelement", "len", "__len__", "stride", "sym_size", "shape"})
+_SQUEEZES = (("call_method", "squeeze"), ("call_function", torch.squeeze))
 
 
 def depends_on_sizes(node: fx.Node) -> bool:
@@ -21,7 +22,7 @@ def depends_on_sizes(node: fx.Node) -> bool:
         current = todo.pop()
         for source in current.all_input_nodes:
             if holds(source.meta.get("val"), torch.Tensor):
-                if source.op != "get_attr" and _reads_size(current):
+                if source.op != "get_attr" and _reads_size(current, source):
                     return True
             elif source not in seen:
                 seen.add(source)
@@ -29,11 +30,25 @@ def depends_on_sizes(node: fx.Node) -> bool:
     return False
 
 
-def _reads_size(node: fx.Node) -> bool:
+def _reads_size(node: fx.Node, source: fx.Node) -> bool:
     """Not the type or the device, which a graph does not fix."""
-    if node.target is getattr:
-        return bool(argument(node, 1, "name") == "shape")
-    return target_name(node) in _READ_SIZES
+    name = argument(node, 1, "name") if node.target is getattr else target_name(node)
+    return name in _READ_SIZES or (name == "dim" and is_squeezed(source))
+
+
+def is_squeezed(tensor: fx.Node) -> bool:
+    """Whether the number of dimensions hangs on sizes: a squeeze removes those that are 1."""
+    if not any(tensor.graph.find_nodes(op=op, target=target) for op, target in _SQUEEZES):
+        return False
+    todo, seen = [tensor], {tensor}
+    while todo:
+        node = todo.pop()
+        if (node.op, node.target) in _SQUEEZES:
+            return True
+        new = [n for n in node.all_input_nodes if n not in seen and holds(n.meta.get("val"), torch.Tensor)]
+        seen.update(new)
+        todo += new
+    return False
 
 
 class Readers:

@@ -14,6 +14,7 @@ from torch import fx
 
 from atofx.errors import StateError, TraceError
 from atofx.ops.constants import constant_value
+from atofx.passes.decisions import is_squeezed
 from atofx.passes.place import place
 
 
@@ -36,11 +37,14 @@ class ValueProxy(fx.Proxy):
 
     def __getattr__(self, name: str) -> Any:
         if name == "ndim":
-            return concrete(self).dim()
+            return self.dim()
         return AttributeProxy(self, name)
 
     def dim(self) -> int:
-        """The number of dimensions, which never changes."""
+        """The number of dimensions: a decision by sizes behind a squeeze, elsewhere it never changes."""
+        if is_squeezed(self.node):
+            number: Any = self.tracer.create_proxy("call_method", "dim", (self,), {})
+            return int(number)
         value = concrete(self)
         return int(value.dim())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from atofx.ops.evaluate import meta_call
 from atofx.ops.layers import reshape_layer, run_on_ids
 from atofx.ops.positions import countable, fix_where_computed
 from atofx.ops.registry import REGISTRY, OpRecord
-from atofx.ops.reshaping import fix_where_sizes_count
+from atofx.ops.reshaping import fix_where_sizes_count, fix_where_squeezed
 from atofx.ops.resize import Resizer, places
 
 
@@ -40,6 +40,17 @@ def rerun(ctx: LineageContext, value: TensorValue, args: Any, kwargs: Any) -> li
 def movement(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
     """permute, transpose, flip, roll, repeat, squeeze, …: one tensor in, one out."""
     return ctx.value(ctx.out, rerun(ctx, x, (x, *args), kwargs), moved_leaf=x.moved_leaf)
+
+
+def squeeze(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
+    """squeeze: dimensions of length 1 go."""
+    fix_where_squeezed(ctx, x, _named(args, kwargs))
+    return movement(ctx, x, *args, **kwargs)
+
+
+def _named(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The dimension or dimensions that a squeeze names behind the tensor; None for all."""
+    return kwargs.get("dim", args[0] if len(args) == 1 else tuple(args) or None)
 
 
 def reshape(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> TensorValue:
@@ -168,7 +179,7 @@ def resize_squeeze(resizer: Resizer, node: fx.Node) -> fx.Node:
     source = source_node(node)
     value = resizer.lineage.values[source]
     single = [d for d, kept in enumerate(resizer.keep(source)) if kept is not None and kept.numel() == 1]
-    given = resizer.original(argument(node, 1, "dim"))
+    given = resizer.original(_named(node.args[1:], node.kwargs))
     dims = range(value.ndim) if given is None else [d % value.ndim for d in _as_tuple(given)]
     if not set(single) & set(dims):
         return resizer.copy(node)
@@ -257,7 +268,7 @@ REGISTRY.add(
     ],
 )  # fmt: skip
 REGISTRY.add(OpRecord("window", window), functions=[torch.diagonal], methods=["unfold", "diagonal"])
-REGISTRY.add(OpRecord("squeeze", movement, resize_squeeze), functions=[torch.squeeze], methods=["squeeze"])
+REGISTRY.add(OpRecord("squeeze", squeeze, resize_squeeze), functions=[torch.squeeze], methods=["squeeze"])
 REGISTRY.add(OpRecord("roll", roll, resize_roll), functions=[torch.roll], methods=["roll"])
 _SHUFFLE = OpRecord("channel shuffle", movement, resize_shuffle)
 REGISTRY.add(_SHUFFLE, functions=[torch.channel_shuffle, F.channel_shuffle], modules=[nn.ChannelShuffle])

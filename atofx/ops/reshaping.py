@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from atofx.ir.values import Layer, TensorValue
-from atofx.ops.arguments import argument_node, target_name
+from atofx.ops.arguments import argument, argument_node, target_name
 from atofx.ops.context import LineageContext
-from atofx.ops.layers import lines_up_by_chance, matching_blocks, written_down
+from atofx.ops.layers import lines_up_by_chance, matching_blocks, reshape_layer, written_down
 
 
 def fix_where_sizes_count(ctx: LineageContext, x: TensorValue) -> None:
@@ -20,7 +20,7 @@ def fix_where_sizes_count(ctx: LineageContext, x: TensorValue) -> None:
     """
     if x.moved_leaf or not x.layers:
         return
-    given = _given(ctx)
+    given = _given(ctx, x)
     wanted = _wanted(ctx, given)
     names_pixels = _holds_pixels(ctx, written_down(x.shape, given, wanted))
     for layer in x.layers:
@@ -30,12 +30,29 @@ def fix_where_sizes_count(ctx: LineageContext, x: TensorValue) -> None:
         if joins:
             ctx.put_between_pixels(layer)
         among = joins or ctx.is_between_pixels(layer)
-        if names_pixels or (among and lines_up_by_chance(layer, x.shape, wanted)):
+        by_chance = among and lines_up_by_chance(layer, x.shape, wanted)
+        if names_pixels or by_chance or _joins_one_pixel(ctx, x, layer):
             ctx.fix_sizes(layer)
 
 
-def _given(ctx: LineageContext) -> tuple[Any, ...]:
-    """The sizes that view and reshape are asked for, empty for others."""
+def fix_where_squeezed(ctx: LineageContext, x: TensorValue, dim: int | Sequence[int] | None) -> None:
+    """Note that a squeeze takes rows or columns away of which the example has only one.
+
+    A larger image keeps them, so every dimension that is named afterwards is another one.
+    """
+    named = range(x.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
+    if _holds_pixels(ctx, [d % x.ndim for d in named if x.shape[d] == 1]):
+        for layer in x.layers:
+            ctx.fix_sizes(layer)
+
+
+def _given(ctx: LineageContext, x: TensorValue) -> tuple[Any, ...]:
+    """The sizes that view, reshape and unflatten are asked for, None for those it leaves alone, empty for others."""
+    if target_name(ctx.node) == "unflatten":
+        dim, sizes = argument(ctx.node, 1, "dim"), argument(ctx.node, 2, "sizes")
+        if not isinstance(dim, int) or not isinstance(sizes, (tuple, list)):
+            return ()
+        return (None,) * (dim % x.ndim) + tuple(sizes) + (None,) * (x.ndim - 1 - dim % x.ndim)
     if target_name(ctx.node) not in ("view", "reshape"):
         return ()
     given: Sequence[Any] = ctx.node.args[1:] or (ctx.node.kwargs.get("shape") or ctx.node.kwargs.get("size") or (),)
@@ -58,6 +75,18 @@ def _joins_pixels(ctx: LineageContext, x: TensorValue, layer: Layer) -> bool:
         for dims in blocks
         if any(layer.shape[d] > 1 for d in dims)
     )
+
+
+def _joins_one_pixel(ctx: LineageContext, x: TensorValue, layer: Layer) -> bool:
+    """Whether a reshape brings channels into one dimension with rows or columns of which the example has only one.
+
+    There the channels lie side by side; at a larger image they do not, so nothing read from their places would hold.
+    """
+    if not _holds_pixels(ctx, [d for d, size in enumerate(x.shape) if size == 1]):
+        return False
+    longer = ctx.longer(ctx.node)
+    moved = reshape_layer(layer, x.shape, ctx.out.shape)
+    return longer is None or any(moved.shape[d] > 1 for d in longer)
 
 
 def _holds_pixels(ctx: LineageContext, dims: Sequence[int]) -> bool:
