@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -78,13 +78,20 @@ class Evaluator:
         return self._twins[id(module)]
 
 
-def shape_of_call(node: fx.Node, module: nn.Module | None) -> torch.Tensor | None:
+def value_at_example(node: fx.Node) -> Any:
+    """What a node gives at the example."""
+    return node.meta["val"]
+
+
+def shape_of_call(
+    node: fx.Node, module: nn.Module | None, value_of: Callable[[fx.Node], Any] = value_at_example
+) -> torch.Tensor | None:
     """A call's result by its record's short cut, None if it has to be run."""
     record = REGISTRY.of(node, module)
     args = node.args
     if record is None or not args or node.kwargs or (record.shape is None and record.layout is None):
         return None
-    tensors = [a.meta["val"] for a in args if isinstance(a, fx.Node)]
+    tensors = [value_of(a) for a in args if isinstance(a, fx.Node)]
     if len(tensors) < len(args) or not all(isinstance(t, torch.Tensor) for t in tensors):
         return None
     if module is None:

@@ -11,6 +11,7 @@ from torch import fx, nn
 from atofx.ir.blueprint import Blueprint
 from atofx.nn.sizes import expect_decision
 from atofx.ops.evaluate import meta_call, meta_twin, to_meta
+from atofx.passes.evaluation import shape_of_call
 
 
 class OtherSize:
@@ -49,9 +50,12 @@ class OtherSize:
             return self._other(value) if isinstance(value, torch.Tensor) else value
         if node.op == "get_attr" or node.target is expect_decision:
             return value
+        module = self._attributes[str(node.target)] if node.op == "call_module" else None
+        shape = shape_of_call(node, module, self._values.__getitem__)
+        if shape is not None:
+            return shape
         args = fx.node.map_arg(node.args, lambda n: self._values[n])
         kwargs = fx.node.map_arg(dict(node.kwargs), lambda n: self._values[n])
-        module = self._attributes[str(node.target)] if node.op == "call_module" else None
         return to_meta(meta_call(node, to_meta(args), to_meta(kwargs), _twin(module)))
 
 
