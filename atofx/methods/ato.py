@@ -7,34 +7,29 @@ so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch.nn import functional
 
 from atofx.errors import ConfigError, TargetError
-from atofx.gates import ChannelGate
 from atofx.ir.limits import NO_LIMITS, Limits
 from atofx.ir.mask import Mask
 from atofx.methods import parallel
 from atofx.methods.calibrate import calibrate
-from atofx.methods.controller import Controller
+from atofx.methods.controller_training import ControllerTraining, tensors_under
 from atofx.methods.producers import Dropped, producer_axes
 from atofx.methods.projection import HalfSpace, Projection, Proximal
-from atofx.methods.protocol import BatchSource, StateValue, call, draw
-from atofx.methods.resource import REG_W, resource_loss, weight
+from atofx.methods.protocol import BatchSource, LossFn, StateValue
+from atofx.methods.resource import REG_W
 from atofx.methods.schedule import Schedule, plan
-from atofx.methods.selection import GroupFilter, UnitSpace, select, soft_flops
+from atofx.methods.selection import GroupFilter, UnitSpace, select
 from atofx.methods.state_values import number, tensor
 from atofx.methods.targets import Targets, targets
 
 if TYPE_CHECKING:
     from atofx.program import Program
-
-LossFn = Callable[[Any, Any], torch.Tensor]
-WEIGHT_DECAY = 1e-2
 
 
 class ATO:
@@ -108,7 +103,6 @@ class ATO:
         self.schedule = schedule or Schedule()
         self.plan = plan(self.schedule, total_steps, every=every, steps_per_epoch=steps_per_epoch, lr=controller_lr)
         self.targets: Targets = targets(program, flops=flops, p=p, groups=groups, limits=limits)
-        self._on_prunable = p is not None
         self._space = UnitSpace(select(program, groups))
         if not self._space.groups and self.targets.flops < 1:
             raise TargetError(
@@ -117,19 +111,22 @@ class ATO:
             )
         self.targets.require_reachable()
         self._limits = limits
-        self._allowed = limits.allowed_counts(program.prunable)
-        self.loss_fn = loss_fn
         self.lmd = lmd
-        self.reg_w = reg_w
-        self.seed = seed
-        self._controller = Controller(self._space.sizes, seed=seed)
-        self._generator = torch.Generator().manual_seed(seed)
-        self._optimizer = _adamw(self._controller, self.plan.lr)
         self._projection = _projection(projection)
         self._axes = producer_axes(self._space)
+        self._training = ControllerTraining(
+            program,
+            self._space,
+            limits.allowed_counts(program.prunable),
+            self.targets,
+            of_prunable=p is not None,
+            reg_w=reg_w,
+            loss_fn=loss_fn,
+            seed=seed,
+            device=self._device,
+        )
         self._keep = torch.ones(self._space.total, dtype=torch.bool)
         self._dropped: Dropped | None = None
-        self._gated: Any = None
         self._step = 0
         self._updates = 0
         self._frozen = False
@@ -183,9 +180,11 @@ class ATO:
         if not self._frozen and now >= self.plan.end:
             self._freeze()
         elif not self._frozen and self._space.total and self.plan.is_resample_step(now):
-            self._put_in_force(self._draw())
+            self._put_in_force(self._training.draw())
         if self.due():
-            self._train_controller(batch)
+            decayed = now >= self.plan.decay
+            self._logged = self._training.step(batch, lr=self.plan.lr * (0.1 if decayed else 1.0))
+            self._updates += 1
         if self._finished:
             self._producers().zero_()
         else:
@@ -249,12 +248,8 @@ class ATO:
             "flops": self.targets.flops,
             "units": self._space.total,
             "keep": self._keep.clone(),
-            "generator": self._generator.get_state(),
+            **self._training.state_dict(),
         }
-        state.update({f"controller.{name}": value.clone() for name, value in self._controller.state_dict().items()})
-        for index, slots in self._optimizer.state_dict()["state"].items():
-            for slot, value in slots.items():
-                state[f"optimizer.{index}.{slot}"] = torch.as_tensor(value).clone()
         state.update({f"projection.{position}": kept for position, kept in enumerate(self._projection.state())})
         state.update({f"metrics.{name}": value for name, value in self._logged.items()})
         return state
@@ -269,13 +264,7 @@ class ATO:
         for name, own in mine.items():
             if state.get(name) != own:
                 raise ConfigError(f"this state belongs to another run of ATO: {name} is {state.get(name)}, here {own}")
-        self._controller.load_state_dict(_tensors(state, "controller."))
-        slots: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in _tensors(state, "optimizer.").items():
-            index, slot = name.split(".", 1)
-            slots.setdefault(int(index), {})[slot] = value.clone()
-        self._optimizer.load_state_dict({"state": slots, "param_groups": self._optimizer.state_dict()["param_groups"]})
-        self._generator.set_state(tensor(state, "generator").cpu())
+        self._training.load_state_dict(state)
         self._step = int(number(state, "step"))
         self._updates = int(number(state, "updates"))
         self._frozen = bool(number(state, "frozen"))
@@ -284,73 +273,13 @@ class ATO:
         self._keep = tensor(state, "keep").cpu().bool()
         self._present_flops = number(state, "present_flops")
         self._dropped = None
-        kept = _tensors(state, "projection.")
+        kept = tensors_under(state, "projection.")
         if kept:
             self._projection.restore([kept[str(position)] for position in range(len(kept))])
             self._dropped = Dropped(self.program, self._space, self._axes, self._keep)
 
-    def _train_controller(self, batch: BatchSource) -> None:
-        inputs, labels = draw(batch)
-        weights = list(self._controller.parameters())
-        device = self._device()
-        with torch.enable_grad():
-            with _no_autocast():
-                logits = self._controller()
-                gates = self._controller.soft(logits, self._generator)
-                bits = self._controller.hard(logits, self._generator)
-                legal = self._space.within(bits.detach() >= 0.5, logits.detach(), self._allowed)
-                kept = self._kept_fraction(bits + (legal.to(bits.dtype) - bits).detach())
-                resource = resource_loss(kept, self.p if self._on_prunable else self.target)
-                moved = self._space.split(gates.to(device))
-            with self._evaluating() as gated:
-                gated.set_mask(moved)
-                task = self.loss_fn(call(gated, inputs), labels)
-                gated.set_mask(None)
-            with _no_autocast():
-                loss = task.float().cpu() + weight(self.reg_w) * resource.float()
-                gradients = parallel.average(torch.autograd.grad(loss, weights), device)
-        for parameter, gradient in zip(weights, gradients, strict=True):
-            parameter.grad = gradient
-        decayed = self._step >= self.plan.decay
-        for options in self._optimizer.param_groups:
-            options["lr"] = self.plan.lr * (0.1 if decayed else 1.0)
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        self._updates += 1
-        with torch.no_grad():
-            self._logged = {
-                "controller_loss": float(loss.detach()),
-                "controller_task": float(task.detach()),
-                "resource_loss": float(resource.detach()),
-                "sampled_flops": float(self._overall(kept.detach())),
-                "keep_probability": float(self._controller.keep_probability(logits).mean()),
-            }
-
-    def _kept_fraction(self, bits: torch.Tensor) -> torch.Tensor:
-        """Kept fraction of the part the target was given for: the whole model, or its prunable part."""
-        flops = soft_flops(self.program, self._space, bits.double())
-        if not self._on_prunable:
-            return flops / self.targets.total
-        return (flops - (self.targets.total - self.targets.prunable)) / self.targets.prunable
-
-    def _overall(self, kept: torch.Tensor) -> torch.Tensor:
-        if not self._on_prunable:
-            return kept
-        return (self.targets.total - self.targets.prunable + kept * self.targets.prunable) / self.targets.total
-
-    @torch.no_grad()
-    def _draw(self) -> torch.Tensor:
-        """A random mask from the controller, brought within the limits by its own ranking: no group ends empty."""
-        with _no_autocast():
-            logits = self._controller()
-            bits = self._controller.hard(logits, self._generator) >= 0.5
-        return self._space.within(bits, logits, self._allowed)
-
-    @torch.no_grad()
     def _calibrated(self) -> Mask:
-        with _no_autocast():
-            logits = self._controller() if self._space.total else torch.zeros(0)
-        scores = self._space.split(logits)
+        scores = self._space.split(self._training.logits())
         return calibrate(self.program, self._space.groups, scores, self.target, limits=self._limits).mask
 
     def _freeze(self) -> None:
@@ -375,35 +304,9 @@ class ATO:
         if producers.count:
             self._projection.step(producers, lmd=lmd, lr=lr)
 
-    @contextmanager
-    def _evaluating(self) -> Iterator[Any]:
-        """The gated model in eval mode (norms use running statistics); every module's own mode comes back."""
-        if self._gated is None:
-            self._gated = self.program.gated()
-            for module in self._gated.modules():
-                if isinstance(module, ChannelGate):
-                    module.to(self._device())
-        modes = [(module, module.training) for module in self._gated.modules()]
-        self._gated.eval()
-        try:
-            yield self._gated
-        finally:
-            for module, training in modes:
-                module.training = training
-
     def _device(self) -> torch.device:
         """Where the model is; gates go there, and processes communicate there."""
         return self.program.tensor(self._axes[0].name).device if self._axes else torch.device("cpu")
-
-
-def _adamw(controller: Controller, lr: float) -> torch.optim.AdamW:
-    """AdamW with weight decay 1e-2 on the GRU's and the heads' weights, none on biases and the layer norm."""
-    decayed = [p for name, p in controller.named_parameters() if "weight" in name and not name.startswith("norm.")]
-    chosen = {id(p) for p in decayed}
-    plain = [p for p in controller.parameters() if id(p) not in chosen]
-    return torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}], lr=lr
-    )
 
 
 def _projection(choice: Literal["proximal", "half-space"] | Projection) -> Projection:
@@ -414,17 +317,3 @@ def _projection(choice: Literal["proximal", "half-space"] | Projection) -> Proje
     if isinstance(choice, str):
         raise ConfigError(f"projection={choice!r} is unknown; it is 'proximal' (default) or 'half-space'")
     return choice
-
-
-def _no_autocast() -> torch.autocast:
-    """The controller and the costs run on the CPU in full precision, whatever the loop uses for the model."""
-    return torch.autocast("cpu", enabled=False)
-
-
-def _tensors(state: Mapping[str, StateValue], prefix: str) -> dict[str, torch.Tensor]:
-    found = {
-        k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix) and isinstance(v, torch.Tensor)
-    }
-    if not found and prefix not in ("optimizer.", "projection."):
-        raise ConfigError(f"the state holds no tensor {prefix.rstrip('.')!r}; it was not saved by ATO.state_dict")
-    return found

@@ -15,6 +15,9 @@ Batch: TypeAlias = tuple[Any, Any]
 BatchSource: TypeAlias = Batch | Callable[[], Batch]
 """A batch, or a function that makes one; the function is called only when the method needs a batch."""
 
+LossFn: TypeAlias = Callable[[Any, Any], torch.Tensor]
+"""``loss(outputs, targets)``: a scalar with gradients."""
+
 StateValue: TypeAlias = torch.Tensor | int | float | bool | str
 """What a state dict may hold: tensors (safetensors) and JSON scalars."""
 

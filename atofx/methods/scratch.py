@@ -7,8 +7,8 @@ this differs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -20,14 +20,13 @@ from atofx.ir.mask import Mask
 from atofx.methods import parallel
 from atofx.methods.calibrate import TOLERANCE as WARN_BEYOND
 from atofx.methods.calibrate import calibrate
-from atofx.methods.protocol import Batch, BatchSource, StateValue, call
+from atofx.methods.protocol import Batch, BatchSource, LossFn, StateValue, call
 from atofx.methods.selection import GroupFilter, UnitSpace, select
 from atofx.methods.targets import targets
 
 if TYPE_CHECKING:
     from atofx.program import Program
 
-LossFn = Callable[[Any, Any], torch.Tensor]
 TOLERANCE = 1e-3
 _TIE = 1e-9  # below the distance of any two gates that differ
 

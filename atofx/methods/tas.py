@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from atofx.methods.cost_term import cost_term
 from atofx.methods.derive import Derivation, Derived, unreachable_by_depth
 from atofx.methods.gumbel import draw_all, draw_two
 from atofx.methods.optimizer_state import flat_state, load_flat_state
-from atofx.methods.protocol import Batch, BatchSource, StateValue, call, draw
+from atofx.methods.protocol import Batch, BatchSource, LossFn, StateValue, call, draw
 from atofx.methods.selection import GroupFilter, select
 from atofx.methods.state_values import number, tensor
 from atofx.methods.targets import unreachable
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 Searched = Literal["width", "depth", "shape"]
 """What is searched: widths of groups, depths of stages, or both."""
-LossFn = Callable[[Any, Any], Tensor]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 _SPREAD = 0.01  # of the first logits
 _BETAS = (0.5, 0.999)

@@ -27,7 +27,7 @@ from atofx.methods import (
     Targets,
     targets,
 )
-from atofx.methods.protocol import Search
+from atofx.methods.protocol import LossFn, Search
 from atofx.passes.widen import Factors
 from atofx.train.config import TrainConfig
 from atofx.train.oneshot import OneShot
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from atofx.ir.limits import Limits
     from atofx.program import Program
 
-LossFn = Callable[[Any, Any], torch.Tensor]
 
 _CRITERIA = ("l1", "l2", "bn-scale", "taylor", "random")
 
