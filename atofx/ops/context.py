@@ -31,6 +31,7 @@ class LineageContext:
         values: what is known of the nodes before this one.
         longer: the dimensions of a node that are longer for a larger image, None where that cannot be told.
         more: the same for a larger batch.
+        named_sizes: by node, the dimensions whose lengths the model names: they are the same for every image.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class LineageContext:
         self.values = values
         self.longer = longer
         self.more = more
+        self.named_sizes: dict[fx.Node, frozenset[int]] = {}
         self._between: set[int] = set()
         self._sized: list[Labels] = []
         self._batched: list[Labels] = []

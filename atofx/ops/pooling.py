@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atofx.ir.values import Layer, TensorValue
-from atofx.ops.arguments import argument_node
+from atofx.ops.arguments import argument, argument_node
 from atofx.ops.context import LineageContext, tensors_in
 from atofx.ops.evaluate import contiguous_meta
 from atofx.ops.meeting import meet, zero_if
@@ -19,13 +19,16 @@ from atofx.ops.reduction import same_layers
 from atofx.ops.registry import REGISTRY, OpRecord
 
 
-def pool(spatial: int | None, *, maximum: bool = False, constants: bool = False) -> Callable[..., Any]:
+def pool(
+    spatial: int | None, *, maximum: bool = False, constants: bool = False, adaptive: bool = False
+) -> Callable[..., Any]:
     """A lineage function for pooling over the last ``spatial`` dimensions (all but two if None).
 
     Args:
         spatial: how many dimensions it mixes.
         maximum: whether padding with minus infinity before it goes unseen.
         constants: whether any constant stays what it is; zeros do always.
+        adaptive: whether it is asked for the size of the result.
     """
 
     def lineage(ctx: LineageContext, x: TensorValue, *args: Any, **kwargs: Any) -> Any:
@@ -37,9 +40,17 @@ def pool(spatial: int | None, *, maximum: bool = False, constants: bool = False)
         x = ctx.confine(x, range(x.ndim - count), f"{ctx.op_name} mixes it along spatial dimensions")
         layers = [layer if constants else layer.only_zeros() for layer in x.layers]
         ctx.cost([layer.labels for layer in layers])
+        if adaptive and _names_its_size(ctx):
+            ctx.named_sizes[ctx.node] = frozenset(range(x.ndim - count, x.ndim))
         return same_layers(ctx, ctx.out, layers)
 
     return lineage
+
+
+def _names_its_size(ctx: LineageContext) -> bool:
+    """Whether the result of an adaptive pooling is as large for every image: sizes neither computed nor left free."""
+    size = argument(ctx.node, 1, "output_size") if ctx.module is None else ctx.module.output_size
+    return all(isinstance(one, int) for one in (size if isinstance(size, (tuple, list)) else (size,)))
 
 
 def _without_least(
@@ -161,7 +172,11 @@ for _spatial in (1, 2, 3):
         _spellings = [getattr(space, f"{_name}{_spatial}d", None) for space in (F, torch)]
         _spellings.append(getattr(F, f"{_name}{_spatial}d_with_indices", None))
         REGISTRY.add(
-            OpRecord("pooling", pool(_spatial, maximum=_maximum, constants=_constants), shape=adaptive_shape),
+            OpRecord(
+                "pooling",
+                pool(_spatial, maximum=_maximum, constants=_constants, adaptive=_name.startswith("adaptive")),
+                shape=adaptive_shape,
+            ),
             functions=[f for f in _spellings if f is not None],
             modules=[getattr(nn, f"{_module}{_spatial}d")] if hasattr(nn, f"{_module}{_spatial}d") else [],
         )

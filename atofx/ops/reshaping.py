@@ -92,8 +92,10 @@ def _joins_one_pixel(ctx: LineageContext, x: TensorValue, layer: Layer) -> bool:
 def _holds_pixels(ctx: LineageContext, dims: Sequence[int]) -> bool:
     """Whether one of these dimensions of what is reshaped, the batch aside, is longer for a larger image."""
     source = argument_node(ctx.node, 0, "input")
-    others = {d for d in dims if d}
-    if not others or source is None:
+    if source is None:
+        return False
+    others = {d for d in dims if d} - ctx.named_sizes.get(source, frozenset())
+    if not others:
         return False
     longer = ctx.longer(source)
     return longer is None or bool(others & longer)
