@@ -167,13 +167,25 @@ def amplification(module: nn.Module, inputs: Any, mode: str) -> float:
     return relative_error(run(disturbed, inputs, mode).values, run(module, inputs, mode).values) / size
 
 
-def explained_by_rounding(error: float, zeroed: nn.Module, inputs: Any, mode: str) -> bool:
-    """Whether disturbing every parameter and layer's result of the zeroed module by some roundings changes it as much.
+class UnsuitableError(Exception):
+    """The net multiplies rounding errors so much that comparing at the tolerance says nothing."""
 
-    A mask can leave a net that multiplies rounding errors though the whole one does not: nothing of an output but
-    rounding, as of a map of one value minus its mean, or a norm over values that are nearly equal.
+
+def not_equal(name: str, what: str, error: float, zeroed: nn.Module, inputs: Any, mode: str) -> NoReturn:
+    """Report an error above the tolerance: as a broken promise, unless the mask left a net that shows rounding only.
+
+    That is one whose output changes as much when every parameter and layer's result of the zeroed module is disturbed
+    by some roundings: nothing is left but rounding, as of a map of one value minus its mean, or a norm over values that
+    are nearly equal makes much of it.
+
+    Raises:
+        InvariantError: rounding does not explain the error.
+        UnsuitableError: it does.
     """
-    return error < float("inf") and error <= ROUNDINGS * amplification(zeroed, inputs, mode)
+    growth = amplification(zeroed, inputs, mode)
+    if error < float("inf") and error <= ROUNDINGS * growth:
+        raise UnsuitableError(f"rounding errors grow {growth:.1e} times in {mode} mode under the mask")
+    broken(name, f"{what} is off by {error:.1e} in {mode} mode")
 
 
 def parameter_count(module: nn.Module) -> int:
@@ -371,10 +383,9 @@ def agree(
             error = relative_error(other.values, reference.values)
             if other.nesting != reference.nesting:
                 broken("compact, zeroed and gated agree", f"{what} nests its outputs differently: {other.nesting}")
-            if error <= tolerance:
-                worst = max(worst, error)
-            elif not explained_by_rounding(error, forms.zeroed, inputs, mode):
-                broken("compact, zeroed and gated agree", f"{what} is off by {error:.1e} in {mode} mode")
+            if not error <= tolerance:
+                not_equal("compact, zeroed and gated agree", what, error, forms.zeroed, inputs, mode)
+            worst = max(worst, error)
             if module is forms.compact:
                 _same_statistics(subject.program, mask, other, reference, mode, tolerance)
     return worst
@@ -597,8 +608,8 @@ def twice(subject: Subject, mask: atofx.Mask, seed: int, first: nn.Module | None
         error = relative_error(
             run(compact_twice, subject.inputs, mode).values, run(compact_once, subject.inputs, mode).values
         )
-        if not error <= TOLERANCE and not explained_by_rounding(error, program.zeroed(combined), subject.inputs, mode):
-            broken(name, f"off by {error:.1e} in {mode} mode")
+        if not error <= TOLERANCE:
+            not_equal(name, "the second", error, program.zeroed(combined), subject.inputs, mode)
     return dropped
 
 
@@ -714,10 +725,6 @@ def prunable_share(program: atofx.Program) -> float:
                 whole.index_fill_(member.dim, index, False)
     total = sum(whole.numel() for whole in fixed.values())
     return 1 - sum(int(whole.sum()) for whole in fixed.values()) / max(total, 1)
-
-
-class UnsuitableError(Exception):
-    """The net multiplies rounding errors so much that comparing at the tolerance says nothing."""
 
 
 def hold(model: nn.Module, inputs: Callable[[int], Any], seed: int) -> Subject:

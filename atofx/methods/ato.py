@@ -18,14 +18,14 @@ from atofx.ir.limits import NO_LIMITS, Limits
 from atofx.ir.mask import Mask
 from atofx.methods import parallel
 from atofx.methods.calibrate import calibrate
-from atofx.methods.controller_training import ControllerTraining, tensors_under
+from atofx.methods.controller_training import ControllerTraining
 from atofx.methods.producers import Dropped, producer_axes
 from atofx.methods.projection import HalfSpace, Projection, Proximal
 from atofx.methods.protocol import BatchSource, LossFn, StateValue
 from atofx.methods.resource import REG_W
 from atofx.methods.schedule import Schedule, plan
 from atofx.methods.selection import GroupFilter, UnitSpace, select
-from atofx.methods.state_values import number, tensor
+from atofx.methods.state_values import number, tensor, under
 from atofx.methods.targets import Targets, targets
 
 if TYPE_CHECKING:
@@ -269,13 +269,13 @@ class ATO:
         self._updates = int(number(state, "updates"))
         self._frozen = bool(number(state, "frozen"))
         self._finished = bool(number(state, "finished"))
-        self._logged = {k.removeprefix("metrics."): number(state, k) for k in state if k.startswith("metrics.")}
+        self._logged = {name: number(state, f"metrics.{name}") for name in under(state, "metrics.")}
         self._keep = tensor(state, "keep").cpu().bool()
         self._present_flops = number(state, "present_flops")
         self._dropped = None
-        kept = tensors_under(state, "projection.")
+        kept = under(state, "projection.")
         if kept:
-            self._projection.restore([kept[str(position)] for position in range(len(kept))])
+            self._projection.restore([tensor(kept, str(position)) for position in range(len(kept))])
             self._dropped = Dropped(self.program, self._space, self._axes, self._keep)
 
     def _calibrated(self) -> Mask:

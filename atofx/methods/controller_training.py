@@ -12,16 +12,18 @@ from atofx.errors import ConfigError
 from atofx.gates import ChannelGate
 from atofx.methods import parallel
 from atofx.methods.controller import Controller
+from atofx.methods.optimizer_state import flat_state, load_flat_state
 from atofx.methods.protocol import BatchSource, LossFn, StateValue, call, draw
 from atofx.methods.resource import resource_loss, weight
 from atofx.methods.selection import UnitSpace, soft_flops
-from atofx.methods.state_values import tensor
+from atofx.methods.state_values import tensor, under
 from atofx.methods.targets import Targets
 
 if TYPE_CHECKING:
     from atofx.program import Program
 
 WEIGHT_DECAY = 1e-2
+_CONTROLLER, _OPTIMIZER = "controller.", "optimizer."
 
 
 class ControllerTraining:
@@ -122,10 +124,8 @@ class ControllerTraining:
     def state_dict(self) -> dict[str, StateValue]:
         """Flat: tensors and JSON scalars. Loading it continues bit for bit, draws included."""
         state: dict[str, StateValue] = {"generator": self._generator.get_state()}
-        state.update({f"controller.{name}": value.clone() for name, value in self._controller.state_dict().items()})
-        for index, slots in self._optimizer.state_dict()["state"].items():
-            for slot, value in slots.items():
-                state[f"optimizer.{index}.{slot}"] = torch.as_tensor(value).clone()
+        state.update({f"{_CONTROLLER}{name}": value.clone() for name, value in self._controller.state_dict().items()})
+        state.update({f"{_OPTIMIZER}{name}": value for name, value in flat_state(self._optimizer).items()})
         return state
 
     def load_state_dict(self, state: Mapping[str, StateValue]) -> None:
@@ -134,15 +134,11 @@ class ControllerTraining:
         Raises:
             ConfigError: something is missing.
         """
-        weights = tensors_under(state, "controller.")
+        weights = under(state, _CONTROLLER)
         if not weights:
-            raise ConfigError("the state holds no tensor 'controller'; it was not saved by ATO.state_dict")
+            raise ConfigError(f"the state holds no {_CONTROLLER!r}; it was not saved by ATO.state_dict")
         self._controller.load_state_dict(weights)
-        slots: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in tensors_under(state, "optimizer.").items():
-            index, slot = name.split(".", 1)
-            slots.setdefault(int(index), {})[slot] = value.clone()
-        self._optimizer.load_state_dict({"state": slots, "param_groups": self._optimizer.state_dict()["param_groups"]})
+        load_flat_state(self._optimizer, under(state, _OPTIMIZER))
         self._generator.set_state(tensor(state, "generator").cpu())
 
     def _kept_fraction(self, bits: torch.Tensor) -> torch.Tensor:
@@ -172,11 +168,6 @@ class ControllerTraining:
         finally:
             for module, training in modes:
                 module.training = training
-
-
-def tensors_under(state: Mapping[str, StateValue], prefix: str) -> dict[str, torch.Tensor]:
-    """The tensors of a flat state whose names start with a prefix, by the rest of their names."""
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix) and isinstance(v, torch.Tensor)}
 
 
 def _adamw(controller: Controller) -> torch.optim.AdamW:

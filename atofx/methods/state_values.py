@@ -22,6 +22,11 @@ def number(state: Mapping[str, StateValue], name: str) -> float:
     return float(value)
 
 
+def under(state: Mapping[str, StateValue], prefix: str) -> dict[str, StateValue]:
+    """The part of a flat state whose names start with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
 def tensor(state: Mapping[str, StateValue], name: str) -> torch.Tensor:
     """A tensor of a state.
 

@@ -29,7 +29,7 @@ from atofx.methods.gumbel import draw_all, draw_two
 from atofx.methods.optimizer_state import flat_state, load_flat_state
 from atofx.methods.protocol import Batch, BatchSource, LossFn, StateValue, call, draw
 from atofx.methods.selection import GroupFilter, select
-from atofx.methods.state_values import number, tensor
+from atofx.methods.state_values import number, tensor, under
 from atofx.methods.targets import unreachable
 from atofx.methods.temperature import Temperature
 
@@ -332,13 +332,10 @@ class TAS:
                 f"this state belongs to a search among {len(logits)} widths and depths, here are {len(self._logits)}"
             )
 
-        def under(prefix: str) -> dict[str, StateValue]:
-            return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
         self._step = int(number(state, "step"))
-        self._network.load_state_dict(under(_NET))
-        load_flat_state(self._optimizer, under(_WEIGHTS))
-        load_flat_state(self._adam, under(_LOGITS))
+        self._network.load_state_dict(under(state, _NET))
+        load_flat_state(self._optimizer, under(state, _WEIGHTS))
+        load_flat_state(self._adam, under(state, _LOGITS))
         self._derived = None
         with torch.no_grad():
             self._logits.copy_(logits)

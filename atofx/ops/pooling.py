@@ -40,17 +40,17 @@ def pool(
         x = ctx.confine(x, range(x.ndim - count), f"{ctx.op_name} mixes it along spatial dimensions")
         layers = [layer if constants else layer.only_zeros() for layer in x.layers]
         ctx.cost([layer.labels for layer in layers])
-        if adaptive and _names_its_size(ctx):
+        if adaptive and _names_its_size(ctx, count):
             ctx.named_sizes[ctx.node] = frozenset(range(x.ndim - count, x.ndim))
         return same_layers(ctx, ctx.out, layers)
 
     return lineage
 
 
-def _names_its_size(ctx: LineageContext) -> bool:
+def _names_its_size(ctx: LineageContext, count: int) -> bool:
     """Whether the result of an adaptive pooling is as large for every image: sizes neither computed nor left free."""
     size = argument(ctx.node, 1, "output_size") if ctx.module is None else ctx.module.output_size
-    return all(isinstance(one, int) for one in (size if isinstance(size, (tuple, list)) else (size,)))
+    return all(isinstance(one, int) for one in _per_axis(size, count))
 
 
 def _without_least(
