@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import io
 import logging
@@ -26,6 +25,7 @@ from atofx.ir.values import holds
 from atofx.ops import COMPOSITES
 from atofx.passes.export_decisions import SizeDecision, decisions_noted
 from atofx.passes.place import format_stack
+from atofx.passes.restore import attributes_restored
 
 #: Which dimensions of every input may differ from the example's, tried in this order before none is; a model that uses
 #: a size as a number fixes it.
@@ -74,7 +74,7 @@ def export_graph(
     """What torch.export records of one call, before any decomposition.
 
     Args:
-        model: any module; a copy that shares its tensors is exported, so that nothing is left behind in the model.
+        model: any module; nothing is left behind in it.
         args: positional example inputs.
         kwargs: keyword example inputs.
         training: the mode of all modules that have the model's own; None for the present one.
@@ -82,13 +82,9 @@ def export_graph(
     Raises:
         TraceError: torch.export cannot record the call; names the user's file and line where they are known.
     """
-    twin = _twin(model)
-    if training is not None:
-        for module in [m for m in twin.modules() if m.training == model.training]:
-            module.training = training
     try:
-        with _quiet():
-            return _export_freely(twin, args, kwargs)
+        with _opened(model, training), _quiet():
+            return _export_freely(model, args, kwargs)
     except Exception as error:  # the user's own forward may raise anything
         raise TraceError(_message(error, model)) from error
 
@@ -163,20 +159,21 @@ def _gives_back(node: fx.Node) -> bool:
     return isinstance(source, torch.Tensor) and source.shape == value.shape
 
 
-def _twin(model: nn.Module) -> nn.Module:
-    """A copy that shares all tensors, with composite modules opened up."""
-    try:
-        twin = copy.deepcopy(model, {id(t): t for t in [*model.parameters(), *model.buffers()]})
-    except Exception as error:  # whatever the user's own objects raise
-        raise TraceError(
-            f"{type(model).__name__} cannot be exported: a copy is exported, so that the model stays as it is, and it "
-            f"cannot be copied: {type(error).__name__}: {error}. Keep what cannot be copied outside the model"
-        ) from error
-    for module in twin.modules():
-        composite = COMPOSITES.module(module)
-        if composite is not None:
-            vars(module)["forward"] = functools.partial(composite, module)
-    return twin
+@contextmanager
+def _opened(model: nn.Module, training: bool | None) -> Iterator[None]:
+    """A model with composite modules opened up and in a mode, and afterwards as it was.
+
+    It is no copy: what hooks, closures and other objects hold of the model would not be that of a copy.
+    """
+    with attributes_restored(model):
+        for module in model.modules():
+            composite = COMPOSITES.module(module)
+            if composite is not None:
+                vars(module)["forward"] = functools.partial(composite, module)
+        if training is not None:
+            for module in [m for m in model.modules() if m.training == model.training]:
+                module.training = training
+        yield
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from atofx.ops.inplace import mutated_argument
 from atofx.passes.base import modules_by_name, stored
 from atofx.passes.decisions import depends_on_sizes
 from atofx.passes.evaluation import Evaluator, shape_of_call
+from atofx.passes.hooks import between_hooks, has_forward_hooks, without_forward_hooks
 from atofx.passes.inputs import arrange
 from atofx.passes.patches import factories_as_nodes, math_as_nodes
 from atofx.passes.place import Whereabouts, place, quoted
@@ -156,13 +157,9 @@ class Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Open composite modules, look into modules without a record, call the others as they are."""
-        if self.is_leaf_module(m, ""):
-            path = self.path_of_module(m)
-            return self._inside(m, path, partial(self.create_proxy, "call_module", path, args, kwargs))
-        composite = COMPOSITES.module(m)
-        if composite is not None:
-            return self._inside(m, self.path_of_module(m), partial(composite, m, *args, **kwargs))
+        """Open composite modules, look into modules without a record, call the others as they are; hooks are run."""
+        if self.is_leaf_module(m, "") or COMPOSITES.module(m) is not None:
+            return self._call(m, forward, args, kwargs)
         if not _from_torch(type(m)):
             return self._through(m, forward, args, kwargs)
         if m._forward_pre_hooks and not any(True for _ in m.children()):
@@ -171,7 +168,25 @@ class Tracer(fx.Tracer):
                 "as the old weight_norm and spectral_norm do; use those of torch.nn.utils.parametrizations, or remove "
                 "them before tracing"
             )
-        return self._inside_or_leaf(m, lambda: super(Tracer, self).call_module(m, forward, args, kwargs))
+        return self._inside_or_leaf(m, partial(self._call, m, forward, args, kwargs))
+
+    def _call(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The result of a leaf or a composite module, or else of what is inside of one of torch's."""
+        path, composite = self.path_of_module(m), COMPOSITES.module(m)
+        if self.is_leaf_module(m, ""):
+            instead: Callable[..., Any] = partial(self._leaf, path)
+        elif composite is not None:
+            instead = partial(composite, m)
+        else:
+            return super().call_module(m, forward, args, kwargs)
+        if not has_forward_hooks(m):
+            return self._inside(m, path, partial(instead, *args, **kwargs))
+        if self.leaves[path] is m:
+            self.leaves[path] = without_forward_hooks(m)  # what they do is in the graph
+        return self._inside(m, path, partial(between_hooks, m, forward, instead, args, kwargs))
+
+    def _leaf(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        return self.create_proxy("call_module", path, args, kwargs)
 
     def _through(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result of a module's ``forward``: what fx does, without the scopes that nobody reads here."""
