@@ -66,7 +66,7 @@ def _emit(resizer: Resizer, node: fx.Node) -> Any:
         new.meta = dict(node.meta)
         return new
     if node.op == "output":
-        return resizer.graph.output(resizer.forward(node.args[0]))
+        return resizer.graph.output(resizer.number(node.args[0]))
     if node.op == "get_attr":
         return _emit_attribute(resizer, node)
     if node.op == "call_module":

@@ -129,6 +129,8 @@ def make_gate(analysis: Analysis, bank: GateBank, point: GatePoint) -> ChannelGa
     owner = torch.where(group >= 0, group * (int(unit.max()) + 1) + unit, -1)
     run = run_length(flat)
     run = run_length(owner) if run == 1 else run  # coordinates with ids of their own may still be one unit
+    if point.fixed:
+        run = None
     if run is not None and not bool((rest.reshape(-1, run) == rest.reshape(-1, run)[:, :1]).all()):
         run = None
     return ChannelGate(bank, dims[0] - ids.dim(), units, rest, run)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import sympy
 import torch
 from torch import fx, nn
 from torch.export.graph_signature import ConstantArgument, InputKind
@@ -109,6 +110,25 @@ def _mode_of(node: fx.Node) -> Any:
     return None if position is None or position >= len(node.args) else node.args[position]
 
 
+def _expect_alike(node: fx.Node, value: Any, sizes: Mapping[sympy.Symbol, int]) -> None:
+    """A call by the name a user would write has to give a tensor like the one that torch.export recorded.
+
+    Raises:
+        TraceError: it gives another shape or dtype.
+    """
+    recorded = node.meta.get("val")
+    if not isinstance(recorded, torch.Tensor) or not isinstance(value, torch.Tensor):
+        return
+    shape = tuple(int(n) if is_concrete_int(n) else n.node.expr.xreplace(sizes) for n in recorded.shape)
+    known = [(n, m) for n, m in zip(shape, value.shape, strict=False) if isinstance(n, (int, sympy.Integer))]
+    if len(shape) != value.dim() or recorded.dtype != value.dtype or any(n != m for n, m in known):
+        raise TraceError(
+            f"{node.target}{_where(node)} gives {tuple(value.shape)} of {value.dtype} where torch.export recorded "
+            f"{shape} of {recorded.dtype}: the exported graph cannot be repeated; try frontend='symbolic', or write "
+            "that call another way"
+        )
+
+
 class _Replay:
     def __init__(self, tracer: ExportTracer, root: nn.Module, exported: Exported) -> None:
         self.tracer = tracer
@@ -143,6 +163,8 @@ class _Replay:
                 return self._outputs(node)
             elif node.op != "placeholder" and node not in regions:
                 self.env[node] = self._call(node)
+            if isinstance(self.env.get(node), fx.Proxy):
+                _expect_alike(node, concrete(self.env[node]), sizes)
         raise AssertionError("a graph ends with an output node")
 
     def _placeholders(self, graph: fx.Graph, inputs: list[Any]) -> None:

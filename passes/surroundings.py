@@ -1,14 +1,14 @@
-"""Where a model's code can store something beside its modules: on classes, and in globals that its functions name."""
+"""Where a model's code can store something beside its modules: classes, globals, closures, and objects of its own."""
 
 from __future__ import annotations
 
 import functools
 import sys
 from collections.abc import Iterable, Iterator, MutableMapping
-from types import CodeType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 _Cached = type(functools.lru_cache(len))
 _GIVEN = frozenset({*sys.stdlib_module_names, "torch", "numpy", "atofx"})
@@ -73,18 +73,57 @@ class NamedGlobals(MutableMapping[str, Any]):
         return sum(1 for _ in self)
 
 
-def surroundings(modules: Iterable[nn.Module]) -> list[tuple[str, MutableMapping[str, Any]]]:
-    """What the ``forward`` of modules can reach by name: attributes of classes and globals of files, each with a name.
+class Enclosed(MutableMapping[str, Any]):
+    """What a function holds of the functions around it, by the names it uses.
 
-    Functions, methods and classes are followed, into other files too; torch, numpy and what comes with Python are not.
+    Args:
+        cells: of the variables.
+    """
+
+    def __init__(self, cells: dict[str, CellType]) -> None:
+        self._cells = cells
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return self._cells[key].cell_contents
+        except ValueError:  # nothing is in it
+            raise KeyError(key) from None
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._cells[key].cell_contents = value
+
+    def __delitem__(self, key: str) -> None:
+        del self._cells[key].cell_contents
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key in self._cells if key in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            self[str(key)]
+        except KeyError:
+            return False
+        return True
+
+
+def surroundings(modules: Iterable[nn.Module]) -> list[tuple[str, MutableMapping[str, Any]]]:
+    """What ``forward`` and the forward hooks of modules can reach by name, each with a name of its own.
+
+    These are attributes of classes, globals of files, what closures hold, and attributes of plain objects that a
+    module, a hook or a closure has. Functions, methods and classes are followed, into other files too; torch, numpy and
+    what comes with Python are not.
     """
     reach = _Reach()
     for module in modules:
         reach.add_class(type(module))
-        reach.add_functions(vars(module).values())
+        reach.add(vars(module).values())
+        reach.add([*module._forward_hooks.values(), *module._forward_pre_hooks.values()])
     reach.follow(["forward"])
     classes = [(f"{c.__module__}.{c.__qualname__}", ClassAttributes(c)) for c in reach.classes]
-    return [*classes, *reach.files.items()]
+    return [*classes, *reach.files.items(), *reach.held]
 
 
 def cached_functions(mapping: MutableMapping[str, Any]) -> Iterator[Any]:
@@ -98,6 +137,8 @@ class _Reach:
     def __init__(self) -> None:
         self.classes: dict[type, None] = {}
         self.files: dict[str, NamedGlobals] = {}
+        self.held: list[tuple[str, MutableMapping[str, Any]]] = []
+        self._known: set[int] = set()
         self._methods: dict[str, list[Any]] = {}
         self._named: set[str] = set()
         self._seen: set[FunctionType] = set()
@@ -116,9 +157,24 @@ class _Reach:
                 if name in self._named:
                     self._todo.append(value)
 
-    def add_functions(self, values: Iterable[Any]) -> None:
-        """The functions among some values."""
-        self._todo += [value for value in values if isinstance(value, FunctionType)]
+    def add(self, values: Iterable[Any]) -> None:
+        """The functions and the plain objects among some values."""
+        for value in values:
+            if isinstance(value, functools.partial):
+                self.add([value.func, *value.args, *value.keywords.values()])
+            elif isinstance(value, MethodType):
+                self.add([value.__func__, value.__self__])
+            elif isinstance(value, FunctionType):
+                self._todo.append(value)
+            elif _is_plain_object(value) and self._is_new(value):
+                self.held.append((type(value).__qualname__, vars(value)))
+                self.add(vars(value).values())
+
+    def _is_new(self, holder: Any) -> bool:
+        """Whether nobody has asked this of it before."""
+        known = id(holder) in self._known
+        self._known.add(id(holder))
+        return not known
 
     def follow(self, names: Iterable[str]) -> None:
         """All that methods of these names reach."""
@@ -137,6 +193,12 @@ class _Reach:
             self._todo += self._methods.get(name, ())
 
     def _read(self, function: FunctionType) -> None:
+        variables = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        cells = {name: cell for name, cell in variables if self._is_new(cell)}
+        if cells:
+            enclosed = Enclosed(cells)
+            self.held.append((function.__qualname__, enclosed))
+            self.add(enclosed.values())
         names = set(_names(function.__code__))
         self._mention(names)
         self._look_up(names, function.__globals__)
@@ -160,6 +222,13 @@ class _Reach:
         if not issubclass(kind, nn.Module) and not _is_given(kind):  # modules that are there are there already
             self._mention(("__init__", "__call__"))
             self.add_class(kind)
+
+
+def _is_plain_object(value: Any) -> bool:
+    """Whether it is of a class of the model's author, with attributes, and no module."""
+    if isinstance(value, (nn.Module, Tensor, type, FunctionType, ModuleType)) or not hasattr(value, "__dict__"):
+        return False
+    return not _is_given(type(value))
 
 
 def _unbound(value: Any) -> Any:

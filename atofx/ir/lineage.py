@@ -44,11 +44,19 @@ class LeafAxis:
 
 @record
 class GatePoint:
-    """A place where a gate belongs: ``user`` mixes the channels of ``value`` that ``layer`` labels."""
+    """A place where a gate belongs: ``user`` mixes the channels of ``value`` that ``layer`` labels.
+
+    Attributes:
+        user: the node before which it belongs.
+        value: what it multiplies.
+        layer: where in that the channels are.
+        fixed: whether another batch puts them elsewhere.
+    """
 
     user: fx.Node
     value: fx.Node
     layer: Layer
+    fixed: bool = False
 
 
 @dataclass(frozen=True, eq=False)

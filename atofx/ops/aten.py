@@ -6,6 +6,7 @@ the name a user would write, so its lineage, resizing and counting are those of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import BuiltinFunctionType, MethodDescriptorType
 from typing import Any
 
@@ -64,7 +65,23 @@ def _by_name(name: str, overload: Any) -> Spelling | None:
     function = known or next(iter(functions), None)
     if function is None:
         return _in_place(name)
+    given = _reduction(overload)
+    if given is not None:
+        return lambda *args, **kwargs: function(*args, **given(args), **plain(kwargs))
     return lambda *args, **kwargs: function(*args, **plain(kwargs))
+
+
+def _reduction(overload: Any) -> Callable[[tuple[Any, ...]], dict[str, int]] | None:
+    """What to add to the arguments of a loss: torch's functions take ``reduction`` for none where it is left out.
+
+    The overload's own default is the mean.
+    """
+    arguments = overload._schema.arguments if isinstance(overload, torch._ops.OpOverload) else ()
+    for place, argument in enumerate(arguments):
+        if argument.name == "reduction" and argument.has_default_value():
+            default = argument.default_value
+            return lambda args: {} if len(args) > place else {"reduction": default}
+    return None
 
 
 def _first_argument(overload: torch._ops.OpOverload) -> str:

@@ -65,6 +65,7 @@ class LineageContext:
         self.more = more
         self.named_sizes: dict[fx.Node, frozenset[int]] = {}
         self._between: set[int] = set()
+        self._among: set[int] = set()
         self._sized: list[Labels] = []
         self._batched: list[Labels] = []
         self.gate_points: list[GatePoint] = []
@@ -256,6 +257,14 @@ class LineageContext:
             and not self._between.isdisjoint(layer.labels.reshape(-1).tolist())
         )
 
+    def put_among_samples(self, layer: Layer) -> None:
+        """These channels have been flattened together with the batch, of which the example has one."""
+        self._among.update(layer.ids.reshape(-1).tolist())
+
+    def is_among_samples(self, layer: Layer) -> bool:
+        """Whether the layer's places may be others for more samples than the example's one."""
+        return bool(self._among) and not self._among.isdisjoint(layer.ids.reshape(-1).tolist())
+
     def fix_sizes(self, layer: Layer, *, batch: bool = False) -> None:
         """Without some of these channels, the rest is right for inputs of the example's sizes only."""
         self._sized.append(layer.labels)
@@ -311,7 +320,7 @@ class LineageContext:
         """This node mixes the channels of ``value`` that ``layer`` labels: a gate belongs before it."""
         if self.is_between_pixels(layer) and layer.scattered:
             self.fix_sizes(layer)
-        self.gate_points.append(GatePoint(self.node, value, layer))
+        self.gate_points.append(GatePoint(self.node, value, layer, fixed=self.is_among_samples(layer)))
 
     def cost(self, extents: Iterable[Labels], *, share: tuple[int, int] = (1, 1)) -> None:
         """``share`` of this node's FLOPs scale with the number of kept ids in each of these."""

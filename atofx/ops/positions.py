@@ -36,7 +36,9 @@ def countable(ctx: LineageContext, x: TensorValue, dims: Iterable[int], done: st
             )
         else:
             varies = [dim for dim in places if layer.shape[dim] > 1]
-            if varies and layer.repeats and (0 in varies or ctx.is_between_pixels(layer)):
+            if varies and ctx.is_among_samples(layer):
+                ctx.fix_sizes(layer, batch=True)
+            elif varies and layer.repeats and (0 in varies or ctx.is_between_pixels(layer)):
                 ctx.fix_sizes(layer, batch=0 in varies)
             counted.append(layer)
     return x if len(counted) == len(x.layers) else TensorValue(x.meta, tuple(counted), x.moved_leaf)

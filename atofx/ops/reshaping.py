@@ -31,6 +31,8 @@ def fix_where_sizes_count(ctx: LineageContext, x: TensorValue) -> None:
             ctx.put_between_pixels(layer)
         among = joins or ctx.is_between_pixels(layer)
         by_chance = among and lines_up_by_chance(layer, x.shape, wanted)
+        if _joins_one_sample(ctx, x, given, layer):
+            ctx.put_among_samples(layer)
         if names_pixels or by_chance or _joins_one_pixel(ctx, x, layer):
             ctx.fix_sizes(layer)
 
@@ -87,6 +89,19 @@ def _joins_one_pixel(ctx: LineageContext, x: TensorValue, layer: Layer) -> bool:
     longer = ctx.longer(ctx.node)
     moved = reshape_layer(layer, x.shape, ctx.out.shape)
     return longer is None or any(moved.shape[d] > 1 for d in longer)
+
+
+def _joins_one_sample(ctx: LineageContext, x: TensorValue, given: Sequence[Any], layer: Layer) -> bool:
+    """Whether a reshape brings channels into one dimension with the batch, of which the example has one sample.
+
+    There the channels lie side by side; for more samples they come again for each of them.
+    """
+    if x.shape[0] != 1 or ctx.out.dim() == 0 or ctx.out.shape[0] == 1 and not (given and isinstance(given[0], int)):
+        return False  # most often, the first dimension is the batch as before
+    moved = reshape_layer(layer, x.shape, ctx.out.shape)
+    varies = {d for d, size in enumerate(moved.shape) if size > 1}
+    more = ctx.more(ctx.node) if varies else frozenset()
+    return more is None or not more.isdisjoint(varies)
 
 
 def _holds_pixels(ctx: LineageContext, dims: Sequence[int]) -> bool:
