@@ -24,7 +24,6 @@ ADVICE = (
     ),
     ("no traced region", "use example inputs on which its module is called, if it should be pruned"),
     ("no record describes", "describe the operation with atofx.register_op (CONTRIBUTING.md, 'Add an op')"),
-    ("has a forward hook", "remove the hook before tracing, or do what it does in the model's forward"),
     (
         "not zero where",
         "put an activation with f(0) = 0 (ReLU, SiLU, GELU) before it, or a linear layer with a bias after it",

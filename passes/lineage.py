@@ -69,7 +69,7 @@ class _Run:
         ctx = self.ctx
         ctx.pin_contradictions()
         ctx.pin_shared_folds()
-        produced, consumed, sized, batched = ctx.flags(self.traced.constants)
+        produced, consumed, sized, batched, among = ctx.flags(self.traced.constants)
         return Lineage(
             values=self.values,
             leaves=ctx.leaves,
@@ -85,6 +85,7 @@ class _Run:
             tensor_names=ctx.tensor_names,
             sized=sized,
             batched=batched,
+            among=among,
         )
 
     def interpret(self, node: fx.Node) -> None:
@@ -146,10 +147,6 @@ class _Run:
         mutated = mutated_argument(node, module)
         if kwargs.get("out") is not None:
             ctx.pin_value((args, kwargs), "is written into another tensor with out=")
-            self.values[node] = unlabelled(ctx.out)
-        elif module is not None and (module._forward_hooks or module._forward_pre_hooks):
-            reason = f"{ctx.op_name} has a forward hook, which may change what it computes"
-            self._pin_call(node, module, tensors_in((args, kwargs)), reason)
             self.values[node] = unlabelled(ctx.out)
         elif record is None:
             self.values[node] = self._unknown(node, module, tensors_in((args, kwargs)))

@@ -119,13 +119,14 @@ def _expect_alike(node: fx.Node, value: Any, sizes: Mapping[sympy.Symbol, int]) 
     recorded = node.meta.get("val")
     if not isinstance(recorded, torch.Tensor) or not isinstance(value, torch.Tensor):
         return
-    shape = tuple(int(n) if is_concrete_int(n) else n.node.expr.xreplace(sizes) for n in recorded.shape)
+    symbolic: tuple[Any, ...] = tuple(recorded.shape)
+    shape = [int(n) if is_concrete_int(n) else n.node.expr.xreplace(sizes) for n in symbolic]
     known = [(n, m) for n, m in zip(shape, value.shape, strict=False) if isinstance(n, (int, sympy.Integer))]
     if len(shape) != value.dim() or recorded.dtype != value.dtype or any(n != m for n, m in known):
         raise TraceError(
             f"{node.target}{_where(node)} gives {tuple(value.shape)} of {value.dtype} where torch.export recorded "
-            f"{shape} of {recorded.dtype}: the exported graph cannot be repeated; try frontend='symbolic', or write "
-            "that call another way"
+            f"{tuple(shape)} of {recorded.dtype}: the exported graph cannot be repeated; try "
+            "frontend='symbolic', or write that call another way"
         )
 
 

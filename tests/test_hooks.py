@@ -106,9 +106,9 @@ def test_what_a_hook_keeps_is_seen(way: str, ran: bool, frontend: Frontend) -> N
     mask = program.random_mask()
     compact, gated = program.compact(mask), program.gated(mask)
     zero_in_place(program, mask)
-    for x in (x, torch.randn(5, 3, dtype=torch.float64)):
-        assert relative_error(compact(x), net(x)) <= 1e-9
-        assert relative_error(gated(x), net(x)) <= 1e-9
+    for batch in (x, torch.randn(5, 3, dtype=torch.float64)):
+        assert relative_error(compact(batch), net(batch)) <= 1e-9
+        assert relative_error(gated(batch), net(batch)) <= 1e-9
 
 
 class Changed(nn.Module):

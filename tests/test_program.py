@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torchvision
@@ -11,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import atofx
 from atofx import zoo
 from atofx.errors import MaskError, VerifyError
+from atofx.passes.trace import Frontend
 from atofx.testing import assert_exact, relative_error
 
 
@@ -243,3 +246,26 @@ def test_every_batch_of_a_matrix_product_counts() -> None:
     program = atofx.trace(Left(), torch.randn(3, 5, 4))
     assert program.flops() == 3 * 5 * 4 * 6 + 3 * 8 * 5 * 6
     assert program.verify(program.full_mask()).ok
+
+
+class SaysSizes(nn.Module):
+    """Returns what its layers computed, and sizes of that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.out = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, Any]:
+        y = torch.relu(self.wide(x))
+        sizes = {"width": y.shape[1], "shape": tuple(y.shape), "elements": y.numel(), "line": y.flatten(2).shape[-2]}
+        return {"out": self.out(y), **sizes, "root": float(y.size(1)) ** 0.5}
+
+
+@pytest.mark.parametrize("frontend", ["symbolic", "export"])
+def test_sizes_among_the_results_are_those_of_the_model(frontend: Frontend) -> None:
+    model = SaysSizes().eval()
+    program = atofx.trace(model, torch.randn(2, 3, 6, 6), frontend=frontend)
+    mask = program.random_mask()
+    for x in (torch.randn(2, 3, 6, 6), torch.randn(3, 3, 4, 8)):
+        dense, small = model(x), program.compact(mask)(x)
+        assert {k: v for k, v in small.items() if k != "out"} == {k: v for k, v in dense.items() if k != "out"}

@@ -102,6 +102,7 @@ class Lineage:
         tensor_names: canonical name of every parameter and buffer, by any of its names.
         sized: bool per id: without it, the rest is right for inputs of the example's sizes only (but for the batch).
         batched: bool per id: for the example's batch size only, too.
+        among: bool per id: somewhere it is flattened together with the batch, of which the example has one sample.
     """
 
     values: dict[fx.Node, Any]
@@ -118,3 +119,4 @@ class Lineage:
     tensor_names: dict[str, str]
     sized: torch.Tensor
     batched: torch.Tensor
+    among: torch.Tensor

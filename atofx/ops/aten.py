@@ -71,7 +71,7 @@ def _by_name(name: str, overload: Any) -> Spelling | None:
     return lambda *args, **kwargs: function(*args, **plain(kwargs))
 
 
-def _reduction(overload: Any) -> Callable[[tuple[Any, ...]], dict[str, int]] | None:
+def _reduction(overload: Any) -> Callable[[tuple[Any, ...]], dict[str, Any]] | None:
     """What to add to the arguments of a loss: torch's functions take ``reduction`` for none where it is left out.
 
     The overload's own default is the mean.

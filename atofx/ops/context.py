@@ -65,7 +65,8 @@ class LineageContext:
         self.more = more
         self.named_sizes: dict[fx.Node, frozenset[int]] = {}
         self._between: set[int] = set()
-        self._among: set[int] = set()
+        self._among: list[Labels] = []
+        self._among_ids: set[int] = set()
         self._sized: list[Labels] = []
         self._batched: list[Labels] = []
         self.gate_points: list[GatePoint] = []
@@ -259,11 +260,12 @@ class LineageContext:
 
     def put_among_samples(self, layer: Layer) -> None:
         """These channels have been flattened together with the batch, of which the example has one."""
-        self._among.update(layer.ids.reshape(-1).tolist())
+        self._among.append(layer.labels)
+        self._among_ids.update(layer.ids.reshape(-1).tolist())
 
     def is_among_samples(self, layer: Layer) -> bool:
         """Whether the layer's places may be others for more samples than the example's one."""
-        return bool(self._among) and not self._among.isdisjoint(layer.ids.reshape(-1).tolist())
+        return bool(self._among_ids) and not self._among_ids.isdisjoint(layer.ids.reshape(-1).tolist())
 
     def fix_sizes(self, layer: Layer, *, batch: bool = False) -> None:
         """Without some of these channels, the rest is right for inputs of the example's sizes only."""
@@ -373,17 +375,20 @@ class LineageContext:
         pairs: np.ndarray[Any, Any] = torch.stack([torch.cat(self._left), torch.cat(self._right)]).numpy()
         return pairs
 
-    def flags(self, only_cut: Container[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(produced, consumed, sized, batched), bool per id; tensors of the names ``only_cut`` produce nothing."""
-        produced, consumed, sized, batched = map(
-            self._flags, (self._produced, self._consumed, self._sized, self._batched)
-        )
+    def flags(self, only_cut: Container[str]) -> tuple[torch.Tensor, ...]:
+        """(produced, consumed, sized, batched, among), bool per id.
+
+        Args:
+            only_cut: names of tensors that produce nothing.
+        """
+        marks = (self._produced, self._consumed, self._sized, self._batched, self._among)
+        produced, consumed, *others = map(self._flags, marks)
         for (name, _), axis in self.leaves.items():
             if name in only_cut:
                 own = slice(axis.start, axis.start + axis.size)
                 consumed[own] |= produced[own]
                 produced[own] = False
-        return produced, consumed, sized, batched
+        return (produced, consumed, *others)
 
     def _flags(self, marks: Sequence[Labels]) -> torch.Tensor:
         flag = np.zeros(self.num_ids, dtype=bool)

@@ -24,7 +24,18 @@ def cat(ctx: LineageContext, tensors: Sequence[TensorValue], dim: int = 0, **kwa
     tensors = [t for t in tensors if t.shape != (0,)]
     ndim = tensors[0].ndim
     dim %= ndim
-    return ctx.value(ctx.out, _joined(ctx, tensors, dim), moved_leaf=all(t.moved_leaf for t in tensors))
+    layers = _joined(ctx, tensors, dim)
+    if isinstance(argument(ctx.node, 0, "tensors"), fx.Node):
+        _fix_where_more_are_joined(ctx, layers, dim)
+    return ctx.value(ctx.out, layers, moved_leaf=all(t.moved_leaf for t in tensors))
+
+
+def _fix_where_more_are_joined(ctx: LineageContext, layers: Sequence[Layer], dim: int) -> None:
+    """Note that a larger image or batch is cut into more pieces (``cat(x.split(1), 1)``), which lie along ``dim``."""
+    for layer in [layer for layer in layers if layer.shape[dim] > 1]:
+        for longer, batch in ((ctx.longer(ctx.node), False), (ctx.more(ctx.node), True)):
+            if longer is None or dim in longer:
+                ctx.fix_sizes(layer, batch=batch)
 
 
 def stack(ctx: LineageContext, tensors: Sequence[TensorValue], dim: int = 0) -> TensorValue:

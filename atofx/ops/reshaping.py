@@ -96,9 +96,11 @@ def _joins_one_sample(ctx: LineageContext, x: TensorValue, given: Sequence[Any],
 
     There the channels lie side by side; for more samples they come again for each of them.
     """
-    if x.shape[0] != 1 or ctx.out.dim() == 0 or ctx.out.shape[0] == 1 and not (given and isinstance(given[0], int)):
-        return False  # most often, the first dimension is the batch as before
-    moved = reshape_layer(layer, x.shape, ctx.out.shape)
+    shape = ctx.out.shape
+    is_as_before = not shape or (shape[0] == 1 and not (given and isinstance(given[0], int)))  # most often it is
+    if x.shape[0] != 1 or is_as_before:
+        return False
+    moved = reshape_layer(layer, x.shape, shape)
     varies = {d for d, size in enumerate(moved.shape) if size > 1}
     more = ctx.more(ctx.node) if varies else frozenset()
     return more is None or not more.isdisjoint(varies)

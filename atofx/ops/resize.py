@@ -196,7 +196,7 @@ class Resizer:
     def _scaled(self, node: fx.Node, source: fx.Node, dims: Sequence[int], value: int, now: int) -> Any:
         """How many elements there were along ``dims``, of which ``now`` are left at the example input."""
         of = self.lineage.values[source]
-        if len(dims) == 1 and _occurrences(of, dims[0] % of.ndim) == 1:
+        if len(dims) == 1 and _occurrences(of, dims[0] % of.ndim) == 1 and not self._is_among_samples(of, dims[0]):
             return value
         self.fix(source, [d for d in dims if _occurrences(of, d % of.ndim) is None])
         left = self.call(node, self.forward(node.args), self.forward(dict(node.kwargs)))
@@ -204,6 +204,11 @@ class Resizer:
             left = self.function(operator.getitem, left, dims[0])
         common = math.gcd(value, now)
         return self.function(operator.floordiv, self.function(operator.mul, left, value // common), now // common)
+
+    def _is_among_samples(self, value: TensorValue, dim: int) -> bool:
+        """Whether channels along a dimension may come again for every further sample."""
+        layer = value.layer_on(dim % value.ndim)
+        return layer is not None and bool(self.lineage.among[layer.ids.reshape(-1).clamp(min=0)].any())
 
     def forward(self, argument: Any) -> Any:
         """An argument with every node replaced by its counterpart; sizes are free to change."""

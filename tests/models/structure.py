@@ -516,14 +516,14 @@ class ConditionOnModule(Sandwich):
         return self.scale(x) if self.doubled else x
 
 
-@family.case(image(), may_refuse=True)
+@family.case(image(), {"conv1.weight:0": (8, 8), "conv2.weight:1": (8, 8)})
 class HookChangesOutput(nn.Module):
-    """A forward hook replaces what a layer returns: refused, or seen."""
+    """A forward hook replaces what a layer returns, and is traced."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv1, self.conv2 = conv(3, 8), conv(8, 4)
-        self.conv1.register_forward_hook(lambda module, inputs, output: output.flip(1) + 1)
+        self.conv1.register_forward_hook(lambda module, inputs, output: output.flip(1) * 2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv2(self.conv1(x))

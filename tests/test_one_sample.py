@@ -1,0 +1,96 @@
+"""Traced with one sample, and used with more: channels of all samples in one dimension, and something done along it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import atofx
+from tests.models.case import conv
+from tests.test_one_pixel import DONE, OneLine, answers_agree
+
+Step = Callable[[Tensor], Tensor]
+
+#: How the channels of all samples come into one dimension, the second.
+LINES: dict[str, Step] = {
+    "reshape": lambda y: y.reshape(1, y.shape[0] * y.shape[1], *y.shape[2:]),
+    "reshape_the_rest": lambda y: y.reshape(1, -1, 4, 4),
+    "flatten": lambda y: y.flatten(0, 1)[None],
+    "flatten_all": lambda y: y.mean((2, 3)).flatten()[None],
+    "view_all": lambda y: y.mean((2, 3)).view(-1)[None],
+    "pieces": lambda y: torch.cat(y.split(1), 1),
+    "twice": lambda y: y.reshape(-1, 2, *y.shape[2:]).flatten(0, 1)[None],
+}
+
+
+@pytest.mark.parametrize("frontend", ["symbolic", "export"])
+@pytest.mark.parametrize("line", LINES)
+def test_more_samples_than_the_example_has(line: str, frontend: str) -> None:
+    answered = 0
+    for name, done in DONE.items():
+        torch.manual_seed(0)
+        model = OneLine(LINES[line], done).double().eval()
+        program = atofx.trace(model, torch.randn(1, 3, 4, 4, dtype=torch.float64), frontend=frontend)
+        inputs = [torch.randn(batch, 3, 4, 4, dtype=torch.float64) for batch in (1, 2, 3)]
+        answered += answers_agree(model, program, inputs, name)
+    assert answered >= 2 * len(DONE)
+
+
+class Modulated(nn.Module):
+    """A convolution with weights for every sample, as one with as many groups as there are samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.style, self.last = conv(3, 8), nn.Linear(3, 8), conv(6, 2)
+        self.weight = nn.Parameter(torch.randn(6, 8, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.first(x))
+        batch, channels, height, width = y.shape
+        kernel = self.weight[None] * self.style(x.mean((2, 3))).view(batch, 1, channels, 1, 1)
+        kernel = kernel * torch.rsqrt(kernel.pow(2).sum((2, 3, 4), keepdim=True) + 1e-8)
+        y = y.reshape(1, batch * channels, height, width)
+        y = F.conv2d(y, kernel.view(batch * 6, channels, 3, 3), padding=1, groups=batch)
+        return self.last(torch.relu(y.view(batch, 6, height, width)))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_convolution_with_weights_of_its_own_for_every_sample(batch: int) -> None:
+    torch.manual_seed(0)
+    model = Modulated().double().eval()
+    program = atofx.trace(model, torch.randn(batch, 3, 4, 4, dtype=torch.float64))
+    assert sorted(group.size for group in program.prunable) == [6, 8]
+    inputs = [torch.randn(size, 3, 4, 4, dtype=torch.float64) for size in (batch, 1, 2, 3)]
+    assert answers_agree(model, program, inputs, "modulated") >= 2 + 3  # the compact model takes every batch
+
+
+class Attention(nn.Module):
+    """Heads of all samples in one dimension, as older code has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        q, k, v = (
+            part.view(batch, length, 4, 2).transpose(1, 2).reshape(batch * 4, length, 2)
+            for part in self.qkv(x).chunk(3, -1)
+        )
+        weights = torch.softmax(torch.bmm(q, k.transpose(1, 2)) / 2**0.5, -1)
+        y = torch.bmm(weights, v).view(batch, 4, length, 2).transpose(1, 2).reshape(batch, length, width)
+        return self.out(y)
+
+
+@pytest.mark.parametrize("frontend", ["symbolic", "export"])
+def test_heads_of_all_samples_in_one_dimension(frontend: str) -> None:
+    torch.manual_seed(0)
+    model = Attention().double().eval()
+    program = atofx.trace(model, torch.randn(1, 5, 8, dtype=torch.float64), frontend=frontend)
+    assert [group.size for group in program.prunable] == [4]
+    inputs = [torch.randn(batch, 5, 8, dtype=torch.float64) for batch in (1, 2, 3)]
+    assert answers_agree(model, program, inputs, "attention") == 2 * len(inputs)
