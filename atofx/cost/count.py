@@ -214,9 +214,10 @@ def flops_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, 
     with _quiet():
         try:
             by_module = analysis(_Interpreter(twin), _zeros(inputs)).by_module()
+            counts = {node.name: int(by_module.get(f"calls.{_key(node)}", 0)) for node in twin.graph.nodes}
         except _UNTRACEABLE:
-            return _one_by_one(twin, _zeros(inputs))
-    return {node.name: int(by_module.get(f"calls.{_key(node)}", 0)) for node in module.graph.nodes}
+            counts = _one_by_one(twin, _zeros(inputs))
+    return {node.name: counts.get(node.name, 0) for node in module.graph.nodes}  # what the twin has not costs nothing
 
 
 #: What the tracer under fvcore raises on graphs it cannot record as a whole.
