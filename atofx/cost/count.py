@@ -220,8 +220,8 @@ def flops_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, 
     return {node.name: counts.get(node.name, 0) for node in module.graph.nodes}  # what the twin has not costs nothing
 
 
-#: What the tracer under fvcore raises on graphs it cannot record as a whole.
-_UNTRACEABLE = (RuntimeError, TypeError)
+#: What the tracer under fvcore raises on graphs it cannot record as a whole; it gives named tuples as plain ones.
+_UNTRACEABLE = (RuntimeError, TypeError, AttributeError)
 
 
 class _Counting(fx.Interpreter):
@@ -301,6 +301,8 @@ def _quiet() -> Iterator[None]:
 def _zeros(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return torch.zeros_like(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_zeros(v) for v in value))
     if isinstance(value, (tuple, list)):
         return type(value)(_zeros(v) for v in value)
     if isinstance(value, dict):
