@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import io
 import logging
@@ -22,6 +21,7 @@ from torch.fx.experimental.symbolic_shapes import is_concrete_int
 from torch.utils import _pytree as pytree
 
 from atofx.errors import TraceError
+from atofx.ir.copies import deepcopy
 from atofx.ir.values import holds
 from atofx.ops import COMPOSITES
 from atofx.passes.export_decisions import SizeDecision, decisions_noted
@@ -166,7 +166,7 @@ def _gives_back(node: fx.Node) -> bool:
 def _twin(model: nn.Module) -> nn.Module:
     """A copy that shares all tensors, with composite modules opened up."""
     try:
-        twin = copy.deepcopy(model, {id(t): t for t in [*model.parameters(), *model.buffers()]})
+        twin = deepcopy(model, {id(t): t for t in [*model.parameters(), *model.buffers()]})
     except Exception as error:  # whatever the user's own objects raise
         raise TraceError(
             f"{type(model).__name__} cannot be exported: a copy is exported, so that the model stays as it is, and it "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from atofx.cost import count_flops
 from atofx.errors import TraceError
+from atofx.ir.copies import deepcopy
 from atofx.ir.graph_module import StoredGraph, forward_of
 from atofx.passes.base import attribute
 from atofx.passes.gate import Gated, GatedModule
@@ -31,7 +31,7 @@ def rebuild(traced: Traced, module: fx.GraphModule) -> nn.Module:
     """
     if not isinstance(traced, TracedRegions):
         return module
-    outer: nn.Module = copy.deepcopy(traced.model, _replacements(traced, module))
+    outer: nn.Module = deepcopy(traced.model, _replacements(traced, module))
     indices = {call.region: i for i, call in reversed(list(enumerate(traced.plan.calls)))}
     for region, index in indices.items():
         if not is_layer(traced.model.get_submodule(region)):

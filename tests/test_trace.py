@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+
 import pytest
 import torch
 import torchvision
@@ -240,3 +243,38 @@ def test_shapes_changed_in_place_are_refused(frontend: str) -> None:
 
     with pytest.raises(TraceError, match=r"Tensor\.squeeze_ changes the shape of a tensor in place.*result of squeeze"):
         atofx.trace(Net(), torch.randn(4, 3), frontend=frontend)  # type: ignore[arg-type]
+
+
+class ChoosesByValue(nn.Module):
+    """Its layers are regions; it keeps results of an earlier call with gradients, in a tuple and behind a hook."""
+
+    def __init__(self, norm: Callable[[nn.Module], nn.Module]) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4))
+        self.out = norm(nn.Linear(4, 2))
+        self.kept = (torch.ones(3, requires_grad=True) * 2, "of an earlier call")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.out(x) if float(x.detach().sum()) < 1e9 else x
+
+
+OLD_NORMS = [nn.utils.spectral_norm, nn.utils.weight_norm]
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated in favor of:FutureWarning")
+@pytest.mark.parametrize("norm", OLD_NORMS)
+@pytest.mark.parametrize("training", [False, True])
+def test_weights_that_hooks_compute_with_gradients(norm: Callable[[nn.Module], nn.Module], training: bool) -> None:
+    """A fresh model holds a weight that torch does not copy, as it is no leaf."""
+    torch.manual_seed(0)
+    layers = nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), norm(nn.Linear(8, 4)), nn.ReLU(), nn.Linear(4, 2)
+    for model in (nn.Sequential(*layers), ChoosesByValue(norm)):
+        model.train(training)
+        hooked = next(m for m in model.modules() if m._forward_pre_hooks)
+        before = dict(vars(model)), dict(vars(hooked)), copy.deepcopy(model.state_dict())
+        program = atofx.trace(model, torch.randn(3, 4))
+        assert [g.size for g in program.prunable][:1] == [8]
+        assert program.verify(program.random_mask()).ok
+        assert (vars(model), vars(hooked)) == before[:2]
+        assert all(torch.equal(tensor, before[2][name]) for name, tensor in model.state_dict().items())

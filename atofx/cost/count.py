@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections import Counter
@@ -18,6 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _disable_current_modes
 
+from atofx.ir.copies import deepcopy
 from atofx.ops.inplace import mutated_argument
 
 with warnings.catch_warnings():
@@ -106,7 +106,7 @@ def count_flops(module: nn.Module, inputs: Any) -> int:
 
 def _sharing_copy(module: nn.Module) -> nn.Module:
     """A copy in eval mode with the very parameters of the module, but own buffers: a forward pass may change them."""
-    twin = copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()}).eval()
+    twin = deepcopy(module, {id(parameter): parameter for parameter in module.parameters()}).eval()
     if isinstance(twin, fx.GraphModule):
         _remove_dead(twin)
     return twin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import fx
+
+from atofx.ir.copies import deepcopy
 
 
 class GraphModule(fx.GraphModule):
@@ -29,8 +30,8 @@ class GraphModule(fx.GraphModule):
     def __deepcopy__(self, memo: dict[int, Any]) -> GraphModule:
         result = _empty(_kind(self), type(self).__name__)
         memo[id(self)] = result
-        vars(result).update(copy.deepcopy(_attributes(self), memo))
-        result.graph = copy.deepcopy(self.graph)
+        vars(result).update(deepcopy(_attributes(self), memo))
+        result.graph = deepcopy(self.graph)
         return result
 
 
