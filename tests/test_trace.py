@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import atofx
-from atofx.errors import TraceError, UnsupportedOpError
+from atofx.errors import ExampleInputError, TraceError, UnsupportedOpError
 from atofx.passes.trace import Frontend
 
 
@@ -278,3 +278,37 @@ def test_weights_that_hooks_compute_with_gradients(norm: Callable[[nn.Module], n
         assert program.verify(program.random_mask()).ok
         assert (vars(model), vars(hooked)) == before[:2]
         assert all(torch.equal(tensor, before[2][name]) for name, tensor in model.state_dict().items())
+
+
+class TakesTwo(nn.Module):
+    """Two inputs of one kind, one of which may have no rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.out = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, more: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        return tuple(self.out(F.relu(self.wide(each)).flatten(2).mean(2)) for each in (x, more["rest"]))
+
+
+class TakesPast(nn.Module):
+    """Nothing has gone before the first step: an empty input, and an example like any other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.out = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        return self.out(F.relu(self.wide(x))), torch.cat([past, x], 1)
+
+
+@pytest.mark.parametrize("frontend", ["auto", "symbolic", "export"])
+def test_empty_examples_are_named(frontend: Frontend) -> None:
+    full, empty = torch.zeros(2, 3, 6, 6), torch.zeros(0, 3, 6, 6)
+    with pytest.raises(ExampleInputError, match=r"input x of TakesTwo is empty, of shape \(0, 3, 6, 6\)"):
+        atofx.trace(TakesTwo(), (empty, {"rest": empty}), frontend=frontend)
+    with pytest.raises(ExampleInputError, match=r"input more\['rest'\] of TakesTwo is empty.* batch of one"):
+        atofx.trace(TakesTwo(), (full, {"rest": empty}), frontend=frontend)
+    program = atofx.trace(TakesPast(), (torch.randn(2, 3, 4), torch.zeros(2, 0, 4)), frontend=frontend)
+    assert [g.size for g in program.prunable] == [8]
+    assert program.verify(program.random_mask()).ok
