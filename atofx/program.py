@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from atofx.cost import CostModel, build_cost_model, elements_per_unit
 from atofx.cost.count import flops_by_node
-from atofx.errors import AtofxError, MaskError, TraceError
+from atofx.errors import AtofxError, MaskError, PickleError, TraceError
 from atofx.ir.analysis import Analysis
 from atofx.ir.blocks import Blocks
 from atofx.ir.granularity import Granularity, GranularityOption, HeadsOrDims
@@ -33,6 +33,7 @@ from atofx.passes.compact import compact, make_resizer
 from atofx.passes.dependency import dependency_graph
 from atofx.passes.describe import explain, summarize
 from atofx.passes.drop_blocks import drop_blocks, named_blocks
+from atofx.passes.duplicate import duplicate
 from atofx.passes.gate import Gated, insert_gates
 from atofx.passes.gate_places import Places
 from atofx.passes.group import form_groups
@@ -178,6 +179,22 @@ class Program:
     traced: Traced = field(repr=False)
     analysis: Analysis = field(repr=False)
     options: TraceOptions = field(default=TraceOptions(), repr=False)
+
+    # ---------------------------------------------------------------- copies
+
+    def __copy__(self) -> Program:
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        """A program of a copy of the model: it shares no module, parameter or buffer with this one."""
+        traced, analysis = duplicate(self.traced, self.analysis, memo)
+        return replace(self, traced=traced, analysis=analysis)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise PickleError(
+            "a Program cannot be pickled, as it is a traced graph of living modules; pickle the model, or what "
+            "program.compact and program.gated make, and trace the model again: the groups are the same"
+        )
 
     # ---------------------------------------------------------------- looking
 

@@ -1,4 +1,4 @@
-"""What a program makes can be pickled and copied: the same outputs, mode, names and class."""
+"""What a program makes can be pickled and copied, a program be copied: outputs, mode, names and class stay."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import atofx
+from atofx.errors import PickleError
 from atofx.passes.gate import Gated
 from tests.invariants import call
 from tests.models import CASES, Case
@@ -139,3 +140,57 @@ def test_what_was_read_can_be_traced_and_pruned_again() -> None:
     small = through_file(program.compact(program.random_mask()))
     again = atofx.trace(small, x)
     assert again.verify(again.random_mask()).ok
+
+
+COPIED = ("multihead_batch_first", "gather_channels", "scaling_buffer", "frozen_batch_norm", "u_net", "basic_block")
+PROGRAMS = {
+    **{case.name: (case.build, case.inputs(3).float()) for case in CASES if case.name in COPIED},
+    "regions": (Branch, torch.randn(2, 3, 6, 6)),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_copied_program_is_the_same_and_its_own(name: str) -> None:
+    torch.manual_seed(0)
+    build, inputs = PROGRAMS[name]
+    model = build().eval()
+    program = atofx.trace(model, inputs)
+    mask = program.random_mask()
+    again = copy.deepcopy(program)
+    assert again.summary() == program.summary()
+    assert again.flops(mask) == program.flops(mask)
+    assert str(again.verify(mask)) == str(program.verify(mask))
+    for make in KINDS.values():
+        agree(make(program), make(again), inputs)
+    before = call(program.compact(mask), inputs)
+    with torch.no_grad():
+        for tensor in again.traced.tensors.values():
+            tensor.fill_(3)
+    torch.testing.assert_close(call(program.compact(mask), inputs), before, rtol=0, atol=0)
+    assert all(bool((tensor == 3).all()) for tensor in again.compact(mask).parameters())
+    assert not {id(t) for t in model.state_dict(keep_vars=True).values()} & {
+        id(t) for t in again.traced.tensors.values()
+    }
+
+
+def test_a_copied_program_trains_its_own_weights() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 4)
+    program = atofx.trace(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), x)
+    again = copy.deepcopy({"program": program, "weight": program.tensor("0.weight")})
+    assert again["program"].tensor("0.weight") is again["weight"]
+    before = program.tensor("0.weight").detach().clone()
+    gated = again["program"].gated(program.random_mask())
+    gated(x).square().sum().backward()
+    torch.optim.SGD(gated.parameters(), 0.1).step()
+    assert torch.equal(program.tensor("0.weight"), before)
+    assert program.tensor("0.weight").grad is None
+    assert not torch.equal(again["weight"], before)
+    assert again["program"].verify(program.random_mask()).ok
+    assert copy.copy(program).tensor("0.weight") is program.tensor("0.weight")
+
+
+def test_a_program_is_not_pickled() -> None:
+    program = atofx.trace(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), torch.randn(3, 4))
+    with pytest.raises(PickleError, match=r"pickle the model, or what program\.compact"):
+        torch.save(program, io.BytesIO())
