@@ -106,7 +106,10 @@ def _replace_forward(region: nn.Module, traced: TracedRegions, module: fx.GraphM
             node.target = original_name(index, str(node.target))
         elif node.op in ("get_attr", "call_module") and node.target != "training":
             node.target = _own_name(region, traced, call.region, str(node.target), module)
-    region.__class__ = _Made(_base(region), (), StoredGraph.of(graph)).kind()
+    if isinstance(region, fx.GraphModule):  # a model that was pruned before, in a larger one
+        region.graph = graph
+    else:
+        region.__class__ = _Made(_base(region), (), StoredGraph.of(graph)).kind()
     calls = [c for c in traced.plan.calls if c.region == call.region]
     _guard(region, call.region, [region_inputs(traced.model, c) for c in calls])
 

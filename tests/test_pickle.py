@@ -75,16 +75,32 @@ def test_a_graph_comes_back_as_it_was(case: Case, kind: str, way: str) -> None:
     agree(module, WAYS[way](module), inputs)
 
 
+class HoldsPruned(nn.Module):
+    """A region is a graph module already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        program = atofx.trace(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4)), torch.randn(2, 4))
+        self.first, self.out = program.compact(program.random_mask(keep=0.75)), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.out(x) if float(x.sum()) < 1e9 else x
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_model_in_regions_comes_back_as_it_was(kind: str, way: str) -> None:
+@pytest.mark.parametrize(("model", "shape"), [(Branch, (2, 3, 6, 6)), (HoldsPruned, (3, 4))])
+def test_a_model_in_regions_comes_back_as_it_was(
+    model: type[nn.Module], shape: tuple[int, ...], kind: str, way: str
+) -> None:
     torch.manual_seed(0)
-    inputs = torch.randn(2, 3, 6, 6)
-    program = atofx.trace(Branch(), inputs)
+    inputs = torch.randn(shape)
+    program = atofx.trace(model(), inputs)
     assert program.frontend == "regions"
     module = KINDS[kind](program)
     again = WAYS[way](module)
-    assert isinstance(again, Branch)
+    assert isinstance(again, model)
     agree(module, again, inputs)
 
 

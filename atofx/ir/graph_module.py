@@ -142,7 +142,6 @@ def _attributes(module: GraphModule) -> dict[str, Any]:
 def _empty(kind: type[GraphModule], name: str) -> GraphModule:
     """An instance with nothing in it."""
     module: GraphModule = kind.__new__(kind)
-    type(module).__name__ = name
     fx.GraphModule.__init__(module, {}, fx.Graph(), name)
     return module
 
