@@ -54,6 +54,10 @@ class FileError(AtofxError):
     """A file is missing, truncated or not of the expected kind."""
 
 
+class PickleError(AtofxError, TypeError):
+    """Something cannot be pickled; the message says what to keep instead."""
+
+
 class ConfigError(AtofxError):
     """A configuration value is unknown or out of range."""
 

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from atofx.cost import CostModel, build_cost_model, elements_per_unit
 from atofx.cost.count import flops_by_node
-from atofx.errors import MaskError, TraceError
+from atofx.errors import AtofxError, MaskError, PickleError, TraceError
 from atofx.ir.analysis import Analysis
 from atofx.ir.blocks import Blocks
 from atofx.ir.granularity import Granularity, GranularityOption, HeadsOrDims
@@ -33,10 +33,11 @@ from atofx.passes.compact import compact, make_resizer
 from atofx.passes.dependency import dependency_graph
 from atofx.passes.describe import explain, summarize
 from atofx.passes.drop_blocks import drop_blocks, named_blocks
+from atofx.passes.duplicate import duplicate
 from atofx.passes.gate import Gated, insert_gates
 from atofx.passes.gate_places import Places
 from atofx.passes.group import form_groups
-from atofx.passes.inputs import ExampleInputs
+from atofx.passes.inputs import ExampleInputs, empty_error, has_empty, refuse_if_empty
 from atofx.passes.lift import lifted, silence_
 from atofx.passes.lineage import trace_lineage
 from atofx.passes.mixture import Mixed, check_candidates, mix
@@ -108,12 +109,14 @@ def trace(
     Raises:
         ConfigError: a pattern of ``freeze``, ``only`` or ``granularity`` covers nothing; the message offers the nearest
             names. Or an unknown front end.
+        ExampleInputError: an example is empty.
         TraceError: the model does not run on the example, or has control flow on values and no submodule that can be
             traced, or its result depends on how tensors lie in memory, or a part of it is compiled by torch.jit.
         UnsupportedOpError: ``strict`` and an operation has no record.
     """
     chosen = restriction(freeze, only)
     require_python(model)
+    refuse_if_empty(model, example_inputs)
     try:
         traced = trace_module(model, example_inputs, frontend)
         refuse_own_hooks(model)
@@ -122,9 +125,15 @@ def trace(
             raise
         traced = trace_regions(model, example_inputs, error)
     attention = read_granularity(granularity, (name for name, _ in model.named_modules()))
-    return analysed(
-        traced, TraceOptions(chosen.freeze, chosen.only, attention.choices, traced.capture.frontend), strict=strict
-    )
+    options = TraceOptions(chosen.freeze, chosen.only, attention.choices, traced.capture.frontend)
+    try:
+        return analysed(traced, options, strict=strict)
+    except AtofxError:
+        raise
+    except Exception as error:
+        if has_empty(example_inputs):
+            raise empty_error(model, example_inputs) from error
+        raise
 
 
 def analysed(traced: Traced, options: TraceOptions, *, strict: bool = False) -> Program:
@@ -170,6 +179,22 @@ class Program:
     traced: Traced = field(repr=False)
     analysis: Analysis = field(repr=False)
     options: TraceOptions = field(default=TraceOptions(), repr=False)
+
+    # ---------------------------------------------------------------- copies
+
+    def __copy__(self) -> Program:
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        """A program of a copy of the model: it shares no module, parameter or buffer with this one."""
+        traced, analysis = duplicate(self.traced, self.analysis, memo)
+        return replace(self, traced=traced, analysis=analysis)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise PickleError(
+            "a Program cannot be pickled, as it is a traced graph of living modules; pickle the model, or what "
+            "program.compact and program.gated make, and trace the model again: the groups are the same"
+        )
 
     # ---------------------------------------------------------------- looking
 

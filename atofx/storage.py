@@ -32,7 +32,7 @@ def save(program: Program, mask: SoftMask, path: str | os.PathLike[str]) -> None
 
     Raises:
         MaskError: the mask does not fit the program.
-        FileError: the folder does not exist.
+        FileError: the folder does not exist, or the example inputs are of a class that no file can hold.
     """
     target = Path(path)
     if not target.absolute().parent.is_dir():
@@ -190,6 +190,11 @@ def _describe(value: Any) -> Any:
         ranged = not value.dtype.is_floating_point and value.numel() > 0
         low, high = (int(value.min()), int(value.max())) if ranged else (0, 0)
         return {"tensor": list(value.shape), "dtype": str(value.dtype).removeprefix("torch."), "low": low, "high": high}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        raise FileError(
+            f"the example inputs hold a named tuple ({type(value).__name__}), whose class a file of tensors cannot "
+            "hold; trace the model with plain tuples or tensors"
+        )
     if isinstance(value, Mapping):
         return {"dict": {k: _describe(v) for k, v in value.items()}}
     if isinstance(value, (tuple, list)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import fx, nn
 
 from atofx.ir.analysis import Analysis
+from atofx.ir.copies import deepcopy
 from atofx.passes.base import attribute
 from atofx.passes.compact import compact
 from atofx.passes.group import form_groups
@@ -75,7 +75,7 @@ def computes_the_same(graph: fx.GraphModule, module: nn.Module, inputs: ExampleI
     """Whether a graph does what the module does: to the bit in eval mode, or else in float64; in train mode too."""
     with torch.no_grad(), random_state_kept():
         try:
-            exact = _error(call(copy.deepcopy(graph).eval(), copied(inputs)), expected) == 0.0
+            exact = _error(call(deepcopy(graph).eval(), copied(inputs)), expected) == 0.0
             return (exact or _same_in_eval(graph, module, inputs)) and _same_in_train(graph, module, inputs)
         except Exception:  # noqa: BLE001 - the user's own code on inputs it was not traced with
             return False
@@ -83,7 +83,7 @@ def computes_the_same(graph: fx.GraphModule, module: nn.Module, inputs: ExampleI
 
 def _same_in_eval(graph: fx.GraphModule, module: nn.Module, inputs: ExampleInputs) -> bool:
     """Equal in float64: an opened module rounds in another order than torch's own kernel."""
-    expected = call(copy.deepcopy(module).cpu().double().eval(), in_float64(inputs))
+    expected = call(deepcopy(module).cpu().double().eval(), in_float64(inputs))
     return _error(call(double_copy(graph), in_float64(inputs)), expected) <= TOLERANCE
 
 
@@ -95,7 +95,7 @@ def _same_in_train(graph: fx.GraphModule, module: nn.Module, inputs: ExampleInpu
         return call(what.train(), in_float64(inputs))
 
     try:
-        expected, again = (outcome(copy.deepcopy(module).cpu().double(), seed) for seed in (0, 1))
+        expected, again = (outcome(deepcopy(module).cpu().double(), seed) for seed in (0, 1))
     except Exception:  # noqa: BLE001 - it need not run in train mode on such inputs
         return True
     actual = outcome(double_copy(graph), 0)

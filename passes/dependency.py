@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from atofx.ir.analysis import Analysis
 from atofx.ir.groups import Group, Role
+from atofx.ops.constants import TENSOR
 from atofx.ops.context import tensors_in
 from atofx.passes.advice import advice
 from atofx.passes.lineage import describe
@@ -133,7 +134,7 @@ def _tensors(
     if module is not None:
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
             named[f"{node.target}.{name}"] = tensor
-    elif isinstance(fetched := node.meta.get("atofx.tensor"), torch.Tensor):
+    elif isinstance(fetched := node.meta.get(TENSOR), torch.Tensor):
         named[str(node.target)] = fetched
     found = {}
     for name, tensor in named.items():

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from atofx.errors import TraceError
 from atofx.ops import REGISTRY
-from atofx.ops.constants import constant_value
+from atofx.ops.constants import TENSOR, constant_value
 from atofx.ops.evaluate import meta_call, meta_twin, to_meta
 from atofx.passes.base import stored
 from atofx.passes.place import place
@@ -50,7 +50,7 @@ class Evaluator:
                 return root.training
             name = str(node.target)
             tensor = self._constants[name] if name in self._constants else stored(root, name)
-            node.meta["atofx.tensor"] = tensor
+            node.meta[TENSOR] = tensor
             return to_meta(tensor)
         if node.op == "output":
             return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import fx, nn
 
 from atofx.gates import ChannelGate, GateBank, SizeCheck
 from atofx.ir.analysis import Analysis
+from atofx.ir.graph_module import GraphModule
 from atofx.ir.lineage import GatePoint
 from atofx.ir.values import run_length
 from atofx.passes.base import attribute
@@ -32,14 +32,8 @@ class Gated(nn.Module):
         self.gates.set(mask)
 
 
-class GatedModule(Gated, fx.GraphModule):
+class GatedModule(Gated, GraphModule):
     """A graph with gates."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> GatedModule:
-        result = super().__deepcopy__(memo)
-        assert isinstance(result, GatedModule)
-        result.gates = copy.deepcopy(self.gates, memo)
-        return result
 
 
 def insert_gates(analysis: Analysis, places: Places = "consumers") -> GatedModule:

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
-from atofx.errors import TraceError
+from atofx.errors import ExampleInputError, TraceError
 
 ExampleInputs = torch.Tensor | tuple[Any, ...] | Mapping[str, Any]
 
@@ -40,6 +41,39 @@ def bind_inputs(model: nn.Module, example_inputs: ExampleInputs) -> dict[str, An
         else:
             named[name] = value
     return named
+
+
+def has_empty(example_inputs: ExampleInputs) -> bool:
+    """Whether some tensor has no elements."""
+    return any(tensor.numel() == 0 for tensor in _tensors(example_inputs))
+
+
+def refuse_if_empty(model: nn.Module, example_inputs: ExampleInputs) -> None:
+    """Channels cannot be followed where no tensor has elements; an empty one beside others may be all right.
+
+    Raises:
+        ExampleInputError: no tensor has any.
+    """
+    tensors = _tensors(example_inputs)
+    if tensors and all(tensor.numel() == 0 for tensor in tensors):
+        raise empty_error(model, example_inputs)
+
+
+def empty_error(model: nn.Module, example_inputs: ExampleInputs) -> ExampleInputError:
+    """What to say of the first input without elements."""
+    for name, value in bind_inputs(model, example_inputs).items():
+        for path, leaf in pytree.tree_flatten_with_path(value)[0]:
+            if isinstance(leaf, torch.Tensor) and leaf.numel() == 0:
+                return ExampleInputError(
+                    f"the example input {name}{pytree.keystr(path)} of {type(model).__name__} is empty, of shape "
+                    f"{tuple(leaf.shape)}: there are no channels to follow; give an example with at least one element "
+                    "along every dimension, such as a batch of one"
+                )
+    raise AssertionError("some tensor is empty")
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
 def arrange(signature: inspect.Signature, named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

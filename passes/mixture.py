@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -15,6 +13,7 @@ from atofx.gates import ChoiceBank, DepthMixture, GateBank, NormMixture, SizeChe
 from atofx.gates.mixtures import BatchNorm
 from atofx.ir.analysis import Analysis
 from atofx.ir.blocks import Stage
+from atofx.ir.graph_module import GraphModule
 from atofx.ir.groups import Group
 from atofx.ir.lineage import GatePoint
 from atofx.ir.values import TensorValue
@@ -54,15 +53,8 @@ class Mixed(Gated):
         self.gates.set(mask)
 
 
-class MixedModule(Mixed, fx.GraphModule):
+class MixedModule(Mixed, GraphModule):
     """A graph with mixtures."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> MixedModule:
-        result = super().__deepcopy__(memo)
-        assert isinstance(result, MixedModule)
-        result.gates = copy.deepcopy(self.gates, memo)
-        result.choices = copy.deepcopy(self.choices, memo)
-        return result
 
 
 def mix(

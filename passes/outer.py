@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from torch.utils import _pytree as pytree
 
 from atofx.cost import count_flops
 from atofx.errors import TraceError
+from atofx.ir.copies import deepcopy
+from atofx.ir.graph_module import StoredGraph, forward_of
 from atofx.passes.base import attribute
 from atofx.passes.gate import Gated, GatedModule
 from atofx.passes.merge import CALL, TracedRegions, is_layer, original_name, region_inputs
@@ -29,14 +31,14 @@ def rebuild(traced: Traced, module: fx.GraphModule) -> nn.Module:
     """
     if not isinstance(traced, TracedRegions):
         return module
-    outer: nn.Module = copy.deepcopy(traced.model, _replacements(traced, module))
+    outer: nn.Module = deepcopy(traced.model, _replacements(traced, module))
     indices = {call.region: i for i, call in reversed(list(enumerate(traced.plan.calls)))}
     for region, index in indices.items():
         if not is_layer(traced.model.get_submodule(region)):
             _replace_forward(outer.get_submodule(region), traced, module, index)
     if isinstance(module, GatedModule | MixedModule):
         base = Mixed if isinstance(module, MixedModule) else Gated
-        outer.__class__ = _subclass(outer, (base,), {})
+        outer.__class__ = _Made(_base(outer), (base,)).kind()
         outer.gates = module.gates
     if isinstance(module, MixedModule):
         outer.choices = module.choices
@@ -104,8 +106,10 @@ def _replace_forward(region: nn.Module, traced: TracedRegions, module: fx.GraphM
             node.target = original_name(index, str(node.target))
         elif node.op in ("get_attr", "call_module") and node.target != "training":
             node.target = _own_name(region, traced, call.region, str(node.target), module)
-    forward = type(fx.GraphModule(region, graph)).forward
-    region.__class__ = _subclass(region, (), {"forward": forward})
+    if isinstance(region, fx.GraphModule):  # a model that was pruned before, in a larger one
+        region.graph = graph
+    else:
+        region.__class__ = _Made(_base(region), (), StoredGraph.of(graph)).kind()
     calls = [c for c in traced.plan.calls if c.region == call.region]
     _guard(region, call.region, [region_inputs(traced.model, c) for c in calls])
 
@@ -126,11 +130,46 @@ def _own_name(region: nn.Module, traced: TracedRegions, path: str, name: str, mo
     return own
 
 
-def _subclass(module: nn.Module, before: tuple[type, ...], members: dict[str, Any]) -> type:
-    """A class for one instance; another one made for the same instance earlier is left out."""
-    base = getattr(type(module), "_atofx_base", type(module))
-    names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
-    return type(base.__name__, (*before, base), {**names, "_atofx_base": base, **members})
+@dataclass(frozen=True)
+class _Made:
+    """How the class of one instance is made, also when that is read from a pickle.
+
+    Attributes:
+        base: the user's class.
+        before: classes in front of it.
+        graph: of its ``forward``, None for the user's.
+    """
+
+    base: type
+    before: tuple[type, ...]
+    graph: StoredGraph | None = None
+
+    def kind(self) -> type:
+        """The class."""
+        names = {"__module__": self.base.__module__, "__qualname__": self.base.__qualname__}
+        members = {**names, "__doc__": self.base.__doc__, "_atofx_made": self, "__reduce_ex__": _reduced}
+        if self.graph is not None:
+            members["forward"] = forward_of(self.graph)
+        return type(self.base.__name__, (*self.before, self.base), members)
+
+    def instance(self) -> Any:
+        """An instance with nothing in it."""
+        return object.__new__(self.kind())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Made:
+        return self
+
+
+def _base(module: nn.Module) -> type:
+    """The user's class of a module; another one made for the same instance earlier is left out."""
+    made = getattr(type(module), "_atofx_made", None)
+    return type(module) if made is None else made.base
+
+
+def _reduced(module: nn.Module, protocol: Any) -> tuple[Any, ...]:
+    """The ``__reduce_ex__`` of a made class."""
+    state = module.__getstate__() if hasattr(module, "__getstate__") else vars(module)  # objects have it from 3.11 on
+    return _Made.instance, (vars(type(module))["_atofx_made"],), state
 
 
 class _Guard:

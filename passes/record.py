@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from atofx.ir.copies import deepcopy
 from atofx.passes.inputs import ExampleInputs
 from atofx.passes.insides import Insides
 from atofx.passes.restore import attributes_restored
@@ -63,7 +63,7 @@ def watch(model: nn.Module, inputs: ExampleInputs, paths: Iterable[str], keep: C
     Raises:
         Exception: whatever the model raises on the example.
     """
-    twin = copy.deepcopy(model, {id(p): p for p in model.parameters()}).eval()
+    twin = deepcopy(model, {id(p): p for p in model.parameters()}).eval()
     paths = list(paths)
     with ExitStack() as stack:
         stack.enter_context(random_state_kept())

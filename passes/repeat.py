@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from atofx.errors import StateError
+from atofx.ir.copies import deepcopy
 from atofx.passes.inputs import ExampleInputs
 from atofx.passes.record import call, copied, random_state_kept
 from atofx.passes.restore import attributes_restored
@@ -30,7 +30,7 @@ def refuse_unlike_calls(model: nn.Module, inputs: ExampleInputs) -> None:
         StateError: a later call gives something else.
     """
     try:
-        twin = copy.deepcopy(model).eval()
+        twin = deepcopy(model).eval()
         with torch.no_grad(), attributes_restored(twin) as before:
             alike = _are_alike(twin, inputs)
             names = [] if alike else [change.name for change in before.changes() if not change.is_buffer]

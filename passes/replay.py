@@ -283,7 +283,7 @@ class _Replay:
         return self._rebuilt(self.exported.call_spec.out_spec, iter(values))
 
     def _rebuilt(self, spec: Any, leaves: Iterator[Any]) -> Any:
-        """Tuples, lists, dicts and classes derived from OrderedDict as the model returns them, others as tuples."""
+        """Tuples, lists, dicts, named tuples and kinds of OrderedDict as the model returns them, others as tuples."""
         if spec.is_leaf():
             return next(leaves)
         parts = [self._rebuilt(child, leaves) for child in _children(spec)]
@@ -291,10 +291,10 @@ class _Replay:
             return parts
         if spec.type in (dict, OrderedDict):
             return spec.type(zip(spec.context, parts, strict=True))
+        if inspect.isclass(spec.context) and hasattr(spec.context, "_fields"):  # `spec.type` is no class then
+            return spec.context(*parts)
         if issubclass(spec.type, OrderedDict):
             return self.tracer.create_proxy("call_function", spec.type, (), dict(zip(spec.context, parts, strict=True)))
-        if inspect.isclass(spec.context) and hasattr(spec.context, "_fields"):
-            return spec.context(*parts)
         return tuple(parts)
 
 
@@ -313,7 +313,8 @@ def _parts(proxy: Any, value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _parts(proxy[key], part) for key, part in value.items()}
     if isinstance(value, (tuple, list)):
-        return type(value)(_parts(proxy[i], part) for i, part in enumerate(value))
+        parts = [_parts(proxy[i], part) for i, part in enumerate(value)]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return proxy
 
 

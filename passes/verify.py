@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from atofx.ir.analysis import Analysis
+from atofx.ir.copies import deepcopy
 from atofx.passes.compact import compact
 from atofx.passes.gate import insert_gates
 from atofx.passes.inputs import ExampleInputs
@@ -157,7 +157,7 @@ def in_float64(value: Any) -> Any:
 
 def double_copy(module: Graph) -> Graph:
     """A float64 copy on the CPU in eval mode; casts to a smaller float inside the graph go to float64 too."""
-    result = copy.deepcopy(module).cpu().double().eval()
+    result = deepcopy(module).cpu().double().eval()
     for node in result.graph.nodes:
         if node.op == "call_method" and node.target in ("float", "half", "bfloat16"):
             node.target = "double"

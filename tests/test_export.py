@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, namedtuple
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import atofx
-from atofx.errors import ConfigError, TraceError
+from atofx.errors import ConfigError, FileError, TraceError
+from atofx.passes.trace import Frontend
 from tests import invariants
 from tests.models import CASES, Case
 from tests.models.case import Mode, conv
@@ -293,6 +294,45 @@ def test_containers_in_and_out() -> None:
         assert type(result) is Answers
         assert list(result) == ["first", "rest"]
         assert torch.equal(result["rest"][1]["two"], result["first"] * 2)
+
+
+class Pair(NamedTuple):
+    first: Tensor
+    second: Tensor
+
+
+Result = namedtuple("Result", "out inner")  # noqa: PYI024
+
+
+class NamedResults(nn.Module):
+    """Takes a named tuple and gives another one, made by the function, with one more inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.out = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, pair: tuple[Tensor, Tensor]) -> Any:
+        total = pair.first + pair.second if isinstance(pair, Pair) else pair[0] + pair[1]
+        out = self.out(F.relu(self.wide(total)))
+        return Result(out, {"pair": Pair(out * 2, out + 1)})
+
+
+@pytest.mark.parametrize("frontend", ["symbolic", "export"])
+def test_named_tuples_in_and_out(frontend: Frontend, tmp_path: Path) -> None:
+    pair = Pair(torch.randn(3, 4), torch.randn(3, 4))
+    program = atofx.trace(NamedResults(), (pair,), frontend=frontend)
+    mask = program.random_mask()
+    assert program.verify(mask).ok
+    assert program.flops() == 3 * (4 * 8 + 8 * 2)
+    with pytest.raises(FileError, match="named tuple"):
+        atofx.save(program, mask, tmp_path / "net.safetensors")
+    atofx.save(atofx.trace(NamedResults(), (tuple(pair),), frontend=frontend), mask, tmp_path / "net.safetensors")
+    loaded = atofx.load(tmp_path / "net.safetensors", NamedResults)
+    for module in (program.module, program.compact(mask), program.gated(mask), program.zeroed(mask), loaded):
+        result = module(pair)
+        assert type(result) is Result
+        assert type(result.inner["pair"]) is Pair
+        assert torch.equal(result.inner["pair"].first, result.out * 2)
 
 
 class NoGradAndCast(nn.Module):

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 import atofx
@@ -269,3 +270,23 @@ def test_sizes_among_the_results_are_those_of_the_model(frontend: Frontend) -> N
     for x in (torch.randn(2, 3, 6, 6), torch.randn(3, 3, 4, 8)):
         dense, small = model(x), program.compact(mask)(x)
         assert {k: v for k, v in small.items() if k != "out"} == {k: v for k, v in dense.items() if k != "out"}
+
+
+def test_a_branch_nobody_reads_costs_nothing_where_nodes_are_counted_one_by_one() -> None:
+    """Fvcore cannot record indices from pooling as a whole."""
+
+    class Unpools(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide, self.spare, self.out = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 1), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.wide(x).relu()
+            self.spare(y)
+            values, places = functional.max_pool2d(y, 2, return_indices=True)
+            return self.out(functional.max_unpool2d(values, places, 2))
+
+    program = atofx.trace(Unpools().eval(), torch.randn(2, 3, 6, 6))
+    assert program.flops() == 2 * (16 * 27 * 8 + 16 * 8 * 2)
+    assert program.params() == sum(p.numel() for p in Unpools().parameters())
+    assert program.verify(program.random_mask()).ok

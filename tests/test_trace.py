@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+
 import pytest
 import torch
 import torchvision
@@ -9,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import atofx
-from atofx.errors import TraceError, UnsupportedOpError
+from atofx.errors import ExampleInputError, TraceError, UnsupportedOpError
 from atofx.passes.trace import Frontend
 
 
@@ -240,3 +243,72 @@ def test_shapes_changed_in_place_are_refused(frontend: str) -> None:
 
     with pytest.raises(TraceError, match=r"Tensor\.squeeze_ changes the shape of a tensor in place.*result of squeeze"):
         atofx.trace(Net(), torch.randn(4, 3), frontend=frontend)  # type: ignore[arg-type]
+
+
+class ChoosesByValue(nn.Module):
+    """Its layers are regions; it keeps results of an earlier call with gradients, in a tuple and behind a hook."""
+
+    def __init__(self, norm: Callable[[nn.Module], nn.Module]) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 4))
+        self.out = norm(nn.Linear(4, 2))
+        self.kept = (torch.ones(3, requires_grad=True) * 2, "of an earlier call")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.out(x) if float(x.detach().sum()) < 1e9 else x
+
+
+OLD_NORMS = [nn.utils.spectral_norm, nn.utils.weight_norm]
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated in favor of:FutureWarning")
+@pytest.mark.parametrize("norm", OLD_NORMS)
+@pytest.mark.parametrize("training", [False, True])
+def test_weights_that_hooks_compute_with_gradients(norm: Callable[[nn.Module], nn.Module], training: bool) -> None:
+    """A fresh model holds a weight that torch does not copy, as it is no leaf."""
+    torch.manual_seed(0)
+    layers = nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), norm(nn.Linear(8, 4)), nn.ReLU(), nn.Linear(4, 2)
+    for model in (nn.Sequential(*layers), ChoosesByValue(norm)):
+        model.train(training)
+        hooked = next(m for m in model.modules() if m._forward_pre_hooks)
+        before = dict(vars(model)), dict(vars(hooked)), copy.deepcopy(model.state_dict())
+        program = atofx.trace(model, torch.randn(3, 4))
+        assert [g.size for g in program.prunable][:1] == [8]
+        assert program.verify(program.random_mask()).ok
+        assert (vars(model), vars(hooked)) == before[:2]
+        assert all(torch.equal(tensor, before[2][name]) for name, tensor in model.state_dict().items())
+
+
+class TakesTwo(nn.Module):
+    """Two inputs of one kind, one of which may have no rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.out = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, more: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        return tuple(self.out(F.relu(self.wide(each)).flatten(2).mean(2)) for each in (x, more["rest"]))
+
+
+class TakesPast(nn.Module):
+    """Nothing has gone before the first step: an empty input, and an example like any other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.out = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        return self.out(F.relu(self.wide(x))), torch.cat([past, x], 1)
+
+
+@pytest.mark.parametrize("frontend", ["auto", "symbolic", "export"])
+def test_empty_examples_are_named(frontend: Frontend) -> None:
+    full, empty = torch.zeros(2, 3, 6, 6), torch.zeros(0, 3, 6, 6)
+    with pytest.raises(ExampleInputError, match=r"input x of TakesTwo is empty, of shape \(0, 3, 6, 6\)"):
+        atofx.trace(TakesTwo(), (empty, {"rest": empty}), frontend=frontend)
+    with pytest.raises(ExampleInputError, match=r"input more\['rest'\] of TakesTwo is empty.* batch of one"):
+        atofx.trace(TakesTwo(), (full, {"rest": empty}), frontend=frontend)
+    program = atofx.trace(TakesPast(), (torch.randn(2, 3, 4), torch.zeros(2, 0, 4)), frontend=frontend)
+    assert [g.size for g in program.prunable] == [8]
+    assert program.verify(program.random_mask()).ok

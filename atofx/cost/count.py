@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections import Counter
@@ -18,6 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _disable_current_modes
 
+from atofx.ir.copies import deepcopy
 from atofx.ops.inplace import mutated_argument
 
 with warnings.catch_warnings():
@@ -106,7 +106,7 @@ def count_flops(module: nn.Module, inputs: Any) -> int:
 
 def _sharing_copy(module: nn.Module) -> nn.Module:
     """A copy in eval mode with the very parameters of the module, but own buffers: a forward pass may change them."""
-    twin = copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()}).eval()
+    twin = deepcopy(module, {id(parameter): parameter for parameter in module.parameters()}).eval()
     if isinstance(twin, fx.GraphModule):
         _remove_dead(twin)
     return twin
@@ -214,13 +214,14 @@ def flops_by_node(module: fx.GraphModule, inputs: tuple[Any, ...]) -> dict[str, 
     with _quiet():
         try:
             by_module = analysis(_Interpreter(twin), _zeros(inputs)).by_module()
+            counts = {node.name: int(by_module.get(f"calls.{_key(node)}", 0)) for node in twin.graph.nodes}
         except _UNTRACEABLE:
-            return _one_by_one(twin, _zeros(inputs))
-    return {node.name: int(by_module.get(f"calls.{_key(node)}", 0)) for node in module.graph.nodes}
+            counts = _one_by_one(twin, _zeros(inputs))
+    return {node.name: counts.get(node.name, 0) for node in module.graph.nodes}  # what the twin has not costs nothing
 
 
-#: What the tracer under fvcore raises on graphs it cannot record as a whole.
-_UNTRACEABLE = (RuntimeError, TypeError)
+#: What the tracer under fvcore raises on graphs it cannot record as a whole; it gives named tuples as plain ones.
+_UNTRACEABLE = (RuntimeError, TypeError, AttributeError)
 
 
 class _Counting(fx.Interpreter):
@@ -300,6 +301,8 @@ def _quiet() -> Iterator[None]:
 def _zeros(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return torch.zeros_like(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_zeros(v) for v in value))
     if isinstance(value, (tuple, list)):
         return type(value)(_zeros(v) for v in value)
     if isinstance(value, dict):

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from atofx.ir.graph_module import GraphModule
+
 
 @dataclass(frozen=True, eq=False)
 class Blueprint:
@@ -31,7 +33,7 @@ class Blueprint:
     @cached_property
     def module(self) -> fx.GraphModule:
         """The module; it shares all attributes, and owns the graph."""
-        module = fx.GraphModule(self.attributes, self.graph, self.name)
+        module = GraphModule(self.attributes, self.graph, self.name)
         module.training = self.training
         for name in self.transient:
             prefix, _, last = name.rpartition(".")

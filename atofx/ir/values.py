@@ -262,6 +262,8 @@ def unlabelled(value: Any) -> Any:
         return value
     if isinstance(value, (tuple, list)):
         items = [unlabelled(v) for v in value]
+        if hasattr(value, "_fields"):
+            return type(value)(*items)
         return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, dict):
         return {k: unlabelled(v) for k, v in value.items()}

@@ -9,6 +9,11 @@ from torch import fx, nn
 
 from atofx.ops.inplace import mutated_argument
 
+#: Node meta: the parameter, buffer or constant that a node names.
+TENSOR = "atofx.tensor"
+#: Node meta: the value of a node if it is a constant, None otherwise; made when it is first asked for.
+CONSTANT = "atofx.constant"
+
 _LIMIT = 1 << 22
 _RANDOM = frozenset(
     {
@@ -31,11 +36,11 @@ def constant_value(argument: Any) -> torch.Tensor | None:
 
 
 def _cached(node: fx.Node) -> Any:
-    if "atofx.constant" not in node.meta:
+    if CONSTANT not in node.meta:
         value = _evaluate(node)
         unknown = any(tensor.is_meta for tensor in _tensors_of(value))  # shapes are known, values are not
-        node.meta["atofx.constant"] = None if unknown else value
-    return node.meta["atofx.constant"]
+        node.meta[CONSTANT] = None if unknown else value
+    return node.meta[CONSTANT]
 
 
 def _evaluate(node: fx.Node) -> Any:
@@ -45,7 +50,7 @@ def _evaluate(node: fx.Node) -> Any:
     if sum(tensor.numel() for tensor in _tensors_of(value)) > _LIMIT or is_written(node):
         return None
     if node.op == "get_attr":
-        tensor = node.meta.get("atofx.tensor")
+        tensor = node.meta.get(TENSOR)
         return None if isinstance(tensor, nn.Parameter) else tensor
     if node.op not in ("call_function", "call_method"):
         return None

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from atofx.ir.copies import deepcopy
+
 
 def meta_call(node: fx.Node, args: Any, kwargs: Any, module: nn.Module | None = None) -> Any:
     """Run a node's target. Tensors among the arguments are on the meta device; a module must be a meta twin."""
@@ -41,7 +43,7 @@ def meta_twin(module: nn.Module) -> nn.Module:
         memo: dict[int, Any] = {id(t): as_meta(t) for t in [*module.parameters(), *module.buffers()]}
         modes = [vars(m)["training"] for m in module.modules()]  # while tracing that is a proxy, which cannot be copied
         memo.update((id(mode), False) for mode in modes if not isinstance(mode, bool))
-        return copy.deepcopy(module, memo).eval()
+        return deepcopy(module, memo).eval()
     twin = copy.copy(module)
     vars(twin)["_parameters"] = {k: p if p is None else as_meta(p) for k, p in module._parameters.items()}
     vars(twin)["_buffers"] = {k: b if b is None else as_meta(b) for k, b in module._buffers.items()}

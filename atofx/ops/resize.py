@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from atofx.ir.copies import deepcopy
 from atofx.ir.lineage import Lineage
 from atofx.ir.values import TensorValue, holds
 from atofx.nn.sizes import expect_sizes
@@ -306,7 +307,7 @@ class Resizer:
                 if tensor is not None:
                     qualified = ".".join(part for part in (name, prefix, key) if part)
                     memo[id(tensor)] = self.tensor(qualified)
-        return copy.deepcopy(source, memo)
+        return deepcopy(source, memo)
 
     # ---------------------------------------------------------------- bookkeeping
 
