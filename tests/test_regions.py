@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import flex_attention
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import atofx
 from atofx.cost.count import analysis as fvcore_analysis
@@ -450,6 +453,111 @@ def test_a_model_that_does_not_run_says_so() -> None:
     said = r"Fails does not run on the example inputs \(\(2, 3, \d+, \d+\)\): ValueError: no such thing"
     with pytest.raises(ExampleInputError, match=said):
         atofx.trace(Fails().double(), image())
+
+
+class HoldsLock(nn.Module):
+    """Runs, but cannot be copied, so it cannot be watched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.lock = block(3, 4), threading.Lock()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.body(x) if float(x.sum()) != 0 else x
+
+
+def test_a_model_that_runs_is_not_said_to_fail() -> None:
+    model = HoldsLock().double().train()
+    said = (
+        r"(?s)depends on the data.*HoldsLock runs on the example inputs, but .* watched raises TypeError: cannot pickle"
+    )
+    with pytest.raises(TraceError, match=said) as caught:
+        atofx.trace(model, image())
+    assert not isinstance(caught.value, ExampleInputError)
+    assert model.calls.item() == 0
+    assert model.training
+    assert model.body.training
+
+
+class Packed(nn.Module):
+    """A block before a recurrent layer that gets sequences of several lengths, packed: no tuple of any tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 5))
+        self.recurrent, self.out = nn.LSTM(5, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(self.body(x), lengths, batch_first=True, enforce_sorted=False)
+        return self.out(pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)[0])
+
+
+def test_a_block_before_packed_sequences_is_a_region() -> None:
+    inputs = (torch.randn(3, 7, 4, dtype=torch.float64), torch.tensor([5, 7, 2]))
+    subject = trace(Packed().double(), inputs)
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert program.traced.plan.regions == ("body", "out")
+    assert prunable_axis(program, "body.0.weight:0") == (8, 8)
+    agree(subject, program.random_mask())
+    agree(subject, program.random_mask(), (inputs[0][:, :6], torch.tensor([1, 6, 6])))
+
+
+class Condition(nn.Module):
+    """A branch as an operator of torch, which may read something of a region."""
+
+    def __init__(self, way: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.way = way
+        self.body, self.other, self.out = block(3, 8), block(8, 8), block(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        return self.out(torch.cond(y.abs().sum() > 0, lambda z: self.way(self, x, z), lambda z: z * 2, (y,)))
+
+
+WAYS: dict[str, tuple[Callable[[Any, Tensor, Tensor], Tensor], int]] = {
+    "another": (lambda m, x, y: m.other(y), 8),
+    "weight": (lambda m, x, y: y + F.conv2d(x, m.body[0].weight, padding=1), 0),
+    "layer": (lambda m, x, y: y + m.body[0](x), 0),
+    "size": (lambda m, x, y: y * m.body[0].weight.shape[0], 0),
+}
+
+
+@pytest.mark.parametrize(("way", "size"), WAYS.values(), ids=WAYS)
+def test_what_a_branch_of_an_operator_reads_stays(way: Callable[[Any, Tensor, Tensor], Tensor], size: int) -> None:
+    subject = trace(Condition(way).double(), image())
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert {"body", "out"} <= set(program.traced.plan.regions)
+    assert prunable_axis(program, "body.0.weight:0") == (size, size)
+    assert prunable_axis(program, "out.0.weight:0") == (8, 8)
+    agree(subject, program.random_mask())
+
+
+class Compiled(nn.Module):
+    """An operator that torch.compile takes as one, with a function that reads a region's weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.out = (nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x).unflatten(-1, (2, 4)).transpose(1, 2)
+        y = flex_attention(y, y, y, score_mod=lambda score, b, h, i, j: score + self.out[0].weight[i, j])
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+def test_operators_that_are_compiled_are_watched() -> None:
+    inputs = torch.randn(2, 6, 8, dtype=torch.float64)
+    subject = trace(Compiled().double().requires_grad_(False), inputs)
+    assert isinstance(subject.program.traced, TracedRegions)
+    assert prunable_axis(subject.program, "body.0.weight:0") == (8, 8)
+    assert prunable_axis(subject.program, "out.0.weight:0") == (0, 0)
+    agree(subject, subject.program.random_mask())
 
 
 class OtherInTraining(nn.Module):
