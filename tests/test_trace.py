@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
@@ -11,6 +15,8 @@ from torch.nn import functional as F
 import atofx
 from atofx.errors import TraceError, UnsupportedOpError
 from atofx.passes.trace import Frontend
+
+ROOT = Path(__file__).parents[1]
 
 
 class BranchesOnValues(nn.Module):
@@ -240,3 +246,29 @@ def test_shapes_changed_in_place_are_refused(frontend: str) -> None:
 
     with pytest.raises(TraceError, match=r"Tensor\.squeeze_ changes the shape of a tensor in place.*result of squeeze"):
         atofx.trace(Net(), torch.randn(4, 3), frontend=frontend)  # type: ignore[arg-type]
+
+
+_COMPILED_AFTER = """
+import torch
+from torch import nn
+import atofx
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.b(self.a(x).abs() + torch.ones(8))
+
+atofx.trace(Net(), torch.randn(2, 4))
+print(torch.compile(lambda x: x + torch.ones(3), fullgraph=True, backend="eager")(torch.zeros(3)).tolist())
+"""
+
+
+def test_what_is_imported_meanwhile_finds_the_functions_of_torch() -> None:
+    """Evaluating an operation imports torch's compiler, which must know `torch.ones` afterwards."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _COMPILED_AFTER], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[1.0, 1.0, 1.0]\n", done.stderr
