@@ -121,16 +121,39 @@ def _own_name(region: nn.Module, traced: TracedRegions, path: str, name: str, mo
         own += "_"
     if isinstance(value, torch.Tensor):
         region.register_buffer(own, value, persistent=False)
+    elif isinstance(value, nn.Module) and _is_held(value, traced, name, module):
+        vars(region)[own] = value  # not among its children: code outside may count them, or take the last
     else:
         setattr(region, own, value)
     return own
 
 
+def _is_held(value: nn.Module, traced: TracedRegions, name: str, module: fx.GraphModule) -> bool:
+    """Whether a module that a region calls is registered elsewhere: another's layer, or a gate, which goes to the bank.
+
+    One with parameters, such as the norms of a mixture, belongs to the region: its mode is that of the region.
+    """
+    if _find(traced.model, name) is not None:
+        return True
+    if not isinstance(module, Gated) or next(value.parameters(), None) is not None:
+        return False
+    module.gates.hold(value)
+    return True
+
+
 def _subclass(module: nn.Module, before: tuple[type, ...], members: dict[str, Any]) -> type:
-    """A class for one instance; another one made for the same instance earlier is left out."""
+    """A class for one instance; another one made for the same instance earlier is left out.
+
+    Calling it, as a slice of an ``nn.Sequential`` does, makes an instance of the class that the user's model has there.
+    """
     base = getattr(type(module), "_atofx_base", type(module))
     names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
-    return type(base.__name__, (*before, base), {**names, "_atofx_base": base, **members})
+
+    def new(_: type, *args: Any, **kwargs: Any) -> nn.Module:
+        return base(*args, **kwargs)
+
+    kind: type[type] = type(type(base).__name__, (type(base),), {"__call__": new})
+    return kind(base.__name__, (*before, base), {**names, "_atofx_base": base, **members})
 
 
 class _Guard:

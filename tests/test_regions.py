@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import atofx
 from atofx.cost.count import analysis as fvcore_analysis
 from atofx.errors import ExampleInputError, FileError, TraceError
+from atofx.gates import ChannelGate
 from atofx.passes.merge import TracedRegions
 from tests.invariants import (
     Subject,
@@ -896,3 +897,64 @@ def test_watching_leaves_the_class_of_all_modules_as_it_was() -> None:
         atofx.trace(Fails().double(), image())
     assert nn.Module.__setattr__ is before
     assert "__getattribute__" not in vars(nn.Module)
+
+
+class Plain(nn.Module):
+    """A region of torch's own class; code outside looks at it, or calls some of it."""
+
+    def __init__(self, use: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.use = use
+        self.body, self.out = block(3, 6), block(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        return self.out(self.use(self.body, x, y) if float(y.abs().sum()) > 0 else y)
+
+
+PARTS: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
+    "slice": lambda body, x, y: y + body[:3](x)[:, :6],
+    "end": lambda body, x, y: y + body[2:](body[:2](x)),
+    "class": lambda body, x, y: y + type(body)(*body)(x),
+    "own class": lambda body, x, y: y + body.__class__(body[0], body[3])(x),
+    "sum": lambda body, x, y: y + (body + nn.Sequential(nn.ReLU()))(x),
+    "index": lambda body, x, y: y + body[0](x)[:, :6],
+}
+
+
+@pytest.mark.parametrize("use", PARTS.values(), ids=PARTS)
+def test_parts_of_a_region_are_called_from_outside(use: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
+    subject = trace(Plain(use).double(), image())
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert program.traced.plan.regions == ("body", "out")
+    assert prunable_axis(program, "body.0.weight:0") == (0, 0)
+    assert prunable_axis(program, "out.0.weight:0") == (8, 8)
+    agree(subject, program.random_mask())
+    small = program.compact(program.random_mask())
+    assert isinstance(small, Plain)
+    assert type(small.body[:2]) is nn.Sequential
+    assert isinstance(copy.deepcopy(small).body, type(small.body))
+    twice(subject, program.random_mask(), 0)
+
+
+LOOKS: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
+    "length": lambda body, x, y: y * len(body),
+    "modules": lambda body, x, y: y * len(list(body.modules())) * sum(1 for _ in body.children()),
+    "names": lambda body, x, y: y * max(int(name) for name, _ in body.named_children()),
+    "last": lambda body, x, y: y * (2.0 if isinstance(body[-1], nn.Conv2d) else 1.0),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_gates_are_no_children_of_a_region(look: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
+    subject = trace(Plain(look).double(), image())
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert prunable_axis(program, "body.0.weight:0") == (8, 8)
+    agree(subject, program.random_mask())
+    gated = program.gated()
+    gates = [module for module in gated.modules() if isinstance(module, ChannelGate)]
+    assert len(gates) == 2
+    assert copy.deepcopy(gated).body.gate_0 is not gated.body.gate_0
+    assert gated.to("meta").body.gate_0.position_0.is_meta
