@@ -143,8 +143,8 @@ class _Watcher:
             self.calls.append(Watched(path, *self._running.pop(), _kept(result, self._keep)))
             self._insides.leave()
 
-        module.register_forward_pre_hook(before, with_kwargs=True)
-        module.register_forward_hook(after, with_kwargs=True, prepend=True, always_call=True)
+        self._insides.disregard(module.register_forward_pre_hook(before, with_kwargs=True))
+        self._insides.disregard(module.register_forward_hook(after, with_kwargs=True, prepend=True, always_call=True))
 
 
 @contextmanager

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import flex_attention
+from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.hooks import RemovableHandle
 
 import atofx
 from atofx.cost.count import analysis as fvcore_analysis
@@ -958,3 +960,75 @@ def test_gates_are_no_children_of_a_region(look: Callable[[Any, Tensor, Tensor],
     assert len(gates) == 2
     assert copy.deepcopy(gated).body.gate_0 is not gated.body.gate_0
     assert gated.to("meta").body.gate_0.position_0.is_meta
+
+
+class Hooked(nn.Module):
+    """Code outside of a block puts a hook on it while it runs, and takes it off again."""
+
+    def __init__(self, register: Callable[[Any, Callable[[Tensor], None]], RemovableHandle]) -> None:
+        super().__init__()
+        self.register = register
+        self.body, self.out = block(3, 6), block(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        hook = self.register(self.body, seen.append)
+        y = self.body(x)
+        hook.remove()
+        return self.out(y * sum(z.mean() for z in seen) if float(y.abs().sum()) > 0 and seen else y)
+
+
+HOOKS: dict[str, Callable[[Any, Callable[[Tensor], None]], RemovableHandle]] = {
+    "forward": lambda body, see: body[2].register_forward_hook(lambda m, args, result: see(result)),
+    "keywords": lambda body, see: body[1].register_forward_hook(lambda m, a, k, result: see(result), with_kwargs=True),
+    "before": lambda body, see: body[3].register_forward_pre_hook(lambda m, args: see(args[0])),
+    "changing": lambda body, see: body[0].register_forward_hook(lambda m, args, result: see(result) or result + 1),
+    "all modules": lambda body, see: register_module_forward_hook(
+        lambda m, args, result: see(result) if m is body[2] else None
+    ),
+}
+
+
+@pytest.mark.parametrize("register", HOOKS.values(), ids=HOOKS)
+def test_a_module_with_a_hook_is_not_inside_a_region(register: Callable[[Any, Any], RemovableHandle]) -> None:
+    subject = trace(Hooked(register).double(), image())
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert "body" not in program.traced.plan.regions
+    assert "out" in program.traced.plan.regions
+    assert "'body' cannot be a region: 'body." in program.frontend_reason
+    assert "inside of it has a hook, which may read or change" in program.frontend_reason
+    assert prunable_axis(program, "body.0.weight:0") == (0, 0)
+    assert prunable_axis(program, "out.0.weight:0") == (8, 8)
+    agrees_on_other_images(subject)
+
+
+class HookedForGradients(Branch):
+    """A hook that only gradients run."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        hook = getattr(self.stem[2], self.name)(lambda *_: None)
+        y = super().forward(x)
+        hook.remove()
+        return y
+
+
+@pytest.mark.parametrize("name", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_a_module_with_a_hook_for_gradients_is_not_inside_a_region(name: str) -> None:
+    program = atofx.trace(HookedForGradients(name).double(), image())
+    assert isinstance(program.traced, TracedRegions)
+    assert {"stem", "left"} & set(program.traced.plan.regions) == {"left"}
+    assert "'stem' cannot be a region: 'stem.2' inside of it has a hook" in program.frontend_reason
+
+
+def test_a_hook_on_a_region_itself_is_run_outside() -> None:
+    subject = trace(Hooked(lambda body, see: body.register_forward_hook(lambda m, a, y: see(y))).double(), image())
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert program.traced.plan.regions == ("body", "out")
+    assert prunable_axis(program, "body.0.weight:0") == (8, 8)
+    agrees_on_other_images(subject)
