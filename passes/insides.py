@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.nn.modules import module as torch_module
+from torch.utils.hooks import RemovableHandle
 
 from atofx.ops import REGISTRY
 from atofx.passes.restore import OF_TORCH, Before, Change
@@ -27,6 +29,10 @@ class _Attribute:
 
     module: int
     key: str
+
+
+#: What torch reads of a module first when it is called.
+_CALLED = "_call_impl"
 
 
 class Insides:
@@ -54,12 +60,17 @@ class Insides:
         self._readers: dict[_Attribute, set[str]] = {}  # those that the module is not part of
         self._setters: dict[_Attribute, set[str]] = {}
         self._unfit: dict[str, str] = {}
+        self._own_hooks: set[int] = set()
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Note what happens meanwhile."""
         with _attributes_watched(self), self._uses.watched():
             yield
+
+    def disregard(self, hook: RemovableHandle) -> None:
+        """A hook is not the model's."""
+        self._own_hooks.add(hook.id)
 
     def enter(self, path: str) -> None:
         """A submodule is called."""
@@ -91,7 +102,8 @@ class Insides:
         """The submodules that graphs cannot stand for -> why.
 
         The outside reads what their ``forward`` has left, or sets what that may read, or reads the size of a layer
-        that has no tensors to keep whole.
+        that has no tensors to keep whole. Or a module inside has a hook when it is called, which may hand to the
+        outside what the module gets and gives.
         """
         found = dict(self._unfit)
         for attribute, setters in self._setters.items():
@@ -108,12 +120,26 @@ class Insides:
 
     def note_read(self, module: nn.Module, key: str) -> None:
         """An attribute of a module is about to be read."""
+        if key == _CALLED:
+            self._note_hooks(module)
         within = self._within.get(id(module))
         if within is None or self._paused or not within.isdisjoint(self._running):
             return
         if key == "__dict__" and str(sys._getframe(2).f_globals.get("__name__")).startswith("torch.nn.modules."):
             return  # where torch looks an attribute up, which has been noted
         self._readers.setdefault(_Attribute(id(module), key), set()).add(self._who)
+
+    def _note_hooks(self, module: nn.Module) -> None:
+        """A module is about to be called; hooks on a submodule itself see no more of it than the outside does."""
+        within = self._within.get(id(module), set())
+        if within and any(hooks.keys() - self._own_hooks for hooks in _hooks(module)):
+            name = self._modules[id(module)][0]
+            parts = {path for path in within if self._model.get_submodule(path) is not module}
+            _add(
+                self._unfit,
+                parts,
+                f"{name!r} inside of it has a hook, which may read or change what its graph passes on",
+            )
 
     def note_set(self, module: nn.Module, key: str) -> None:
         """An attribute of a module is about to be set, perhaps to the number that it is already."""
@@ -208,6 +234,13 @@ def _attributes_watched(insides: Insides) -> Iterator[None]:
             patched.__getattribute__ = read
         else:
             del patched.__getattribute__
+
+
+def _hooks(module: nn.Module) -> Iterator[Mapping[int, Any]]:
+    """The hooks that a call of a module runs, or that its gradients will: its own and those of all modules."""
+    yield from (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    yield from (torch_module._global_forward_pre_hooks, torch_module._global_forward_hooks)
+    yield from (torch_module._global_backward_pre_hooks, torch_module._global_backward_hooks)
 
 
 def _add(found: dict[str, str], paths: set[str], why: str) -> None:

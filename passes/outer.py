@@ -125,14 +125,32 @@ def _own_name(region: nn.Module, traced: TracedRegions, path: str, name: str, mo
         own += "_"
     if isinstance(value, torch.Tensor):
         region.register_buffer(own, value, persistent=False)
+    elif isinstance(value, nn.Module) and _is_held(value, traced, name, module):
+        vars(region)[own] = value  # not among its children: code outside may count them, or take the last
     else:
         setattr(region, own, value)
     return own
 
 
+def _is_held(value: nn.Module, traced: TracedRegions, name: str, module: fx.GraphModule) -> bool:
+    """Whether a module that a region calls is registered elsewhere: another's layer, or a gate, which goes to the bank.
+
+    One with parameters, such as the norms of a mixture, belongs to the region: its mode is that of the region.
+    """
+    if _find(traced.model, name) is not None:
+        return True
+    if not isinstance(module, Gated) or next(value.parameters(), None) is not None:
+        return False
+    module.gates.hold(value)
+    return True
+
+
 @dataclass(frozen=True)
 class _Made:
     """How the class of one instance is made, also when that is read from a pickle.
+
+    Calling the class, as a slice of an ``nn.Sequential`` does, makes an instance of the class that the user's model has
+    there.
 
     Attributes:
         base: the user's class.
@@ -150,7 +168,11 @@ class _Made:
         members = {**names, "__doc__": self.base.__doc__, "_atofx_made": self, "__reduce_ex__": _reduced}
         if self.graph is not None:
             members["forward"] = forward_of(self.graph)
-        return type(self.base.__name__, (*self.before, self.base), members)
+        meta: type[type] = type(type(self.base).__name__, (type(self.base),), {"__call__": self._new})
+        return meta(self.base.__name__, (*self.before, self.base), members)
+
+    def _new(self, *args: Any, **kwargs: Any) -> Any:
+        return self.base(*args, **kwargs)
 
     def instance(self) -> Any:
         """An instance with nothing in it."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import math
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -46,13 +48,48 @@ def factories_as_nodes(tracer: Recorder) -> Iterator[None]:
 
         return factory
 
+    patched = {name: node_for(original) for name, original in originals.items()}
+    with _imports_see(originals, patched):
+        try:
+            _put(patched)
+            yield
+        finally:
+            _put(originals)
+
+
+def _put(functions: Mapping[str, Any]) -> None:
+    for name, function in functions.items():
+        setattr(torch, name, function)
+
+
+@contextmanager
+def _imports_see(originals: Mapping[str, Any], patched: Mapping[str, Any]) -> Iterator[None]:
+    """While tracing, files that are imported for the first time find torch's own factories.
+
+    Evaluating an operation may import torch's compiler, which notes the functions that it finds, for as long as the
+    process lives.
+    """
+    own, depth = builtins.__import__, 0
+
+    def imported(name: str, *args: Any, **kwargs: Any) -> Any:
+        nonlocal depth
+        wanted = kwargs.get("fromlist", args[2] if len(args) > 2 else ()) or ()
+        if getattr(sys.modules.get(name), "__dict__", {}).keys() >= set(wanted) and name in sys.modules:
+            return own(name, *args, **kwargs)
+        depth += 1
+        _put(originals)
+        try:
+            return own(name, *args, **kwargs)
+        finally:
+            depth -= 1
+            if not depth:
+                _put(patched)
+
+    builtins.__import__ = imported
     try:
-        for name, original in originals.items():
-            setattr(torch, name, node_for(original))
         yield
     finally:
-        for name, original in originals.items():
-            setattr(torch, name, original)
+        builtins.__import__ = own
 
 
 @contextmanager

@@ -24,7 +24,7 @@ class Watched:
 
     Attributes:
         path: qualified name of the submodule.
-        args, kwargs: what its ``forward`` got.
+        args, kwargs: what its ``forward`` got; :class:`NotKept` in the place of what cannot be kept.
         result: what it returned, None if it raised.
     """
 
@@ -72,9 +72,30 @@ def watch(model: nn.Module, inputs: ExampleInputs, paths: Iterable[str], keep: C
         watcher = _Watcher(insides, keep)
         for path in paths:
             watcher.attach(twin.get_submodule(path), path)
-        with torch.no_grad(), insides.watched():
+        # parts that torch.compile would run as one are run operation by operation, or they could not be watched
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"), insides.watched():
             call(twin, copied(inputs))
         return Run(tuple(watcher.calls), insides.used, insides.sized, insides.unfit)
+
+
+def failure_of(model: nn.Module, inputs: ExampleInputs) -> Exception | None:
+    """What the model itself raises on the example in eval mode, with nobody watching; None if it runs.
+
+    Args:
+        model: it is left as it was.
+        inputs: the example inputs.
+    """
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    try:
+        with random_state_kept(), attributes_restored(model), torch.no_grad():
+            call(model.eval(), copied(inputs))  # the mode is an attribute
+    except Exception as error:  # noqa: BLE001 - the user's own forward may raise anything
+        return error
+    finally:
+        with torch.no_grad():
+            for buffer, content in buffers:
+                buffer.copy_(content)
+    return None
 
 
 def call(module: nn.Module, inputs: ExampleInputs) -> Any:
@@ -87,6 +108,18 @@ def call(module: nn.Module, inputs: ExampleInputs) -> Any:
 def copied(value: Any) -> Any:
     """A nested value with copies of its tensors."""
     return pytree.tree_map_only(torch.Tensor, lambda t: t.detach().clone(), value)
+
+
+class NotKept:
+    """In the place of what a submodule got or gave and cannot be made anew with copies of its tensors."""
+
+
+def _kept(value: Any, keep: Callable[[Any], Any]) -> Any:
+    """What is remembered of a value; a class of the user's or of torch's may refuse tensors other than its own."""
+    try:
+        return keep(value)
+    except Exception:  # noqa: BLE001 - such as PackedSequence's for sizes on the meta device
+        return NotKept()
 
 
 class _Watcher:
@@ -103,14 +136,15 @@ class _Watcher:
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._insides.enter(path)  # what is kept is copied inside, too
-            self._running.append((self._keep(args), self._keep(kwargs)))
+            named = {name: _kept(value, self._keep) for name, value in kwargs.items()}
+            self._running.append((tuple(_kept(value, self._keep) for value in args), named))
 
         def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-            self.calls.append(Watched(path, *self._running.pop(), self._keep(result)))
+            self.calls.append(Watched(path, *self._running.pop(), _kept(result, self._keep)))
             self._insides.leave()
 
-        module.register_forward_pre_hook(before, with_kwargs=True)
-        module.register_forward_hook(after, with_kwargs=True, prepend=True, always_call=True)
+        self._insides.disregard(module.register_forward_pre_hook(before, with_kwargs=True))
+        self._insides.disregard(module.register_forward_hook(after, with_kwargs=True, prepend=True, always_call=True))
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from atofx.passes.merge import (
     unused_by,
 )
 from atofx.passes.plan import Call, Plan, form, has_rows, is_plain, with_rows
-from atofx.passes.record import Run, Watched, copied, watch
+from atofx.passes.record import Run, Watched, copied, failure_of, watch
 from atofx.passes.trace import NoFrontendError, Traced
 
 USED_OUTSIDE = "is used outside the traced regions, by code that could not be traced"
@@ -43,7 +43,7 @@ def trace_regions(model: nn.Module, inputs: ExampleInputs, error: TraceError) ->
 
     Raises:
         ExampleInputError: the model does not run on the example.
-        TraceError: nothing but single layers can be traced.
+        TraceError: nothing but single layers can be traced, or a run cannot be watched.
     """
     if not isinstance(model, nn.Module):
         raise error
@@ -57,6 +57,12 @@ def trace_regions(model: nn.Module, inputs: ExampleInputs, error: TraceError) ->
         raise ExampleInputError(
             f"{type(model).__name__} does not run on the example inputs ({shapes or 'no tensor'}): "
             f"{type(cause).__name__}: {cause}\nTracing said: {first}"
+        ) from error
+    except _NotWatchedError as failure:
+        cause = failure.__cause__
+        raise TraceError(
+            f"{error}\nNor can it be traced in regions: {type(model).__name__} runs on the example inputs, but a copy "
+            f"of it that is watched raises {type(cause).__name__}: {cause}"
         ) from error
     reason = "\n".join([str(error), *(f"{path!r} cannot be a region: {why}" for path, why in search.unfit.items())])
     if all(is_layer(model.get_submodule(path)) for path in regions):
@@ -95,6 +101,10 @@ class _NotRunError(Exception):
     """The model fails on its example; the cause says how."""
 
 
+class _NotWatchedError(Exception):
+    """The model runs on its example, but a watched copy fails; the cause says how."""
+
+
 #: What tracing made of a region, by the form of its inputs.
 _Parts = dict[Any, Traced]
 
@@ -117,6 +127,7 @@ class _Search:
 
         Raises:
             _NotRunError: the model fails on its example.
+            _NotWatchedError: it runs, but not while it is watched.
         """
         paths = [n for n, m in self.model.named_modules() if n and next(m.parameters(), None) is not None]
         seen: dict[str, list[Watched]] = {}
@@ -135,7 +146,10 @@ class _Search:
         try:
             return watch(self.model, self.inputs, paths, keep)
         except Exception as error:  # the user's own forward may raise anything
-            raise _NotRunError from error
+            failure = failure_of(self.model, self.inputs)
+            if failure is not None:
+                raise _NotRunError from failure
+            raise _NotWatchedError from error
 
     def _walk(self, path: str, seen: dict[str, list[Watched]]) -> Iterator[str]:
         if path in seen and path not in self.tried:

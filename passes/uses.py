@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
 from torch import nn
+from torch._ops import HigherOrderOperator
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -75,13 +77,16 @@ class Uses:
 class _Operations(TorchDispatchMode):
     """Sees every operation, also those inside of functions."""
 
+    supports_higher_order_operators = True
+
     def __init__(self, uses: Uses) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no annotations
         self._uses = uses
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self._uses.note(self._uses.used, (args, kwargs))
-        return func(*args, **(kwargs or {}))
+        args, kwargs = _below(self, func, args, kwargs)
+        return func(*args, **kwargs)
 
 
 class _Functions(TorchFunctionMode):
@@ -95,7 +100,26 @@ class _Functions(TorchFunctionMode):
         name = _name(func)
         if name not in _NO_SIZE:
             self._uses.note(self._uses.sized, args[:1] if name in _LIKE else (args, kwargs))
-        return func(*args, **(kwargs or {}))
+        args, kwargs = _below(self, func, args, kwargs)
+        return func(*args, **kwargs)
+
+
+def _below(mode: TorchDispatchMode | TorchFunctionMode, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The arguments of a function; an operator such as ``torch.cond`` runs the functions among them in the mode too."""
+
+    def in_mode(value: Any) -> Any:
+        if not isinstance(value, (FunctionType, MethodType, nn.Module)):
+            return value
+
+        def run(*inner: Any, **named: Any) -> Any:
+            with mode:
+                return value(*inner, **named)
+
+        return run
+
+    if not isinstance(func, HigherOrderOperator):
+        return args, kwargs or {}
+    return pytree.tree_map(in_mode, args), pytree.tree_map(in_mode, kwargs or {})
 
 
 def _name(function: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import flex_attention
+from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.hooks import RemovableHandle
 
 import atofx
 from atofx.cost.count import analysis as fvcore_analysis
 from atofx.errors import ExampleInputError, FileError, TraceError
+from atofx.gates import ChannelGate
 from atofx.passes.merge import TracedRegions
 from tests.invariants import (
     Subject,
@@ -452,6 +458,111 @@ def test_a_model_that_does_not_run_says_so() -> None:
         atofx.trace(Fails().double(), image())
 
 
+class HoldsLock(nn.Module):
+    """Runs, but cannot be copied, so it cannot be watched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.lock = block(3, 4), threading.Lock()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.body(x) if float(x.sum()) != 0 else x
+
+
+def test_a_model_that_runs_is_not_said_to_fail() -> None:
+    model = HoldsLock().double().train()
+    said = (
+        r"(?s)depends on the data.*HoldsLock runs on the example inputs, but .* watched raises TypeError: cannot pickle"
+    )
+    with pytest.raises(TraceError, match=said) as caught:
+        atofx.trace(model, image())
+    assert not isinstance(caught.value, ExampleInputError)
+    assert model.calls.item() == 0
+    assert model.training
+    assert model.body.training
+
+
+class Packed(nn.Module):
+    """A block before a recurrent layer that gets sequences of several lengths, packed: no tuple of any tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 5))
+        self.recurrent, self.out = nn.LSTM(5, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(self.body(x), lengths, batch_first=True, enforce_sorted=False)
+        return self.out(pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)[0])
+
+
+def test_a_block_before_packed_sequences_is_a_region() -> None:
+    inputs = (torch.randn(3, 7, 4, dtype=torch.float64), torch.tensor([5, 7, 2]))
+    subject = trace(Packed().double(), inputs)
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert program.traced.plan.regions == ("body", "out")
+    assert prunable_axis(program, "body.0.weight:0") == (8, 8)
+    agree(subject, program.random_mask())
+    agree(subject, program.random_mask(), (inputs[0][:, :6], torch.tensor([1, 6, 6])))
+
+
+class Condition(nn.Module):
+    """A branch as an operator of torch, which may read something of a region."""
+
+    def __init__(self, way: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.way = way
+        self.body, self.other, self.out = block(3, 8), block(8, 8), block(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        return self.out(torch.cond(y.abs().sum() > 0, lambda z: self.way(self, x, z), lambda z: z * 2, (y,)))
+
+
+WAYS: dict[str, tuple[Callable[[Any, Tensor, Tensor], Tensor], int]] = {
+    "another": (lambda m, x, y: m.other(y), 8),
+    "weight": (lambda m, x, y: y + F.conv2d(x, m.body[0].weight, padding=1), 0),
+    "layer": (lambda m, x, y: y + m.body[0](x), 0),
+    "size": (lambda m, x, y: y * m.body[0].weight.shape[0], 0),
+}
+
+
+@pytest.mark.parametrize(("way", "size"), WAYS.values(), ids=WAYS)
+def test_what_a_branch_of_an_operator_reads_stays(way: Callable[[Any, Tensor, Tensor], Tensor], size: int) -> None:
+    subject = trace(Condition(way).double(), image())
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert {"body", "out"} <= set(program.traced.plan.regions)
+    assert prunable_axis(program, "body.0.weight:0") == (size, size)
+    assert prunable_axis(program, "out.0.weight:0") == (8, 8)
+    agree(subject, program.random_mask())
+
+
+class Compiled(nn.Module):
+    """An operator that torch.compile takes as one, with a function that reads a region's weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.out = (nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x).unflatten(-1, (2, 4)).transpose(1, 2)
+        y = flex_attention(y, y, y, score_mod=lambda score, b, h, i, j: score + self.out[0].weight[i, j])
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+def test_operators_that_are_compiled_are_watched() -> None:
+    inputs = torch.randn(2, 6, 8, dtype=torch.float64)
+    subject = trace(Compiled().double().requires_grad_(False), inputs)
+    assert isinstance(subject.program.traced, TracedRegions)
+    assert prunable_axis(subject.program, "body.0.weight:0") == (8, 8)
+    assert prunable_axis(subject.program, "out.0.weight:0") == (0, 0)
+    agree(subject, subject.program.random_mask())
+
+
 class OtherInTraining(nn.Module):
     """A block gives something else in train mode: it is no region, its parts are."""
 
@@ -788,3 +899,136 @@ def test_watching_leaves_the_class_of_all_modules_as_it_was() -> None:
         atofx.trace(Fails().double(), image())
     assert nn.Module.__setattr__ is before
     assert "__getattribute__" not in vars(nn.Module)
+
+
+class Plain(nn.Module):
+    """A region of torch's own class; code outside looks at it, or calls some of it."""
+
+    def __init__(self, use: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.use = use
+        self.body, self.out = block(3, 6), block(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        return self.out(self.use(self.body, x, y) if float(y.abs().sum()) > 0 else y)
+
+
+PARTS: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
+    "slice": lambda body, x, y: y + body[:3](x)[:, :6],
+    "end": lambda body, x, y: y + body[2:](body[:2](x)),
+    "class": lambda body, x, y: y + type(body)(*body)(x),
+    "own class": lambda body, x, y: y + body.__class__(body[0], body[3])(x),
+    "sum": lambda body, x, y: y + (body + nn.Sequential(nn.ReLU()))(x),
+    "index": lambda body, x, y: y + body[0](x)[:, :6],
+}
+
+
+@pytest.mark.parametrize("use", PARTS.values(), ids=PARTS)
+def test_parts_of_a_region_are_called_from_outside(use: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
+    subject = trace(Plain(use).double(), image())
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert program.traced.plan.regions == ("body", "out")
+    assert prunable_axis(program, "body.0.weight:0") == (0, 0)
+    assert prunable_axis(program, "out.0.weight:0") == (8, 8)
+    agree(subject, program.random_mask())
+    small = program.compact(program.random_mask())
+    assert isinstance(small, Plain)
+    assert type(small.body[:2]) is nn.Sequential
+    assert isinstance(copy.deepcopy(small).body, type(small.body))
+    twice(subject, program.random_mask(), 0)
+
+
+LOOKS: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
+    "length": lambda body, x, y: y * len(body),
+    "modules": lambda body, x, y: y * len(list(body.modules())) * sum(1 for _ in body.children()),
+    "names": lambda body, x, y: y * max(int(name) for name, _ in body.named_children()),
+    "last": lambda body, x, y: y * (2.0 if isinstance(body[-1], nn.Conv2d) else 1.0),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_gates_are_no_children_of_a_region(look: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
+    subject = trace(Plain(look).double(), image())
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert prunable_axis(program, "body.0.weight:0") == (8, 8)
+    agree(subject, program.random_mask())
+    gated = program.gated()
+    gates = [module for module in gated.modules() if isinstance(module, ChannelGate)]
+    assert len(gates) == 2
+    assert copy.deepcopy(gated).body.gate_0 is not gated.body.gate_0
+    assert gated.to("meta").body.gate_0.position_0.is_meta
+
+
+class Hooked(nn.Module):
+    """Code outside of a block puts a hook on it while it runs, and takes it off again."""
+
+    def __init__(self, register: Callable[[Any, Callable[[Tensor], None]], RemovableHandle]) -> None:
+        super().__init__()
+        self.register = register
+        self.body, self.out = block(3, 6), block(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        hook = self.register(self.body, seen.append)
+        y = self.body(x)
+        hook.remove()
+        return self.out(y * sum(z.mean() for z in seen) if float(y.abs().sum()) > 0 and seen else y)
+
+
+HOOKS: dict[str, Callable[[Any, Callable[[Tensor], None]], RemovableHandle]] = {
+    "forward": lambda body, see: body[2].register_forward_hook(lambda m, args, result: see(result)),
+    "keywords": lambda body, see: body[1].register_forward_hook(lambda m, a, k, result: see(result), with_kwargs=True),
+    "before": lambda body, see: body[3].register_forward_pre_hook(lambda m, args: see(args[0])),
+    "changing": lambda body, see: body[0].register_forward_hook(lambda m, args, result: see(result) or result + 1),
+    "all modules": lambda body, see: register_module_forward_hook(
+        lambda m, args, result: see(result) if m is body[2] else None
+    ),
+}
+
+
+@pytest.mark.parametrize("register", HOOKS.values(), ids=HOOKS)
+def test_a_module_with_a_hook_is_not_inside_a_region(register: Callable[[Any, Any], RemovableHandle]) -> None:
+    subject = trace(Hooked(register).double(), image())
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert "body" not in program.traced.plan.regions
+    assert "out" in program.traced.plan.regions
+    assert "'body' cannot be a region: 'body." in program.frontend_reason
+    assert "inside of it has a hook, which may read or change" in program.frontend_reason
+    assert prunable_axis(program, "body.0.weight:0") == (0, 0)
+    assert prunable_axis(program, "out.0.weight:0") == (8, 8)
+    agrees_on_other_images(subject)
+
+
+class HookedForGradients(Branch):
+    """A hook that only gradients run."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        hook = getattr(self.stem[2], self.name)(lambda *_: None)
+        y = super().forward(x)
+        hook.remove()
+        return y
+
+
+@pytest.mark.parametrize("name", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_a_module_with_a_hook_for_gradients_is_not_inside_a_region(name: str) -> None:
+    program = atofx.trace(HookedForGradients(name).double(), image())
+    assert isinstance(program.traced, TracedRegions)
+    assert {"stem", "left"} & set(program.traced.plan.regions) == {"left"}
+    assert "'stem' cannot be a region: 'stem.2' inside of it has a hook" in program.frontend_reason
+
+
+def test_a_hook_on_a_region_itself_is_run_outside() -> None:
+    subject = trace(Hooked(lambda body, see: body.register_forward_hook(lambda m, a, y: see(y))).double(), image())
+    program = subject.program
+    assert isinstance(program.traced, TracedRegions)
+    assert program.traced.plan.regions == ("body", "out")
+    assert prunable_axis(program, "body.0.weight:0") == (8, 8)
+    agrees_on_other_images(subject)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +17,8 @@ from torch.nn import functional as F
 import atofx
 from atofx.errors import ExampleInputError, TraceError, UnsupportedOpError
 from atofx.passes.trace import Frontend
+
+ROOT = Path(__file__).parents[1]
 
 
 class BranchesOnValues(nn.Module):
@@ -312,3 +317,29 @@ def test_empty_examples_are_named(frontend: Frontend) -> None:
     program = atofx.trace(TakesPast(), (torch.randn(2, 3, 4), torch.zeros(2, 0, 4)), frontend=frontend)
     assert [g.size for g in program.prunable] == [8]
     assert program.verify(program.random_mask()).ok
+
+
+_COMPILED_AFTER = """
+import torch
+from torch import nn
+import atofx
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.b(self.a(x).abs() + torch.ones(8))
+
+atofx.trace(Net(), torch.randn(2, 4))
+print(torch.compile(lambda x: x + torch.ones(3), fullgraph=True, backend="eager")(torch.zeros(3)).tolist())
+"""
+
+
+def test_what_is_imported_meanwhile_finds_the_functions_of_torch() -> None:
+    """Evaluating an operation imports torch's compiler, which must know `torch.ones` afterwards."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _COMPILED_AFTER], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[1.0, 1.0, 1.0]\n", done.stderr

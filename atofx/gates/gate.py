@@ -39,6 +39,11 @@ class GateBank(nn.Module):
             vectors[name] = vector
         self.vectors = vectors
 
+    def hold(self, gate: nn.Module) -> None:
+        """Take a gate along to other devices that is registered nowhere else."""
+        if all(gate is not other for other in self.children()):
+            self.add_module(str(len(self._modules)), gate)
+
 
 class ChannelGate(nn.Module):
     """Multiplies one dimension of a tensor by the masks of the groups its channels belong to.
