@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def rebuild(traced: Traced, module: fx.GraphModule) -> nn.Module:
             _replace_forward(outer.get_submodule(region), traced, module, index)
     if isinstance(module, GatedModule | MixedModule):
         base = Mixed if isinstance(module, MixedModule) else Gated
-        outer.__class__ = _Made(_base(outer), (base,)).kind()
+        outer.__class__ = _Made(_base(outer), (base,)).kind
         outer.gates = module.gates
     if isinstance(module, MixedModule):
         outer.choices = module.choices
@@ -109,7 +110,7 @@ def _replace_forward(region: nn.Module, traced: TracedRegions, module: fx.GraphM
     if isinstance(region, fx.GraphModule):  # a model that was pruned before, in a larger one
         region.graph = graph
     else:
-        region.__class__ = _Made(_base(region), (), StoredGraph.of(graph)).kind()
+        region.__class__ = _Made(_base(region), (), StoredGraph.of(graph)).kind
     calls = [c for c in traced.plan.calls if c.region == call.region]
     _guard(region, call.region, [region_inputs(traced.model, c) for c in calls])
 
@@ -145,7 +146,7 @@ def _is_held(value: nn.Module, traced: TracedRegions, name: str, module: fx.Grap
     return True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Made:
     """How the class of one instance is made, also when that is read from a pickle.
 
@@ -162,8 +163,9 @@ class _Made:
     before: tuple[type, ...]
     graph: StoredGraph | None = None
 
+    @cached_property
     def kind(self) -> type:
-        """The class."""
+        """The class, which copies of the instance have too."""
         names = {"__module__": self.base.__module__, "__qualname__": self.base.__qualname__}
         members = {**names, "__doc__": self.base.__doc__, "_atofx_made": self, "__reduce_ex__": _reduced}
         if self.graph is not None:
@@ -176,7 +178,10 @@ class _Made:
 
     def instance(self) -> Any:
         """An instance with nothing in it."""
-        return object.__new__(self.kind())
+        return object.__new__(self.kind)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"base": self.base, "before": self.before, "graph": self.graph}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Made:
         return self
