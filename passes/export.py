@@ -24,6 +24,7 @@ from atofx.errors import TraceError
 from atofx.ir.values import holds
 from atofx.ops import COMPOSITES
 from atofx.passes.export_decisions import SizeDecision, decisions_noted
+from atofx.passes.hooks import hooked_noted
 from atofx.passes.place import format_stack
 from atofx.passes.restore import attributes_restored
 
@@ -39,10 +40,12 @@ class Exported:
     Attributes:
         program: the graph.
         decisions: what was decided by the inputs' free sizes, each once, in turn.
+        hooked: the modules that were called through forward hooks.
     """
 
     program: ExportedProgram
     decisions: tuple[SizeDecision, ...]
+    hooked: frozenset[nn.Module]
 
     def holds(self, inputs: list[Any]) -> bool:
         """Whether all is decided alike for other inputs."""
@@ -119,9 +122,9 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fre
             shapes[leaf] = [Dim.AUTO if d == 0 or free == "every dimension" else Dim.STATIC for d in range(leaf.dim())]
     # torch.export of releases before 2.7 decomposes; its predecessor of the same meaning does not
     export = getattr(torch.export, "export_for_training", torch.export.export)
-    with decisions_noted() as noted:
+    with decisions_noted() as noted, hooked_noted() as hooked:
         program = export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
-    return Exported(program, noted.settled(program, free_sizes(program)))
+    return Exported(program, noted.settled(program, free_sizes(program)), frozenset(hooked))
 
 
 def _is_single(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +137,7 @@ class _Replay:
         self.training = concrete(tracer.mode)
         self.exported = exported.program
         self.decisions = exported.decisions
+        self.hooked = exported.hooked
         self.free = free_sizes(exported.program)
         self.checks = SizeChecks((), frozenset())
         self.env: dict[fx.Node, Any] = {}
@@ -152,7 +153,7 @@ class _Replay:
         self.checks = checks_of(self.decisions, sizes)
         self._placeholders(graph, inputs)
         self._check_sizes()
-        regions = _regions(graph, self.root, self.tensors)
+        regions = _regions(graph, self.root, self.tensors, self.hooked)
         results = {region.result: region for region in regions.values()}
         for node in graph.nodes:
             self.tracer.module_stack = OrderedDict(node.meta.get("nn_module_stack") or {})
@@ -318,14 +319,16 @@ def _parts(proxy: Any, value: Any) -> Any:
     return proxy
 
 
-def _regions(graph: fx.Graph, root: nn.Module, tensors: Mapping[fx.Node, str]) -> dict[fx.Node, _Region]:
+def _regions(
+    graph: fx.Graph, root: nn.Module, tensors: Mapping[fx.Node, str], hooked: Collection[nn.Module]
+) -> dict[fx.Node, _Region]:
     """The calls that are the insides of leaf modules: of one input and one result, on nothing but their tensors."""
     calls: dict[str, tuple[str, list[fx.Node]]] = {}
     leaves: dict[str, bool] = {}
     for node in graph.nodes:
         for key, (name, _) in (node.meta.get("nn_module_stack") or {}).items():
             if name not in leaves:
-                leaves[name] = _is_leaf(root, name)
+                leaves[name] = _is_leaf(root, name, hooked)
             if leaves[name]:
                 calls.setdefault(key, (name, []))[1].append(node)
                 break
@@ -337,13 +340,13 @@ def _regions(graph: fx.Graph, root: nn.Module, tensors: Mapping[fx.Node, str]) -
     return found
 
 
-def _is_leaf(root: nn.Module, name: str) -> bool:
+def _is_leaf(root: nn.Module, name: str, hooked: Collection[nn.Module]) -> bool:
     """Whether calls of this module can be told from their input alone."""
     try:
         module = root.get_submodule(name)
     except AttributeError:
         return False
-    if REGISTRY.module(module) is None or module._forward_hooks or module._forward_pre_hooks:
+    if REGISTRY.module(module) is None or module in hooked:
         return False
     return len(inspect.signature(module.forward).parameters) == 1
 

@@ -167,3 +167,29 @@ def test_a_hook_that_only_looks_does_no_harm() -> None:
     assert program.verify(program.random_mask()).ok
     net(x)
     assert shapes == [(4, 8)]
+
+
+class HooksWhileItRuns(nn.Module):
+    """A hook that is there during the call only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(3, 8), nn.Linear(8, 7), nn.Linear(7, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        handle = self.b.register_forward_hook(lambda module, inputs, output: output * (1 + inputs[0].mean()))
+        y = self.c(torch.relu(self.b(torch.relu(self.a(x)))))
+        handle.remove()
+        return y
+
+
+@pytest.mark.parametrize("frontend", ["symbolic", "export"])
+def test_a_hook_that_forward_registers_and_removes_is_seen(frontend: Frontend) -> None:
+    net, x = HooksWhileItRuns().double(), torch.randn(4, 3, dtype=torch.float64)
+    program = atofx.trace(net, x, frontend=frontend)
+    assert torch.equal(program.module(x), net(x))
+    assert sorted(group.size for group in program.prunable) == [7, 8]
+    mask = program.random_mask()
+    compact = program.compact(mask)
+    zero_in_place(program, mask)
+    assert relative_error(compact(x), net(x)) <= 1e-9
