@@ -8,7 +8,26 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.modules.module import (
+    _global_forward_hooks,
+    _global_forward_pre_hooks,
+    register_module_forward_pre_hook,
+)
+
+from atofx.errors import TraceError
+
+
+def refuse_hooks_of_all() -> None:
+    """No graph and no analysis knows what forward hooks that are registered for all modules do.
+
+    Raises:
+        TraceError: there are some.
+    """
+    if _global_forward_hooks or _global_forward_pre_hooks:
+        raise TraceError(
+            "forward hooks are registered for all modules (torch.nn.modules.module.register_module_forward_hook or "
+            "…_pre_hook), which may change what each of them computes; remove them before tracing"
+        )
 
 
 def has_forward_hooks(module: nn.Module) -> bool:

@@ -162,11 +162,16 @@ def require_python(model: nn.Module) -> None:
 
 
 def refuse_own_hooks(model: nn.Module) -> None:
-    """A graph of a model's ``forward`` runs none of the hooks on the model itself.
+    """A graph of a model's ``forward`` runs neither hooks on the model itself nor a ``__call__`` of its own.
 
     Raises:
         TraceError: it has some.
     """
+    if type(model).__call__ is not nn.Module.__call__ and not isinstance(model, fx.GraphModule):
+        raise TraceError(
+            f"{type(model).__name__} has a __call__ of its own, which a graph of its forward would not run; do what it "
+            "does in forward, or trace a model that holds it"
+        )
     if model._forward_hooks or model._forward_pre_hooks:
         raise TraceError(
             f"{type(model).__name__} itself has forward hooks, which a graph of its forward would not run; register "

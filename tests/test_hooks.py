@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 import atofx
 from atofx.errors import TraceError
@@ -193,3 +194,34 @@ def test_a_hook_that_forward_registers_and_removes_is_seen(frontend: Frontend) -
     compact = program.compact(mask)
     zero_in_place(program, mask)
     assert relative_error(compact(x), net(x)) <= 1e-9
+
+
+def test_hooks_of_all_modules_are_refused() -> None:
+    net, x = nn.Sequential(nn.Linear(3, 8), nn.Softplus(), nn.Linear(8, 2)), torch.randn(4, 3)
+    handle = register_module_forward_hook(lambda module, inputs, output: output * 1.1)
+    try:
+        with pytest.raises(TraceError, match="forward hooks are registered for all modules"):
+            atofx.trace(net, x)
+    finally:
+        handle.remove()
+    assert [group.size for group in atofx.trace(net, x).prunable] == [8]
+
+
+class Called(nn.Sequential):
+    """Does more than its ``forward`` when it is called."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return super().__call__(x) * 3 + 1
+
+
+@pytest.mark.parametrize("frontend", ["symbolic", "export"])
+def test_a_model_with_a_call_of_its_own_is_refused(frontend: Frontend) -> None:
+    net = Called(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))).double()
+    x = torch.randn(4, 3, dtype=torch.float64)
+    with pytest.raises(TraceError, match="Called has a __call__ of its own"):
+        atofx.trace(net, x, frontend=frontend)
+    inside = atofx.trace(net, x)
+    assert inside.frontend == "regions"
+    assert torch.equal(inside.compact(inside.full_mask())(x), net(x))
+    outside = atofx.trace(nn.Sequential(net), x, frontend=frontend)
+    assert torch.equal(outside.module(x), net(x))
