@@ -37,7 +37,6 @@ from atofx.passes.duplicate import duplicate
 from atofx.passes.gate import Gated, insert_gates
 from atofx.passes.gate_places import Places
 from atofx.passes.group import form_groups
-from atofx.passes.hooks import refuse_hooks_of_all
 from atofx.passes.inputs import ExampleInputs, empty_error, has_empty, refuse_if_empty
 from atofx.passes.lift import lifted, silence_
 from atofx.passes.lineage import trace_lineage
@@ -117,7 +116,6 @@ def trace(
     """
     chosen = restriction(freeze, only)
     require_python(model)
-    refuse_hooks_of_all()
     refuse_if_empty(model, example_inputs)
     try:
         traced = trace_module(model, example_inputs, frontend)

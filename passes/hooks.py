@@ -14,21 +14,6 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
-from atofx.errors import TraceError
-
-
-def refuse_hooks_of_all() -> None:
-    """No graph and no analysis knows what forward hooks that are registered for all modules do.
-
-    Raises:
-        TraceError: there are some.
-    """
-    if _global_forward_hooks or _global_forward_pre_hooks:
-        raise TraceError(
-            "forward hooks are registered for all modules (torch.nn.modules.module.register_module_forward_hook or "
-            "…_pre_hook), which may change what each of them computes; remove them before tracing"
-        )
-
 
 def has_forward_hooks(module: nn.Module) -> bool:
     """Whether calling a module runs more than its ``forward``."""
@@ -64,6 +49,8 @@ def between_hooks(
 ) -> Any:
     """The result of calling a module with its hooks, which run, and something else in the place of its ``forward``.
 
+    Hooks that are registered for all modules do not run: they do where the graph calls the module.
+
     Args:
         module: that is called.
         call: what calls it.
@@ -73,10 +60,15 @@ def between_hooks(
     """
     own = vars(module)
     before = {"forward": own["forward"]} if "forward" in own else {}
+    of_all = [(hooks, dict(hooks)) for hooks in (_global_forward_hooks, _global_forward_pre_hooks)]
     own["forward"] = instead
+    for hooks, _ in of_all:
+        hooks.clear()
     try:
         return call(*args, **kwargs)
     finally:
+        for hooks, content in of_all:
+            hooks.update(content)
         del own["forward"]
         own.update(before)
 
