@@ -13,8 +13,8 @@ from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
 
 from atofx.ops import REGISTRY
-from atofx.passes.restore import OF_TORCH, Before, Change
-from atofx.passes.surroundings import surroundings
+from atofx.passes.restore import Before, Change
+from atofx.passes.surroundings import OF_TORCH, surroundings
 from atofx.passes.uses import Uses
 
 #: Attributes of these types hold no size.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
 import math
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any, Protocol
 
 import torch
@@ -69,27 +71,73 @@ def _imports_see(originals: Mapping[str, Any], patched: Mapping[str, Any]) -> It
     Evaluating an operation may import torch's compiler, which notes the functions that it finds, for as long as the
     process lives.
     """
-    own, depth = builtins.__import__, 0
+    depth = 0
 
-    def imported(name: str, *args: Any, **kwargs: Any) -> Any:
+    @contextmanager
+    def importing() -> Iterator[None]:
         nonlocal depth
-        wanted = kwargs.get("fromlist", args[2] if len(args) > 2 else ()) or ()
-        if getattr(sys.modules.get(name), "__dict__", {}).keys() >= set(wanted) and name in sys.modules:
-            return own(name, *args, **kwargs)
         depth += 1
         _put(originals)
         try:
-            return own(name, *args, **kwargs)
+            yield
         finally:
             depth -= 1
             if not depth:
                 _put(patched)
 
-    builtins.__import__ = imported
+    finder = _Finder(importing)
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        builtins.__import__ = own
+        sys.meta_path.remove(finder)
+
+
+class _Finder(MetaPathFinder):
+    """Python asks it first for what has not been imported yet.
+
+    Args:
+        importing: what a file is run in.
+    """
+
+    def __init__(self, importing: Callable[[], AbstractContextManager[None]]) -> None:
+        self._importing = importing
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """What the others find."""
+        for finder in [finder for finder in sys.meta_path if finder is not self]:
+            find = getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = None if find is None else find(fullname, path, target)
+            if spec is not None:
+                if isinstance(spec.loader, Loader):
+                    spec.loader = _Within(spec.loader, self._importing)
+                return spec
+        return None
+
+
+class _Within(Loader):
+    """Runs a file in a context, and leaves the module with its own loader."""
+
+    def __init__(self, own: Loader, context: Callable[[], AbstractContextManager[None]]) -> None:
+        self._own = own
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """As the own loader does."""
+        return self._own.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """As the own loader does, in the context."""
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._own
+        module.__loader__ = self._own
+        with self._context():
+            self._own.exec_module(module)
 
 
 @contextmanager

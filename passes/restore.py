@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from atofx.passes.base import modules_by_name
-from atofx.passes.surroundings import cached_functions, surroundings
+from atofx.passes.surroundings import OF_TORCH, PLAIN, cached_functions, surroundings
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,21 +59,25 @@ class Before:
         self._empty: list[Any] = []
         self._tensors: list[tuple[str, torch.Tensor, int, torch.Tensor]] = []
         seen: set[int] = set()
-        for name, _, held in self._attributes:
+        for name, live, held in self._attributes:
+            of_torch = [held[key] for key in _DICTS_OF_TORCH if key in held] if type(live) is dict else []
+            self._hold(of_torch)
             for key, value in held.items():
-                if type(value) in _PLAIN:
+                kind = type(value)
+                if key in OF_TORCH or kind in PLAIN or (kind is tuple and PLAIN.issuperset(map(type, value))):
                     continue
-                own = key not in OF_TORCH
-                for found in _containers(value, seen) if own else [value] if isinstance(value, dict) else []:
-                    if found:
-                        self._filled.append((found, found.copy()))
-                    else:  # as most are
-                        self._empty.append(found)
-                if own:
-                    self._tensors += [
-                        (f"{name}.{key}" if name else key, tensor, tensor._version, tensor.detach().clone())
-                        for tensor in _tensors(value)
-                    ]
+                self._hold(_containers(value, seen))
+                self._tensors += [
+                    (f"{name}.{key}" if name else key, tensor, tensor._version, tensor.detach().clone())
+                    for tensor in _tensors(value)
+                ]
+
+    def _hold(self, containers: Iterable[Any]) -> None:
+        for container in containers:
+            if container:
+                self._filled.append((container, container.copy()))
+            else:  # as most are
+                self._empty.append(container)
 
     def changes(self) -> list[Change]:
         """What is different now; of something that holds values, such as a list, the attribute that it is.
@@ -162,16 +166,15 @@ def _is_plain(kind: type) -> bool:
     return not any(name in vars(base) for base in own for name in _ACCESS)
 
 
+#: Those that hold tensors, submodules and hooks.
+_DICTS_OF_TORCH = tuple(key for key, value in vars(nn.Module()).items() if isinstance(value, dict))
 _STANDARD = frozenset({"builtins", "collections"})
 _ACCESS = ("__getitem__", "__setitem__", "__iter__", "keys", "values", "items", "copy", "clear", "update", "extend")
-#: The attributes of every module.
-OF_TORCH = frozenset(vars(nn.Module()))
-_PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
 def _containers(value: Any, seen: set[int]) -> Iterator[Any]:
     """A container and those in it, each once."""
-    if type(value) in _PLAIN or isinstance(value, (torch.Tensor, nn.Module)):
+    if type(value) in PLAIN or isinstance(value, (torch.Tensor, nn.Module)):
         return
     container = value if isinstance(value, tuple) else held_by(value)
     if container is None or id(container) in seen:

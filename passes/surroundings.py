@@ -10,6 +10,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from atofx.passes.hooks import has_forward_hooks
+
+#: The attributes of every module.
+OF_TORCH = frozenset(vars(nn.Module()))
+#: Types whose instances hold nothing.
+PLAIN = frozenset({bool, int, float, str, type(None)})
 _Cached = type(functools.lru_cache(len))
 _GIVEN = frozenset({*sys.stdlib_module_names, "torch", "numpy", "atofx"})
 
@@ -119,8 +125,9 @@ def surroundings(modules: Iterable[nn.Module]) -> list[tuple[str, MutableMapping
     reach = _Reach()
     for module in modules:
         reach.add_class(type(module))
-        reach.add(vars(module).values())
-        reach.add([*module._forward_hooks.values(), *module._forward_pre_hooks.values()])
+        reach.add(value for key, value in vars(module).items() if key not in OF_TORCH and type(value) not in PLAIN)
+        if has_forward_hooks(module):
+            reach.add([*module._forward_hooks.values(), *module._forward_pre_hooks.values()])
     reach.follow(["forward"])
     classes = [(f"{c.__module__}.{c.__qualname__}", ClassAttributes(c)) for c in reach.classes]
     return [*classes, *reach.files.items(), *reach.held]
@@ -146,7 +153,7 @@ class _Reach:
 
     def add_class(self, kind: type) -> None:
         """A class and those it inherits from; methods are followed once their name occurs."""
-        if kind in self.classes:
+        if not self._is_new(kind):
             return
         for cls in kind.__mro__:
             if cls in self.classes or _is_given(cls):

@@ -17,7 +17,7 @@ from torch import fx, nn
 
 from atofx.errors import ConfigError, StateError, TraceError
 from atofx.ir.blueprint import Blueprint
-from atofx.passes.base import passing_buffers, tensors_by_name
+from atofx.passes.base import modules_by_name, passing_buffers, tensors_by_name
 from atofx.passes.inputs import ExampleInputs, bind_inputs
 from atofx.passes.place import format_stack
 from atofx.passes.repeat import refuse_unlike_calls
@@ -152,7 +152,7 @@ def require_python(model: nn.Module) -> None:
     """
     if not isinstance(model, nn.Module):
         raise TraceError(f"trace needs a torch.nn.Module, got {type(model).__name__}")
-    for path, module in model.named_modules():
+    for path, module in modules_by_name(model):
         if isinstance(module, torch.jit.ScriptModule):
             name = f"{type(model).__name__}.{path}" if path else type(model).__name__
             raise TraceError(

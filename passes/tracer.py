@@ -256,6 +256,8 @@ class Tracer(fx.Tracer):
         """A node that knows the modules whose code makes it."""
         if self._taken:  # the output, which is made without a proxy
             self._settle()
+        if name is None and kind in ("call_module", "get_attr") and target.islower():
+            name = target.replace(".", "_")  # the name that fx would find, in more steps
         node = self.graph.create_node(kind, target, (), {}, name, type_expr)
         node.args = args  # set here, fx does not search them for symbolic sizes, which are none
         if kwargs:

@@ -17,7 +17,7 @@ from atofx.ops.arguments import argument, target_name
 from atofx.ops.context import LineageContext, blank, tensors_in
 from atofx.ops.evaluate import meta_call
 from atofx.ops.meeting import meet, zero_if
-from atofx.ops.registry import REGISTRY, BoundCall, OpRecord, same_layout, same_shape
+from atofx.ops.registry import REGISTRY, BoundCall, OpRecord, layout_in_place, same_layout, same_shape
 
 #: Values an operand that is not zero is probed with.
 _PROBES = torch.tensor([-1e4, -3.7, -1.0, -0.31, 0.0, 0.23, 1.0, 2.9, 1e4], dtype=torch.float64)
@@ -250,6 +250,7 @@ _OPERATORS = [
     operator.neg, operator.not_, operator.or_, operator.pos, operator.pow, operator.sub, operator.truediv, operator.xor,
 ]  # fmt: skip
 _ARITHMETIC = [torch.add, torch.sub, torch.mul, operator.add, operator.sub, operator.mul]
+_IN_PLACE = [operator.iadd, operator.isub, operator.imul]
 _NUMBERS = [
     math.ceil, math.exp, math.floor, math.log, math.log2, math.pow, math.prod, math.sqrt, math.trunc, float, int, round,
 ]  # fmt: skip
@@ -269,6 +270,7 @@ REGISTRY.add(
     methods=[*_names, *(f"{name}_" for name in _names), "masked_fill_", "__add__", "__mul__", "copy_"],
 )
 REGISTRY.add(OpRecord("pointwise", pointwise, layout=same_layout), functions=_ARITHMETIC)
+REGISTRY.add(OpRecord("pointwise", pointwise, layout=layout_in_place), functions=_IN_PLACE)
 REGISTRY.add(OpRecord("pointwise", pointwise, shape=same_shape), modules=_MODULES)
 REGISTRY.add(OpRecord("prelu", prelu), functions=[torch.prelu, F.prelu], methods=["prelu"])
 REGISTRY.add(

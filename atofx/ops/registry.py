@@ -44,13 +44,23 @@ def same_shape(module: nn.Module, x: Tensor) -> Tensor:
 def same_layout(*tensors: Tensor) -> Tensor | None:
     """The result of arithmetic on floating point tensors of one layout, or vectors along it; None for others."""
     largest = max(tensors, key=Tensor.numel)
+    return as_meta(largest) if _lie_along(tensors, largest) else None
+
+
+def layout_in_place(first: Tensor, *others: Tensor) -> Tensor | None:
+    """The same for arithmetic in place, whose result is the first tensor itself."""
+    return first if _lie_along(others, first) else None
+
+
+def _lie_along(tensors: tuple[Tensor, ...], largest: Tensor) -> bool:
+    """Whether arithmetic of these gives a tensor of the layout of the largest."""
     if not largest.dtype.is_floating_point or not _is_dense(largest):
-        return None
+        return False
     for tensor in tensors:
         same = tensor.shape == largest.shape and tensor.stride() == largest.stride()
         if tensor.dtype != largest.dtype or not (same or _is_vector_along(tensor, largest)):
-            return None
-    return as_meta(largest)
+            return False
+    return True
 
 
 def _is_dense(tensor: Tensor) -> bool:
