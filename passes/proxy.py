@@ -48,13 +48,17 @@ class ValueProxy(fx.Proxy):
         value = concrete(self)
         return int(value.dim())
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "data":
-            raise StateError(
-                "an assignment to the .data of a tensor cannot be traced; change the tensor in place (copy_, mul_)",
-                only_buffers=False,
-            )
-        super().__setattr__(name, value)
+    @property
+    def data(self) -> Any:
+        """As any other attribute."""
+        return AttributeProxy(self, "data")
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        raise StateError(
+            "an assignment to the .data of a tensor cannot be traced; change the tensor in place (copy_, mul_)",
+            only_buffers=False,
+        )
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from atofx.nn import CutGroupNorm, CutLayerNorm, CutRMSNorm
 from atofx.nn import functional as cut
 from atofx.ops.context import LineageContext
 from atofx.ops.layers import align_layer
-from atofx.ops.meeting import meet, zero_if
+from atofx.ops.meeting import AtRest, meet, zero_if
 from atofx.ops.norm_resize import (
     INSTANCE_NORMS,
     configure_features,
@@ -94,28 +95,33 @@ def _per_channel(
     channel: int,
 ) -> TensorValue:
     """Zero at zero: the weight and bias make it so; without them, the running mean does where the input is zero."""
-    roles: list[str] = ["x"]
-    operands = [x]
+    roles, operands = ["x"], [x]
     for role, vector in (("mean", mean), ("var", var), ("weight", weight), ("bias", bias)):
-        if vector is not None:
-            roles.append(role)
-            operands.append(along_dim(vector, channel, x.ndim))
+        if vector is None:
+            continue
+        operand = along_dim(vector, channel, x.ndim)
+        if role in ("mean", "var"):
+            for layer in operand.layers:
+                ctx.mark_consumed(layer.labels)
+            if role == "var" or weight is not None:  # cut, but not what makes it zero
+                operand = TensorValue(operand.meta, operand.layers)
+        roles.append(role)
+        operands.append(operand)
+    layers = meet(ctx, operands, x.shape, _per_channel_at_rest(tuple(roles)))
+    ctx.cost([layer.labels for layer in layers])
+    return ctx.value(ctx.out, layers)
+
+
+@cache
+def _per_channel_at_rest(roles: tuple[str, ...]) -> AtRest:
+    """The result's value at rest from those of the operands that have these roles."""
 
     def is_zero(zeros: tuple[bool, ...]) -> bool:
         zero = dict(zip(roles, zeros, strict=True))
         centred = zero["x"] and zero.get("mean", True)
         return zero.get("bias", True) and (zero.get("weight", False) or centred)
 
-    statistics = [o for role, o in zip(roles, operands, strict=True) if role in ("mean", "var")]
-    affine = weight is not None
-    for vector in statistics:
-        for layer in vector.layers:
-            ctx.mark_consumed(layer.labels)
-    unread = ("mean", "var") if affine else ("var",)
-    quiet = [TensorValue(o.meta, o.layers) if role in unread else o for role, o in zip(roles, operands, strict=True)]
-    layers = meet(ctx, quiet, x.shape, zero_if(is_zero))
-    ctx.cost([layer.labels for layer in layers])
-    return ctx.value(ctx.out, layers)
+    return lru_cache(maxsize=256)(zero_if(is_zero))
 
 
 def group_norm(
