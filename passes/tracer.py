@@ -172,10 +172,10 @@ class Tracer(fx.Tracer):
 
     def _call(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result of a leaf or a composite module, or else of what is inside of one of torch's."""
-        path, composite = self.path_of_module(m), COMPOSITES.module(m)
+        path = self.path_of_module(m)
         if self.is_leaf_module(m, ""):
             instead: Callable[..., Any] = partial(self._leaf, path)
-        elif composite is not None:
+        elif (composite := COMPOSITES.module(m)) is not None:
             instead = partial(composite, m)
         else:
             return super().call_module(m, forward, args, kwargs)

@@ -59,16 +59,20 @@ def narrows(model: nn.Module, arguments: tuple[Any, ...]) -> bool:
 
 
 class Widened(TorchFunctionMode):
-    """Leaves out casts of float64 tensors to fewer digits, in any model that runs under it."""
+    """Casts of float64 tensors and whole numbers to fewer digits give float64, in any model that runs under it."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if args and isinstance(args[0], Tensor) and args[0].dtype == torch.float64:
+        if args and isinstance(args[0], Tensor) and (args[0].dtype == torch.float64 or _is_whole(args[0])):
             if func in (Tensor.float, Tensor.half, Tensor.bfloat16):
-                return args[0]
+                return args[0].double()
             args = tuple(torch.float64 if _is_narrow(a) else a for a in args)
             kwargs = {key: torch.float64 if _is_narrow(value) else value for key, value in kwargs.items()}
         return func(*args, **kwargs)
+
+
+def _is_whole(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() and not tensor.is_complex()
 
 
 def _is_narrow(value: Any) -> bool:
