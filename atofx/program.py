@@ -44,7 +44,7 @@ from atofx.passes.mixture import Mixed, check_candidates, mix
 from atofx.passes.outer import rebuild
 from atofx.passes.regions import trace_regions
 from atofx.passes.restrict import restrict, restriction
-from atofx.passes.trace import Frontend, Traced, refuse_own_hooks, require_python
+from atofx.passes.trace import Frontend, Traced, refuse_more_than_forward, require_python
 from atofx.passes.trace import trace as trace_module
 from atofx.passes.verify import VerifyReport, verify
 from atofx.passes.widen import Factors, rebuild_wider, widened_sizes
@@ -119,7 +119,7 @@ def trace(
     refuse_if_empty(model, example_inputs)
     try:
         traced = trace_module(model, example_inputs, frontend)
-        refuse_own_hooks(model)
+        refuse_more_than_forward(model)
     except TraceError as error:
         if frontend != "auto":
             raise
@@ -130,10 +130,10 @@ def trace(
         return analysed(traced, options, strict=strict)
     except AtofxError:
         raise
-    except Exception as error:
-        if has_empty(example_inputs):
-            raise empty_error(model, example_inputs) from error
-        raise
+    except Exception as error:  # sizes of nothing are divided by, or looked at, in many ways
+        if not has_empty(example_inputs):
+            raise
+        raise empty_error(model, example_inputs) from error
 
 
 def analysed(traced: Traced, options: TraceOptions, *, strict: bool = False) -> Program:

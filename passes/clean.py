@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -11,7 +10,9 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from atofx.ir.copies import deepcopy
 from atofx.passes.base import attribute
+from atofx.passes.hooks import has_forward_hooks
 
 #: Convolution -> the norm that can be folded into it.
 _PAIRS: Mapping[type[nn.Module], type[nn.Module]] = MappingProxyType(
@@ -28,7 +29,7 @@ def clean(module: nn.Module) -> nn.Module:
     Args:
         module: dense or compact; it is left as it was.
     """
-    result = copy.deepcopy(module).eval()
+    result = deepcopy(module).eval()
     graphs = [inner for inner in result.modules() if isinstance(inner, fx.GraphModule)]
     called = Counter(id(inner.get_submodule(str(n.target))) for inner, n in _nodes(graphs, "call_module"))
     read = {id(attribute(inner, str(n.target))) for inner, n in _nodes(graphs, "get_attr")}
@@ -61,7 +62,7 @@ def _foldable(conv: nn.Module, norm: nn.Module) -> bool:
     """Whether these are a plain convolution and the batch norm for it, and nothing of the user's is hooked to them."""
     if _PAIRS.get(type(conv)) is not type(norm) or getattr(norm, "running_mean", None) is None:
         return False
-    return not any((m._forward_hooks or m._forward_pre_hooks) for m in (conv, norm))
+    return not any(map(has_forward_hooks, (conv, norm)))
 
 
 def _make_dense(module: nn.Module) -> None:

@@ -18,6 +18,7 @@ from torch import fx, nn
 from atofx.errors import ConfigError, StateError, TraceError
 from atofx.ir.blueprint import Blueprint
 from atofx.passes.base import modules_by_name, passing_buffers, tensors_by_name
+from atofx.passes.hooks import has_forward_hooks
 from atofx.passes.inputs import ExampleInputs, bind_inputs
 from atofx.passes.place import format_stack
 from atofx.passes.repeat import refuse_unlike_calls
@@ -161,18 +162,19 @@ def require_python(model: nn.Module) -> None:
             )
 
 
-def refuse_own_hooks(model: nn.Module) -> None:
+def refuse_more_than_forward(model: nn.Module) -> None:
     """A graph of a model's ``forward`` runs neither hooks on the model itself nor a ``__call__`` of its own.
 
     Raises:
         TraceError: it has some.
     """
+    # that of a graph module only shows the line of its code in which something failed
     if type(model).__call__ is not nn.Module.__call__ and not isinstance(model, fx.GraphModule):
         raise TraceError(
             f"{type(model).__name__} has a __call__ of its own, which a graph of its forward would not run; do what it "
             "does in forward, or trace a model that holds it"
         )
-    if model._forward_hooks or model._forward_pre_hooks:
+    if has_forward_hooks(model):
         raise TraceError(
             f"{type(model).__name__} itself has forward hooks, which a graph of its forward would not run; register "
             "them on a submodule, or remove them before tracing"

@@ -177,3 +177,14 @@ def test_every_small_net_with_batch_norms():
                 assert largest_error(call(result, inputs), call(module, inputs)) < 1e-9, case.name
             folded += norms(module) - norms(result)
     assert folded > 20
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated in favor of:FutureWarning")
+def test_a_weight_that_a_hook_computes_is_copied_and_not_folded() -> None:
+    """Such a weight holds gradients, so torch's own copies refuse a model that is fresh."""
+    model = nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 6, 3)), nn.BatchNorm2d(6)).double().eval()
+    model[1].running_mean.uniform_()
+    result, x = clean(model), torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    assert isinstance(result, nn.Sequential)
+    assert isinstance(result[1], nn.BatchNorm2d)
+    assert torch.equal(result(x), model(x))

@@ -50,7 +50,7 @@ def axes(program: atofx.Program) -> list[Any]:
     )
 
 
-def check(case: Case) -> None:
+def assert_like_symbolic(case: Case) -> None:
     for mode in case.modes:
         torch.manual_seed(0)
         model = case.build().double().train(mode == "train")
@@ -72,14 +72,14 @@ def check(case: Case) -> None:
 @pytest.mark.filterwarnings("ignore:Implicit dimension choice")
 @pytest.mark.parametrize("case", SAMPLE, ids=lambda case: case.name)
 def test_small_net(case: Case) -> None:
-    check(case)
+    assert_like_symbolic(case)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Implicit dimension choice")
 @pytest.mark.parametrize("case", REST, ids=lambda case: case.name)
 def test_other_small_net(case: Case) -> None:
-    check(case)
+    assert_like_symbolic(case)
 
 
 class Chosen(nn.Module):

@@ -52,7 +52,7 @@ KINDS: dict[str, Callable[[atofx.Program], nn.Module]] = {
 }
 
 
-def agree(module: nn.Module, again: nn.Module, inputs: Any) -> None:
+def assert_same(module: nn.Module, again: nn.Module, inputs: Any) -> None:
     """The same in both modes, whichever one was written."""
     assert type(again).__name__ == type(module).__name__
     assert list(again.state_dict()) == list(module.state_dict())
@@ -72,7 +72,7 @@ def test_a_graph_comes_back_as_it_was(case: Case, kind: str, way: str) -> None:
     torch.manual_seed(0)
     inputs = case.inputs(3)
     module = KINDS[kind](atofx.trace(case.build().double(), inputs))
-    agree(module, WAYS[way](module), inputs)
+    assert_same(module, WAYS[way](module), inputs)
 
 
 class HoldsPruned(nn.Module):
@@ -101,7 +101,7 @@ def test_a_model_in_regions_comes_back_as_it_was(
     module = KINDS[kind](program)
     again = WAYS[way](module)
     assert isinstance(again, model)
-    agree(module, again, inputs)
+    assert_same(module, again, inputs)
 
 
 class Exported(nn.Module):
@@ -120,7 +120,7 @@ class Exported(nn.Module):
 def test_an_exported_graph_comes_back_as_it_was(kind: str, way: str) -> None:
     torch.manual_seed(0)
     module = KINDS[kind](atofx.trace(Exported(), torch.randn(3, 4), frontend="export"))
-    agree(module, WAYS[way](module), torch.randn(5, 4))
+    assert_same(module, WAYS[way](module), torch.randn(5, 4))
 
 
 @pytest.mark.parametrize("frontend", ["symbolic", "export"])
@@ -132,7 +132,7 @@ def test_unknown_operations_are_written_by_name(frontend: Any) -> None:
             return torch.ops.aten.special_erfcx.default(x)
 
     module = atofx.trace(nn.Sequential(nn.Linear(4, 8), Calls()), torch.randn(3, 4), frontend=frontend).module
-    agree(module, through_file(module), torch.randn(3, 4))
+    assert_same(module, through_file(module), torch.randn(3, 4))
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -177,7 +177,7 @@ def test_a_copied_program_is_the_same_and_its_own(name: str) -> None:
     assert again.flops(mask) == program.flops(mask)
     assert str(again.verify(mask)) == str(program.verify(mask))
     for make in KINDS.values():
-        agree(make(program), make(again), inputs)
+        assert_same(make(program), make(again), inputs)
     before = call(program.compact(mask), inputs)
     with torch.no_grad():
         for tensor in again.traced.tensors.values():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from atofx.errors import ConfigError
+from atofx.ir.copies import deepcopy
 from atofx.passes.inputs import ExampleInputs
 
 BackendName = Literal["eager", "compile", "onnxruntime", "cudagraphs"]
@@ -61,7 +61,7 @@ def all_settings(
 
 def place_model(module: nn.Module, setting: Setting) -> nn.Module:
     """A copy of the module in eval mode, in the setting's dtype, memory format and place."""
-    result = copy.deepcopy(module).eval().to(device=setting.device, dtype=getattr(torch, setting.dtype))
+    result = deepcopy(module).eval().to(device=setting.device, dtype=getattr(torch, setting.dtype))
     if setting.memory_format == "channels_last":
         result = result.to(memory_format=torch.channels_last)
     return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from atofx.errors import ConfigError, VerifyError
+from atofx.ir.copies import deepcopy
 from atofx.train.images import Images
 from atofx.train.plan import Batch, in_order
 from atofx.train.processes import Processes
@@ -80,7 +80,7 @@ def _differing(masked: nn.Module, compact: nn.Module, images: Images, indices: l
     """Those of ``indices`` on which the models differ in float64, too."""
     if not indices:
         return []
-    pair = [copy.deepcopy(model).double() for model in (masked, compact)]
+    pair = [deepcopy(model).double() for model in (masked, compact)]
     plan = [Batch(np.asarray([index], dtype=np.int64)) for index in indices]
     wrong = []
     for index, (inputs, _) in zip(indices, images.batches(plan), strict=True):

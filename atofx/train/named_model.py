@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import inspect
 import os
@@ -17,6 +16,7 @@ from torch import nn
 
 from atofx import zoo
 from atofx.errors import ConfigError, did_you_mean
+from atofx.ir.copies import deepcopy
 from atofx.train import torchvision_models
 from atofx.train.searched_file import SEARCHED, read_searched
 
@@ -173,7 +173,7 @@ def _import(place: str, attribute: str, name: str) -> Callable[..., Any]:
         raise ConfigError(f"cannot import {place} for {name}: {error}") from error
     factory = getattr(module, attribute, None)
     if isinstance(factory, nn.Module):
-        return lambda: copy.deepcopy(factory)
+        return lambda: deepcopy(factory)
     if factory is None:
         raise ConfigError(f"{place} has no factory {attribute!r}{did_you_mean(attribute, vars(module))}")
     if not callable(factory):

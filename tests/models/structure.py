@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -516,17 +518,32 @@ class ConditionOnModule(Sandwich):
         return self.scale(x) if self.doubled else x
 
 
-@family.case(image(), {"conv1.weight:0": (8, 8), "conv2.weight:1": (8, 8)})
-class HookChangesOutput(nn.Module):
-    """A forward hook replaces what a layer returns, and is traced."""
+class Hooked(nn.Module):
+    """A forward hook replaces what a layer returns."""
 
-    def __init__(self) -> None:
+    def __init__(self, hook: Callable[[nn.Module, Any, Tensor], Tensor]) -> None:
         super().__init__()
         self.conv1, self.conv2 = conv(3, 8), conv(8, 4)
-        self.conv1.register_forward_hook(lambda module, inputs, output: output.flip(1) * 2)
+        self.conv1.register_forward_hook(hook)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv2(self.conv1(x))
+
+
+@family.case(image(), {"conv1.weight:0": (0, 0), "conv2.weight:1": (0, 0)})
+class HookChangesOutput(Hooked):
+    """What the hook returns is not zero where its channel is, nor can a padded convolution take it up."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda module, inputs, output: output.flip(1) + 1)
+
+
+@family.case(image(), {"conv1.weight:0": (8, 8), "conv2.weight:1": (8, 8)})
+class HookTurnsChannels(Hooked):
+    """What the hook returns has the channels in another order, and is zero where they are."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda module, inputs, output: output.flip(1) * 2)
 
 
 # ------------------------------------------------------------------------------------------------------- small wholes

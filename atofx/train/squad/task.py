@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from atofx.errors import ConfigError, VerifyError
+from atofx.ir.copies import deepcopy
 from atofx.methods.protocol import call
 from atofx.train import rng
 from atofx.train.config import TrainConfig
@@ -178,7 +178,7 @@ class Squad:
         """Those of the questions on whose sequences the models differ in float64, too."""
         if not questions:
             return []
-        pair = [copy.deepcopy(model).double() for model in (masked, compact)]
+        pair = [deepcopy(model).double() for model in (masked, compact)]
         wrong = []
         for question in questions:
             rows = (self._test.windows.question == question).nonzero().flatten().numpy().astype(np.int64)
