@@ -165,7 +165,7 @@ class _Replay:
                 return self._outputs(node)
             elif node.op != "placeholder" and node not in regions:
                 self.env[node] = self._call(node)
-            if isinstance(self.env.get(node), fx.Proxy):
+            if node.users and isinstance(self.env.get(node), fx.Proxy):  # of the rest, shapes are made up
                 _expect_alike(node, concrete(self.env[node]), sizes)
         raise AssertionError("a graph ends with an output node")
 
