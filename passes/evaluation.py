@@ -88,11 +88,11 @@ def shape_of_call(
 ) -> torch.Tensor | None:
     """A call's result by its record's short cut, None if it has to be run."""
     record = REGISTRY.of(node, module)
-    args = node.args
-    if record is None or not args or node.kwargs or (record.shape is None and record.layout is None):
+    if record is None or (record.layout if module is None else record.shape) is None:
         return None
-    tensors = [value_of(a) for a in args if isinstance(a, fx.Node)]
-    if len(tensors) < len(args) or not all(isinstance(t, torch.Tensor) for t in tensors):
+    args = node.args
+    tensors = [value for a in args if isinstance(a, fx.Node) and isinstance(value := value_of(a), torch.Tensor)]
+    if not args or len(tensors) < len(args) or node.kwargs:
         return None
     if module is None:
         return None if record.layout is None else record.layout(*tensors)

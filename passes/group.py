@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from atofx.ir.groups import Group, Member, Role
 from atofx.ir.lineage import LeafAxis, Lineage, Pin
 from atofx.ir.values import Run, TensorValue, ids_of_runs
 from atofx.ops.context import tensors_in
+from atofx.passes.components import connected_components
 from atofx.passes.pieces import Pieces, cut, runs_of, single_ids, with_runs_of
 
 SINGLE_UNIT = "there is only one unit: removing it would leave nothing"
@@ -128,15 +128,15 @@ def _rectangular(lineage: Lineage, places: _Places) -> tuple[_Parts, torch.Tenso
     Only tensors that vary along several dimensions may become so; where there are any, ids are looked at one by one.
     """
     if places.suspects:
-        component, count, ragged = _rectangular_components(lineage, places.suspects)
-        return _Parts(single_ids(lineage.num_ids), component.numpy(), count), ragged
+        tied, count, ragged = _rectangular_components(lineage, places.suspects)
+        return _Parts(single_ids(lineage.num_ids), tied.numpy(), count), ragged
     ids = (*places.tensors, *(pin.ids.numpy() for pin in lineage.pins))
     runs = np.concatenate([places.runs, runs_of(ids)], 1)
     flags = (lineage.produced.numpy(), lineage.consumed.numpy())
     couplings = with_runs_of(lineage.edges, lineage.couplings)
     pieces = cut(lineage.num_ids, runs, flags, couplings)
-    component, count = _components(pieces.tied(couplings), pieces.starts.size)
-    return _Parts(pieces, component.numpy(), count), torch.empty(0, dtype=torch.long)
+    component, count = connected_components(pieces.tied(couplings), pieces.starts.size)
+    return _Parts(pieces, component, count), torch.empty(0, dtype=torch.long)
 
 
 def _rectangular_components(lineage: Lineage, suspects: list[torch.Tensor]) -> tuple[torch.Tensor, int, torch.Tensor]:
@@ -151,7 +151,8 @@ def _rectangular_components(lineage: Lineage, suspects: list[torch.Tensor]) -> t
     kept = lineage.num_ids
     left, right, sizes = lineage.couplings
     runs = np.stack([ids_of_runs(left, sizes), ids_of_runs(right, sizes)])
-    coupled, count = _components(np.concatenate([runs, lineage.edges], 1), kept)
+    found_components, count = connected_components(np.concatenate([runs, lineage.edges], 1), kept)
+    coupled = torch.from_numpy(found_components)
     nodes = torch.cat([coupled, torch.tensor([count])])
     pinned = coupled[torch.cat([pin.ids for pin in lineage.pins])] if lineage.pins else coupled[:0]
     labels, count = _merged(nodes, torch.stack([pinned, torch.full_like(pinned, count)]), count + 1)
@@ -168,8 +169,8 @@ def _rectangular_components(lineage: Lineage, suspects: list[torch.Tensor]) -> t
 
 def _merged(labels: torch.Tensor, edges: torch.Tensor, count: int) -> tuple[torch.Tensor, int]:
     """Labels after some of ``count`` became one, and how many are left."""
-    merged, left = _components(edges.numpy(), count)
-    return merged[labels], left
+    merged, left = connected_components(edges.numpy(), count)
+    return torch.from_numpy(merged)[labels], left
 
 
 def _ties_needed(suspects: list[torch.Tensor], labels: torch.Tensor, count: int) -> list[torch.Tensor]:
@@ -203,15 +204,6 @@ def _tie_needed(ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
     return torch.stack([rows[different], rows[:, :1].expand_as(rows)[different]])
 
 
-def _components(edges: np.ndarray[Any, Any], size: int) -> tuple[torch.Tensor, int]:
-    """The connected component of every node, and how many there are."""
-    if size == 0:
-        return torch.empty(0, dtype=torch.long), 0
-    matrix = coo_matrix((np.ones(edges.shape[1], dtype=np.int8), tuple(edges)), shape=(size, size))
-    count, labels = connected_components(matrix, directed=False)
-    return torch.from_numpy(labels.astype(np.int64)), int(count)
-
-
 def _spans(axes: list[LeafAxis]) -> np.ndarray[Any, Any]:
     """(2, A): first id and length of every axis."""
     spans = [(axis.start, axis.size) for axis in axes]
@@ -227,10 +219,17 @@ def _signatures(places: _Places, parts: _Parts) -> np.ndarray[Any, Any]:
     inside, counts = parts.pieces.of_runs(*places.runs)
     found = [parts.pieces.of_places(ids) for ids in places.tensors]
     times = np.concatenate([counts, np.array([pieces.size for pieces in found], dtype=np.int64)])
-    numbers = np.random.default_rng(0).integers(1, 2**63, times.size, dtype=np.uint64)
+    numbers = _random_numbers(times.size.bit_length())[: times.size]
     signature = np.zeros(parts.count, dtype=np.uint64)
     np.add.at(signature, parts.component[np.concatenate([inside, *found])], np.repeat(numbers, times))
     return signature
+
+
+@cache
+def _random_numbers(bits: int) -> np.ndarray[Any, Any]:
+    """The same 2 ** ``bits`` numbers each time: making them takes longer than what they are for in a small model."""
+    numbers: np.ndarray[Any, Any] = np.random.default_rng(0).integers(1, 2**63, 2**bits, dtype=np.uint64)
+    return numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -296,9 +295,9 @@ def _build(
         axes: what may be a member.
     """
     by_piece = found.group[parts.component]
-    group_of = by_piece[parts.pieces.of_id]
+    group_of = np.repeat(by_piece, parts.pieces.sizes)
     first_unit = found.unit[parts.component] - parts.pieces.starts
-    unit_of = first_unit[parts.pieces.of_id] + np.arange(lineage.num_ids)
+    unit_of = np.repeat(first_unit, parts.pieces.sizes) + np.arange(lineage.num_ids)
     unit_of[group_of < 0] = -1
     members = _members(lineage, parts.pieces, by_piece, group_of, unit_of, axes, found.sizes.size)
     class_reason: list[str | None] = [None] * len(members)

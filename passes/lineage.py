@@ -143,7 +143,12 @@ class _Run:
         ctx.op_name = describe(node, module)
         spelling = None if module is None else REGISTRY.module(module)
         record = REGISTRY.of(node, None) if spelling is None else spelling.op
-        args, kwargs = self.resolve(node.args), self.resolve(dict(node.kwargs)) if node.kwargs else {}
+        arguments, named = node.args, node.kwargs
+        if len(arguments) == 1 and isinstance(arguments[0], fx.Node):  # as of most modules
+            args: Any = (self.values[arguments[0]],)
+        else:
+            args = self.resolve(arguments)
+        kwargs = self.resolve(dict(named)) if named else {}
         mutated = mutated_argument(node, module)
         if kwargs.get("out") is not None:
             ctx.pin_value((args, kwargs), "is written into another tensor with out=")

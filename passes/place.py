@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import traceback
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 
@@ -22,6 +23,7 @@ _TRACE, _ROOT = str(Path(__file__).resolve().with_name("trace.py")), "_captured"
 _ENTRY = re.compile(r'^\s*File "(.+)", line (\d+)', re.MULTILINE)
 
 
+@lru_cache(maxsize=4096)
 def is_ours(filename: str) -> bool:
     """Whether a file belongs to torch or to atofx."""
     if filename.startswith("<"):
@@ -61,10 +63,11 @@ class Whereabouts:
             depth: how many frames from here the first is that may be the model's.
         """
         frame: FrameType | None = sys._getframe(depth)
-        known = self._foreign
+        known = self._foreign.get
         while frame is not None:
             name = frame.f_code.co_filename
-            if known[name] if name in known else self._is_foreign(name):
+            foreign = known(name)
+            if self._is_foreign(name) if foreign is None else foreign:
                 return name, frame.f_lineno
             if frame.f_code.co_name == _ROOT and str(Path(name).resolve()) == _TRACE:
                 return None  # outside of it is the code that asks for the trace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from atofx.passes.base import modules_by_name
-from atofx.passes.surroundings import OF_TORCH, PLAIN, cached_functions, surroundings
+from atofx.passes.snapshot import Snapshot
+from atofx.passes.surroundings import OF_TORCH, PLAIN, cached_functions, own_attributes, reached
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,46 +51,40 @@ class Before:
 
     def __init__(self, model: nn.Module) -> None:
         modules = {id(module): (name, module) for name, module in reversed(modules_by_name(model))}
-        outside = surroundings(module for _, module in modules.values())
-        holders = [*((name, vars(module)) for name, module in modules.values()), *outside]
-        self._attributes = [(name, live, dict(live)) for name, live in holders]
+        inside = [(name, vars(module)) for name, module in modules.values()]
+        own = [(name, own_attributes(live)) for name, live in inside]
+        outside = reached((m for _, m in modules.values()), (value for _, added in own for _, value in added))
+        own += [(name, own_attributes(live)) for name, live in outside]
+        self._names = [name for name, _ in own]
+        self._attributes = Snapshot([live for _, live in (*inside, *outside)])
+        plain = [live for _, live in (*inside, *outside) if isinstance(live, dict)]
+        of_torch = [live[key] for live in plain for key in _DICTS_OF_TORCH if key in live]
+        self._of_torch = Snapshot([container for container in of_torch if container])
         cached = {id(function): function for _, live in outside for function in cached_functions(live)}
         self._cached = [(function, function.cache_info()) for function in cached.values()]
-        self._filled: list[tuple[Any, Any]] = []
-        self._empty: list[Any] = []
         self._tensors: list[tuple[str, torch.Tensor, int, torch.Tensor]] = []
+        containers: list[Any] = []
         seen: set[int] = set()
-        for name, live, held in self._attributes:
-            of_torch = [held[key] for key in _DICTS_OF_TORCH if key in held] if type(live) is dict else []
-            self._hold(of_torch)
-            for key, value in held.items():
-                kind = type(value)
-                if key in OF_TORCH or kind in PLAIN or (kind is tuple and PLAIN.issuperset(map(type, value))):
-                    continue
-                self._hold(_containers(value, seen))
+        for name, added in own:
+            for key, value in added:
+                containers += _containers(value, seen)
                 self._tensors += [
                     (f"{name}.{key}" if name else key, tensor, tensor._version, tensor.detach().clone())
                     for tensor in _tensors(value)
                 ]
-
-    def _hold(self, containers: Iterable[Any]) -> None:
-        for container in containers:
-            if container:
-                self._filled.append((container, container.copy()))
-            else:  # as most are
-                self._empty.append(container)
+        self._empty = [container for container in (*of_torch, *containers) if not container]  # as most are
+        self._filled = [(container, container.copy()) for container in containers if container]
 
     def changes(self) -> list[Change]:
         """What is different now; of something that holds values, such as a list, the attribute that it is.
 
         Parameters, submodules, hooks and the mode are left out.
         """
-        other = {id(c): content for c, content in self._filled if not _same(c, content)}
-        other |= {id(container): type(container)() for container in self._empty if container}
+        other = {id(container): content for container, content in self._changed_containers()}
+        if not other and not self._attributes.changed():
+            return []
         found = []
-        for name, live, held in self._attributes:
-            if not other and _is_as_it_was(live, held):
-                continue
+        for name, (live, held) in zip(self._names, self._attributes.pairs(), strict=True):
             for key, value in live.items():
                 if key in held and held[key] is value and not (other and _holds_any(value, other)):
                     continue
@@ -100,6 +95,14 @@ class Before:
                 elif key not in OF_TORCH:
                     found.append(Change(name, live, key, is_buffer=False))
         return found
+
+    def _changed_containers(self) -> list[tuple[Any, Any]]:
+        """Containers that hold something else now, and what they held."""
+        return [
+            *self._of_torch.changed(),
+            *((container, type(container)()) for container in filter(None, self._empty)),
+            *((container, content) for container, content in self._filled if not _same(container, content)),
+        ]
 
     def written(self) -> list[str]:
         """The names of tensors that are neither parameters nor buffers and were changed in place."""
@@ -114,15 +117,11 @@ class Before:
     def restore(self) -> None:
         """Put everything back."""
         self.forget()
-        for _, live, attributes in self._attributes:
-            if not _is_as_it_was(live, attributes):
-                _put_back(live, attributes)
-        for container in filter(None, self._empty):
+        for live, held in self._attributes.changed():
+            _put_back(live, held)
+        for container, content in self._changed_containers():
             container.clear()
-        for container, content in self._filled:
-            if not _same(container, content):
-                container.clear()
-                container.extend(content) if isinstance(container, (list, deque)) else container.update(content)
+            container.extend(content) if isinstance(container, (list, deque)) else container.update(content)
         for _, tensor, version, content in self._tensors:
             if tensor._version != version:
                 with torch.no_grad():
@@ -205,10 +204,6 @@ def _put_back(live: MutableMapping[str, Any], held: Mapping[str, Any]) -> None:
     for key, value in held.items():
         if key not in live or live[key] is not value:
             live[key] = value
-
-
-def _is_as_it_was(live: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
-    return list(live) == list(held) and all(map(is_, live.values(), held.values()))
 
 
 def _same(container: Any, content: Any) -> bool:

@@ -13,6 +13,7 @@ from atofx.nn.functional import mean_square_deviation
 from atofx.ops.arguments import argument, argument_node, target_name
 from atofx.ops.inplace import mutated_argument
 
+_CALLS = ("call_function", "call_method")
 _DIFFERENCES = ("sub", "subtract")
 _PRODUCTS = ("mul", "multiply")
 _POWERS = ("pow", "square")
@@ -29,7 +30,7 @@ def name_deviations(graph: fx.Graph, leaves: Mapping[str, nn.Module]) -> None:
         graph: changed in place.
         leaves: the modules it calls.
     """
-    candidates = [node for node in graph.nodes if _deviation(node) is not None]
+    candidates = [node for node in graph.nodes if node.op in _CALLS and _deviation(node) is not None]
     if not candidates:
         return
     changed = _changed_memory(graph, leaves)

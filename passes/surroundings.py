@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -20,7 +20,19 @@ _Cached = type(functools.lru_cache(len))
 _GIVEN = frozenset({*sys.stdlib_module_names, "torch", "numpy", "atofx"})
 
 
-class ClassAttributes(MutableMapping[str, Any]):
+class Surrounding(MutableMapping[str, Any]):
+    """What something holds by name; written to, that changes."""
+
+    def copy(self) -> dict[str, Any]:
+        """What it holds now."""
+        return dict(self)
+
+
+#: Where attributes, globals or variables are.
+Place = dict[str, Any] | Surrounding
+
+
+class ClassAttributes(Surrounding):
     """The attributes of a class itself, for writing too; Python's own are left out.
 
     Args:
@@ -29,6 +41,10 @@ class ClassAttributes(MutableMapping[str, Any]):
 
     def __init__(self, owner: type) -> None:
         self._owner = owner
+
+    def copy(self) -> dict[str, Any]:
+        """What it holds now."""
+        return {key: value for key, value in vars(self._owner).items() if not key.startswith("__")}
 
     def __getitem__(self, key: str) -> Any:
         return vars(self._owner)[key]
@@ -46,7 +62,7 @@ class ClassAttributes(MutableMapping[str, Any]):
         return sum(1 for _ in self)
 
 
-class NamedGlobals(MutableMapping[str, Any]):
+class NamedGlobals(Surrounding):
     """Some of the globals of a file.
 
     Args:
@@ -60,6 +76,11 @@ class NamedGlobals(MutableMapping[str, Any]):
     def include(self, name: str) -> None:
         """One more, which need not be there yet."""
         self._names[name] = None
+
+    def copy(self) -> dict[str, Any]:
+        """What it holds now."""
+        everything = self._everything
+        return {key: everything[key] for key in self._names if key in everything}
 
     def __getitem__(self, key: str) -> Any:
         if key not in self._names:
@@ -79,7 +100,7 @@ class NamedGlobals(MutableMapping[str, Any]):
         return sum(1 for _ in self)
 
 
-class Enclosed(MutableMapping[str, Any]):
+class Enclosed(Surrounding):
     """What a function holds of the functions around it, by the names it uses.
 
     Args:
@@ -115,17 +136,34 @@ class Enclosed(MutableMapping[str, Any]):
         return True
 
 
-def surroundings(modules: Iterable[nn.Module]) -> list[tuple[str, MutableMapping[str, Any]]]:
+def own_attributes(attributes: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What a model's author has added to a module, or to something else, but for values that hold nothing."""
+    return [
+        (key, value)
+        for key, value in attributes.items()
+        if key not in OF_TORCH
+        and (kind := type(value)) not in PLAIN
+        and not (kind is tuple and PLAIN.issuperset(map(type, value)))
+    ]
+
+
+def surroundings(modules: Iterable[nn.Module]) -> list[tuple[str, Place]]:
     """What ``forward`` and the forward hooks of modules can reach by name, each with a name of its own.
 
     These are attributes of classes, globals of files, what closures hold, and attributes of plain objects that a
     module, a hook or a closure has. Functions, methods and classes are followed, into other files too; torch, numpy and
     what comes with Python are not.
     """
+    found = list(modules)
+    return reached(found, (value for module in found for _, value in own_attributes(vars(module))))
+
+
+def reached(modules: Iterable[nn.Module], held: Iterable[Any]) -> list[tuple[str, Place]]:
+    """:func:`surroundings` of modules, where it is known already what they hold: the :func:`own_attributes`."""
     reach = _Reach()
+    reach.add(held)
     for module in modules:
         reach.add_class(type(module))
-        reach.add(value for key, value in vars(module).items() if key not in OF_TORCH and type(value) not in PLAIN)
         if has_forward_hooks(module):
             reach.add([*module._forward_hooks.values(), *module._forward_pre_hooks.values()])
     reach.follow(["forward"])
@@ -144,7 +182,7 @@ class _Reach:
     def __init__(self) -> None:
         self.classes: dict[type, None] = {}
         self.files: dict[str, NamedGlobals] = {}
-        self.held: list[tuple[str, MutableMapping[str, Any]]] = []
+        self.held: list[tuple[str, Place]] = []
         self._known: set[int] = set()
         self._methods: dict[str, list[Any]] = {}
         self._named: set[str] = set()

@@ -153,8 +153,10 @@ def require_python(model: nn.Module) -> None:
     """
     if not isinstance(model, nn.Module):
         raise TraceError(f"trace needs a torch.nn.Module, got {type(model).__name__}")
-    for path, module in modules_by_name(model):
-        if isinstance(module, torch.jit.ScriptModule):
+    modules = modules_by_name(model)
+    scripted = {kind for kind in {type(module) for _, module in modules} if issubclass(kind, torch.jit.ScriptModule)}
+    for path, module in modules if scripted else ():
+        if type(module) in scripted:
             name = f"{type(model).__name__}.{path}" if path else type(model).__name__
             raise TraceError(
                 f"{name} was compiled by torch.jit, which leaves no Python code to trace; trace the model before "

@@ -158,7 +158,9 @@ class Tracer(fx.Tracer):
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Open composite modules, look into modules without a record, call the others as they are; hooks are run."""
-        if self.is_leaf_module(m, "") or COMPOSITES.module(m) is not None:
+        if self.is_leaf_module(m, ""):
+            return self._leaf(m, forward, args, kwargs)
+        if COMPOSITES.module(m) is not None:
             return self._call(m, forward, args, kwargs)
         if not _from_torch(type(m)):
             return self._through(m, forward, args, kwargs)
@@ -171,22 +173,40 @@ class Tracer(fx.Tracer):
         return self._inside_or_leaf(m, partial(self._call, m, forward, args, kwargs))
 
     def _call(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The result of a leaf or a composite module, or else of what is inside of one of torch's."""
-        path = self.path_of_module(m)
+        """The result of a composite module, of a leaf, or else of what is inside of one of torch's."""
         if self.is_leaf_module(m, ""):
-            instead: Callable[..., Any] = partial(self._leaf, path)
-        elif (composite := COMPOSITES.module(m)) is not None:
-            instead = partial(composite, m)
-        else:
+            return self._leaf(m, forward, args, kwargs)
+        composite = COMPOSITES.module(m)
+        if composite is None:
             return super().call_module(m, forward, args, kwargs)
+        path = self.path_of_module(m)
+        if has_forward_hooks(m):
+            return self._hooked(m, path, forward, partial(composite, m), args, kwargs)
+        return self._inside(m, path, partial(composite, m, *args, **kwargs))
+
+    def _leaf(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        path = self.path_of_module(m)
         if not has_forward_hooks(m):
-            return self._inside(m, path, partial(instead, *args, **kwargs))
+            return self._inside(m, path, partial(self.create_proxy, "call_module", path, args, kwargs))
+
+        def instead(*args: Any, **kwargs: Any) -> Any:
+            return self.create_proxy("call_module", path, args, kwargs)
+
+        return self._hooked(m, path, forward, instead, args, kwargs)
+
+    def _hooked(
+        self,
+        m: nn.Module,
+        path: str,
+        forward: Callable[..., Any],
+        instead: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """The result of a module whose hooks run, ``instead`` in the place of its own ``forward``."""
         if self.leaves[path] is m:
             self.leaves[path] = without_forward_hooks(m)  # what they do is in the graph
         return self._inside(m, path, partial(between_hooks, m, forward, instead, args, kwargs))
-
-    def _leaf(self, path: str, *args: Any, **kwargs: Any) -> Any:
-        return self.create_proxy("call_module", path, args, kwargs)
 
     def _through(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The result of a module's ``forward``: what fx does, without the scopes that nobody reads here."""

@@ -1,4 +1,4 @@
-"""Groups of coupled channels: plain, frozen data."""
+"""Groups of coupled channels: plain data that is never changed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Literal
 
 import torch
 
+from atofx.ir.record import record
+
 Role = Literal["producer", "consumer"]
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Member:
     """One axis of one parameter or buffer that a group reaches.
 

@@ -91,10 +91,10 @@ class LineageContext:
     def vector(self, name: str, dim: int, ndim: int) -> TensorValue:
         """The value of a parameter or buffer of one dimension, along ``dim`` of ``ndim``."""
         canonical, tensor = self._read(name)
-        size = tensor.shape[0]
-        shape = (1,) * dim + (size,) + (1,) * (ndim - dim - 1)
+        meta, shape = blank_vector(tensor.shape[0], dim, ndim, tensor.dtype)
+        size = shape[dim]
         layers = () if size <= 1 else (Layer(Run(self._axis(canonical, 0, size).start, dim, shape), 0.0),)
-        return TensorValue(blank(shape, shape, tensor.dtype), layers, moved_leaf=True)
+        return TensorValue(meta, layers, moved_leaf=True)
 
     def _read(self, name: str) -> tuple[str, torch.Tensor]:
         """The canonical name of a parameter or buffer, and the tensor; this node is one of its readers from now on."""
@@ -123,9 +123,10 @@ class LineageContext:
         """The value of the called module's parameter or buffer, None if it has none."""
         return self.leaf(f"{self.node.target}.{attribute}", dims) if self._owns(attribute) else None
 
-    def module_vector(self, attribute: str, dim: int, ndim: int) -> TensorValue | None:
-        """:meth:`module_leaf` of one dimension, along ``dim`` of ``ndim``."""
-        return self.vector(f"{self.node.target}.{attribute}", dim, ndim) if self._owns(attribute) else None
+    def module_vectors(self, attributes: Sequence[str], dim: int, ndim: int) -> list[TensorValue | None]:
+        """:meth:`module_leaf` of several that have one dimension, along ``dim`` of ``ndim``."""
+        module = f"{self.node.target}."
+        return [self.vector(module + a, dim, ndim) if self._owns(a) else None for a in attributes]
 
     def _owns(self, attribute: str) -> bool:
         """Whether the called module has such a parameter or buffer."""
@@ -223,13 +224,20 @@ class LineageContext:
 
     def pin(self, layer: Layer, reason: str) -> None:
         """:meth:`pin_ids` for a layer."""
-        self.pin_ids(layer.ids, reason)
+        self._pin_labels(layer.labels, reason)
 
     def pin_value(self, value: Any, reason: str, *, unknown_op: bool = False) -> None:
         """Pin every id in a (nested) value."""
         for tensor in tensors_in(value):
             for layer in tensor.layers:
-                self.pin_ids(layer.ids, reason, unknown_op=unknown_op)
+                self._pin_labels(layer.labels, reason, unknown_op=unknown_op)
+
+    def _pin_labels(self, labels: Labels, reason: str, *, unknown_op: bool = False) -> None:
+        if isinstance(labels, Run):
+            ids = torch.arange(labels.start, labels.start + labels.size)
+            self.pins.append(Pin(ids, self.node.name, self.op_name, reason, unknown_op))
+        else:
+            self.pin_ids(labels, reason, unknown_op=unknown_op)
 
     # ---------------------------------------------------------------- roles, gates, cost
 
@@ -336,7 +344,8 @@ class LineageContext:
         kept: list[Layer] = []
         ndim = meta.dim()
         for layer in layers:
-            layer = align_layer(layer, ndim)
+            if len(layer.labels.shape) != ndim:
+                layer = align_layer(layer, ndim)
             if not layer.dims:
                 reason = "a single channel is used on its own, it cannot be removed from a tensor of one channel"
                 self.pin(layer, reason)
@@ -394,7 +403,8 @@ class LineageContext:
         flag = np.zeros(self.num_ids, dtype=bool)
         for labels in marks:
             if isinstance(labels, Run):
-                flag[labels.start : labels.start + labels.size] = True
+                start, dim, shape = labels
+                flag[start : start + shape[dim]] = True
             else:
                 ids = labels.reshape(-1).numpy()
                 flag[ids[ids >= 0]] = True
@@ -411,6 +421,13 @@ def _common(rest: torch.Tensor, dim: int) -> torch.Tensor:
 def blank(size: Sequence[int], stride: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     """A tensor on the meta device that stands for any of its layout: its memory says nothing."""
     return torch.empty_strided(size, stride, dtype=dtype, device="meta")
+
+
+@lru_cache(maxsize=1024)
+def blank_vector(size: int, dim: int, ndim: int, dtype: torch.dtype) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """:func:`blank` of ``size`` elements along ``dim`` of ``ndim``, and its shape."""
+    shape = (1,) * dim + (size,) + (1,) * (ndim - dim - 1)
+    return blank(shape, shape, dtype), shape
 
 
 def tensors_in(value: Any) -> list[TensorValue]:

@@ -53,10 +53,12 @@ def contract(
     extents = []
     for ids, parts in join(ctx, spread, "is multiplied with coordinates that are always kept"):
         members = {i for i, _ in parts}
-        others = [(t, text) for i, (t, text) in enumerate(zip(operands, labels, strict=True)) if i not in members]
         layer = Layer(ids, _product_at_rest(ids, [part for _, part in parts]))
-        fixed = [d for d in layer.dims if any(_has_extent(t, text, letters[d]) for t, text in others)] if others else []
-        rest = beside(ctx, layer, fixed, "is multiplied with a tensor whose coordinates are always kept")
+        rest: Layer | None = layer
+        if len(members) < len(operands):
+            others = [(t, text) for i, (t, text) in enumerate(zip(operands, labels, strict=True)) if i not in members]
+            fixed = [d for d in layer.dims if any(_has_extent(t, text, letters[d]) for t, text in others)]
+            rest = beside(ctx, layer, fixed, "is multiplied with a tensor whose coordinates are always kept")
         if rest is None:
             for i, part in parts:
                 if operands[i].moved_leaf and any(letters[d] in result for d in layer.dims):
@@ -66,7 +68,7 @@ def contract(
         summed = [d for d in layer.dims if letters[d] not in result]
         if summed and len(summed) == len(layer.dims):
             extents.append(layer.labels)
-            if any(part.dims != layer.dims for _, part in parts):
+            if not isinstance(layer.labels, Run) and any(part.dims != layer.dims for _, part in parts):
                 parts = [(i, ctx.tie(part, [d for d in part.dims if d not in layer.dims])) for i, part in parts]
             _consume(ctx, layer.labels, parts, operands, nodes, orders, places)
             continue
@@ -118,8 +120,9 @@ def _spread(layer: Layer, order: Sequence[int | None], places: Sequence[int]) ->
 
 def _product_at_rest(ids: Labels, factors: Sequence[Layer]) -> float | Tensor:
     """Zero where a factor is."""
-    if any(factor.clean for factor in factors):
-        return 0.0
+    for factor in factors:  # most often the first is
+        if factor.clean:
+            return 0.0
     zero = torch.zeros(ids.shape, dtype=torch.bool)
     for factor in factors:
         zero |= factor.rest == 0

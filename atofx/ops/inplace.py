@@ -17,17 +17,16 @@ _IN_PLACE_FUNCTIONS = frozenset(
 
 def works_in_place(module: nn.Module) -> bool:
     """Whether a module is asked to change its input in place."""
-    return vars(module).get("inplace", getattr(type(module), "inplace", False)) is True
+    own = vars(module)
+    return (own["inplace"] if "inplace" in own else getattr(type(module), "inplace", False)) is True
 
 
 def mutated_argument(node: fx.Node, module: nn.Module | None) -> fx.Node | None:
     """The node whose tensor this node changes, None if it changes none."""
-    target = node.args[0] if node.args else node.kwargs.get("input", node.kwargs.get("out"))
-    if not isinstance(target, fx.Node):
-        return None
     if node.op == "call_module":
-        return target if module is not None and works_in_place(module) else None
-    if node.op not in ("call_function", "call_method"):
+        return _first(node) if module is not None and works_in_place(module) else None
+    target = _first(node) if node.op in ("call_function", "call_method") else None
+    if target is None:
         return None
     out = node.kwargs.get("out")
     if isinstance(out, fx.Node):
@@ -43,6 +42,11 @@ def mutated_argument(node: fx.Node, module: nn.Module | None) -> fx.Node | None:
         return target if _writes_first(node.target) else None
     name = getattr(node.target, "__name__", "")
     return target if name.endswith("_") and not name.endswith("__") else None
+
+
+def _first(node: fx.Node) -> fx.Node | None:
+    target = node.args[0] if node.args else node.kwargs.get("input", node.kwargs.get("out"))
+    return target if isinstance(target, fx.Node) else None
 
 
 def _writes_first(overload: torch._ops.OpOverload) -> bool:

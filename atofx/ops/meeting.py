@@ -46,8 +46,6 @@ def meet(
     result = []
     for ids, parts in join(ctx, layers, "meets coordinates that are always kept"):
         members = {i for i, _ in parts}
-        everyone = len(members) == len(operands)
-        others = [] if everyone else [operand for i, operand in enumerate(operands) if i not in members]
         rest, infinite = _at_rest(ids, parts, len(operands), value)
         leaves = [(i, layer) for i, layer in parts if operands[i].moved_leaf]
         if infinite is not None and leaves:  # a divisor that is only cut, not set to zero?
@@ -65,8 +63,11 @@ def meet(
                 "add a small constant to the divisor",
             )
         layer = Layer(ids, rest)
-        fixed = [d for d in layer.dims if any(_has_extent(other, d, ndim) for other in others)] if others else []
-        tied = beside(ctx, layer, fixed, "meets a tensor whose coordinates are always kept")
+        tied: Layer | None = layer
+        if len(members) < len(operands):
+            others = [operand for i, operand in enumerate(operands) if i not in members]
+            fixed = [d for d in layer.dims if any(_has_extent(other, d, ndim) for other in others)]
+            tied = beside(ctx, layer, fixed, "meets a tensor whose coordinates are always kept")
         if tied is not None:
             result.append(tied if len(parts) == 1 else leanest(ctx, tied, [part for _, part in parts]))
     return result
@@ -85,11 +86,12 @@ def join(ctx: LineageContext, layers: Sequence[tuple[int, Layer]], why: str) -> 
     """
     if len(layers) == 1:
         return [(layers[0][1].labels, list(layers))]
+    along = _by_dim(layers)
+    if along is not None:
+        return [(ctx.couple([layer.labels for _, layer in parts], why), parts) for parts in along]
     shapes = {layer.shape for _, layer in layers}
     if len(shapes) == 1 and max(next(iter(shapes)), default=1) > 1:
         return [(ctx.couple([layer.labels for _, layer in layers], why), list(layers))]
-    if all(isinstance(layer.labels, Run) and layer.labels.size > 1 for _, layer in layers):
-        return _join_runs(ctx, layers, why)
     bundles: list[Bundle] = []
     for i, layer in layers:
         ids, parts = layer.labels, [(i, layer)]
@@ -106,18 +108,19 @@ def join(ctx: LineageContext, layers: Sequence[tuple[int, Layer]], why: str) -> 
     return bundles
 
 
-def _join_runs(ctx: LineageContext, layers: Sequence[tuple[int, Layer]], why: str) -> list[Bundle]:
-    """:func:`join` where every layer varies along one dimension; a bundle stands where its last layer does."""
-    bundles: dict[int, Bundle] = {}
-    for i, layer in layers:
-        run = layer.labels
-        assert isinstance(run, Run)
-        labels, parts = bundles.pop(run.dim, (run, []))
-        if labels.shape == run.shape:
-            labels = ctx.couple([labels, run], why) if parts else run
-        else:
-            labels = ctx.unify(as_tensor(labels), as_tensor(run), why)
-        bundles[run.dim] = labels, [*parts, (i, layer)]
+def _by_dim(layers: Sequence[tuple[int, Layer]]) -> list[list[tuple[int, Layer]]] | None:
+    """Layers that are runs, by the dimension they lie along, where all are of one length; None where some are no runs.
+
+    A bundle stands where its last layer does.
+    """
+    bundles: dict[int, list[tuple[int, Layer]]] = {}
+    for pair in layers:
+        run = pair[1].labels
+        if not isinstance(run, Run) or run.shape[run.dim] == 1:
+            return None
+        parts = bundles.pop(run.dim, [])
+        parts.append(pair)
+        bundles[run.dim] = parts
     return list(bundles.values())
 
 
@@ -127,6 +130,8 @@ def leanest(ctx: LineageContext, layer: Layer, parts: Sequence[Layer]) -> Layer:
     A part that lacks a dimension (one table for all heads) couples what differs only along that one; said at once, what
     comes next need not choose between heads and their dimensions.
     """
+    if isinstance(layer.labels, Run):  # so are all parts, and of the same shape
+        return layer
     shape, dims = layer.shape, layer.dims
     if all(part.labels.shape == shape or part.dims == dims for part in parts):
         return layer

@@ -240,7 +240,7 @@ REGISTRY.add(OpRecord("batch norm", cut_batch_norm, resize_cut_batch_norm, norma
 REGISTRY.add(
     _BATCH,
     modules=[nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm],
-    bind=lambda ctx, m, input: ((input, *[ctx.module_vector(n, 1, input.ndim) for n in _TENSORS]), {}),
+    bind=lambda ctx, m, input: ((input, *ctx.module_vectors(_TENSORS, 1, input.ndim)), {}),
     configure=configure_features,
     tensors=("weight", "bias"),
 )

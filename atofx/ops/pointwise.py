@@ -57,16 +57,14 @@ def _function_of_tensors(ctx: LineageContext, operands: Sequence[TensorValue]) -
         return None
     settings = []
     for name, value in vars(ctx.module).items():
-        if isinstance(value, (dict, set)) and not value:
-            continue
-        if isinstance(value, _SETTINGS):
+        if type(value) in _SETTINGS:
             settings.append((name, value))
-        else:  # parameters, children, hooks, or something else
+        elif not isinstance(value, (dict, set)) or value:  # parameters, children, hooks, or something else
             return None
     return type(ctx.module), tuple(settings), kinds
 
 
-_SETTINGS = (int, float, bool, str, type(None))
+_SETTINGS = frozenset({int, float, bool, str, type(None)})
 
 
 def _at_rest(

@@ -1,0 +1,60 @@
+"""What many mappings held at some time: compared all at once, since most are as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from operator import is_
+from typing import Any, Generic, TypeVar
+
+from atofx.passes.surroundings import Place
+
+M = TypeVar("M", bound=Place)
+
+
+class Snapshot(Generic[M]):
+    """The keys of mappings in their order, and the very objects that they held.
+
+    Args:
+        mappings: with keys that are strings or numbers; they may change from now on.
+    """
+
+    def __init__(self, mappings: Sequence[M]) -> None:
+        self._mappings = mappings
+        now = self._now()
+        self._lengths = _lengths(now)
+        self._keys, self._values = _keys(now), list(_values(now))
+
+    def changed(self) -> list[tuple[M, dict[Any, Any]]]:
+        """Those that hold something else now, and what they held."""
+        now = self._now()
+        if (_lengths(now), _keys(now)) == (self._lengths, self._keys) and all(map(is_, _values(now), self._values)):
+            return []
+        return [(live, held) for live, held in self.pairs() if not _is_as_it_was(live, held)]
+
+    def pairs(self) -> Iterator[tuple[M, dict[Any, Any]]]:
+        """Each, and what it held."""
+        start = 0
+        for mapping, length in zip(self._mappings, self._lengths, strict=True):
+            stop = start + length
+            yield mapping, dict(zip(self._keys[start:stop], self._values[start:stop], strict=True))
+            start = stop
+
+    def _now(self) -> list[dict[Any, Any]]:
+        return [mapping if isinstance(mapping, dict) else mapping.copy() for mapping in self._mappings]
+
+
+def _lengths(mappings: Sequence[dict[Any, Any]]) -> list[int]:
+    return list(map(len, mappings))
+
+
+def _keys(mappings: Sequence[dict[Any, Any]]) -> list[Any]:
+    return list(chain.from_iterable(mappings))
+
+
+def _values(mappings: Sequence[dict[Any, Any]]) -> Iterator[Any]:
+    return chain.from_iterable([mapping.values() for mapping in mappings])
+
+
+def _is_as_it_was(live: Mapping[Any, Any], held: Mapping[Any, Any]) -> bool:
+    return list(live) == list(held) and all(map(is_, live.values(), held.values()))
