@@ -35,6 +35,9 @@ from tests.generator import net_of_seed
 
 NETS_OF_A_SEED = 1_000_000
 SECONDS_A_NET = 8
+NETS_A_TASK = 8
+#: Torch keeps the code of every graph that was ever made, so a worker grows and slows down.
+TASKS_A_WORKER = 150
 RESULT = "fuzz"
 JUDGES = ("tests/generator.py", "tests/invariants.py")
 NO_PART = ("bench", "cli", "methods", "report", "train", "zoo")
@@ -167,8 +170,8 @@ def _judge_all(tally: Tally, count: int, processes: int, result: str | None) -> 
     first, before, began = tally.seed * NETS_OF_A_SEED, tally.seconds, time.perf_counter()
     context = multiprocessing.get_context("spawn")
     try:
-        with context.Pool(processes, _start_worker) as pool:
-            for verdict in pool.imap(judge, range(first + tally.count, first + count), chunksize=8):
+        with context.Pool(processes, _start_worker, maxtasksperchild=TASKS_A_WORKER) as pool:
+            for verdict in pool.imap(judge, range(first + tally.count, first + count), chunksize=NETS_A_TASK):
                 tally.add(verdict)
                 tally.seconds = before + time.perf_counter() - began
                 if verdict.failure:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from atofx.gates import ChannelGate, GateBank, SizeCheck
+from atofx.gates import AS_THEY_ARE, ChannelGate, GateBank, Pattern, SizeCheck
 from atofx.ir.analysis import Analysis
 from atofx.ir.graph_module import GraphModule
 from atofx.ir.lineage import GatePoint
-from atofx.ir.values import run_length
+from atofx.ir.values import period, run_length
 from atofx.passes.base import attribute
 from atofx.passes.gate_places import Places, place
 from atofx.passes.input_sizes import sized_groups, sizes_of_masked
@@ -121,13 +121,27 @@ def make_gate(analysis: Analysis, bank: GateBank, point: GatePoint) -> ChannelGa
     rest = point.layer.rest.reshape(-1)
     rest = torch.where(rest.isfinite() & known, rest, 0.0)
     owner = torch.where(group >= 0, group * (int(unit.max()) + 1) + unit, -1)
-    run = run_length(flat)
-    run = run_length(owner) if run == 1 else run  # coordinates with ids of their own may still be one unit
-    if point.fixed:
-        run = None
-    if run is not None and not bool((rest.reshape(-1, run) == rest.reshape(-1, run)[:, :1]).all()):
-        run = None
-    return ChannelGate(bank, dims[0] - ids.dim(), units, rest, run)
+    pattern = AS_THEY_ARE if point.fixed else _pattern(flat, owner, rest, is_first=dims[0] == 0)
+    return ChannelGate(bank, dims[0] - ids.dim(), units, rest, pattern)
+
+
+def _pattern(ids: torch.Tensor, owner: torch.Tensor, rest: torch.Tensor, *, is_first: bool) -> Pattern:
+    """How channels are placed along a dimension.
+
+    Args:
+        ids: by position; they come again along the first dimension where samples are flattened together with them.
+        owner: by position, a number for each unit: coordinates with ids of their own may still be one.
+        rest: by position: the constant there.
+        is_first: whether it is the first dimension.
+    """
+    run = run_length(ids)
+    run = run_length(owner) if run == 1 else run
+    if run is not None and bool((rest.reshape(-1, run) == rest.reshape(-1, run)[:, :1]).all()):
+        return Pattern(run=run)
+    length = period(ids) if is_first else ids.numel()
+    if length < ids.numel() and bool((rest.reshape(-1, length) == rest[:length]).all()):
+        return Pattern(period=length)
+    return AS_THEY_ARE
 
 
 def units_along(analysis: Analysis, ids: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -69,6 +69,7 @@ class _Run:
         ctx = self.ctx
         ctx.pin_contradictions()
         ctx.pin_shared_folds()
+        ctx.pin_kernels()
         produced, consumed, sized, batched, among = ctx.flags(self.traced.constants)
         return Lineage(
             values=self.values,

@@ -45,7 +45,8 @@ class ExportTracer(Tracer):
             TraceError: torch.export cannot record the module, or what it records depends on values.
         """
         args, kwargs = arrange(inspect.signature(type(root).forward), self.inputs)
-        self._exported = export_graph(root, args, kwargs)
+        with torch.enable_grad():
+            self._exported = export_graph(root, args, kwargs)
         self.following = _following(root, args, kwargs, self._exported.program.graph)
         return super().trace(root, concrete_args)
 
@@ -265,16 +266,18 @@ class _Replay:
         if count is None or (name == "wrap_with_autocast" and args[2]):
             raise TraceError(f"the exported graph holds a block {name}{_where(node)}, which has no record")
         body, *values = args[count:]
+        gradients = bool(args[0]) if name == "wrap_with_set_grad_enabled" else torch.is_grad_enabled()
         outer, self.env = self.env, {}
         try:
             inner = iter(values)
-            for part in body.graph.nodes:
-                if part.op == "placeholder":
-                    self.env[part] = next(inner)
-                elif part.op == "output":
-                    return fx.node.map_arg(part.args[0], self._argument)
-                else:
-                    self.env[part] = self._call(part)
+            with torch.set_grad_enabled(gradients):
+                for part in body.graph.nodes:
+                    if part.op == "placeholder":
+                        self.env[part] = next(inner)
+                    elif part.op == "output":
+                        return fx.node.map_arg(part.args[0], self._argument)
+                    else:
+                        self.env[part] = self._call(part)
         finally:
             self.env = outer
         raise AssertionError("a graph ends with an output node")

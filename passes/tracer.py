@@ -69,12 +69,14 @@ class Tracer(fx.Tracer):
         self._evaluator = Evaluator(inputs, self.constants, self._opaque)
         self._checked: dict[fx.Node, fx.Node] = {}
         self._taken: list[_Taken] = []
+        self._gradient_free: set[fx.Node] = set()
         self.inside_evaluation = False
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """The graph of a module; every node has its value at the example input."""
         self._model = root
-        with torch.no_grad(), factories_as_nodes(self), math_as_nodes(self):
+        # with gradients, so that the model's own blocks without them are seen
+        with torch.enable_grad(), factories_as_nodes(self), math_as_nodes(self):
             # of a module fx would look at every attribute first: for tensors, which are known here
             graph = super().trace(type(root).forward, concrete_args)
         if not self._training.users:
@@ -308,13 +310,51 @@ class Tracer(fx.Tracer):
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **more)
         proxy.node.meta["val"] = self._evaluate(proxy.node)
         proxy.node.meta[SOURCE] = self.source(proxy.node)
-        return proxy
+        return proxy if torch.is_grad_enabled() else self._without_gradient(proxy)
 
     def source(self, node: fx.Node) -> tuple[str, int] | None:
         """File and line of the model's code that made a node just now."""
         if not node.op.startswith("call"):
             return None
         return self.whereabouts.now(3)  # here and in `create_proxy`, which calls this, there is nothing to look for
+
+    # ------------------------------------------------------------ blocks without gradients
+
+    def _without_gradient(self, proxy: fx.Proxy) -> Any:
+        """What the model computes under ``torch.no_grad()`` has no gradient in the graph either: its inputs lose it.
+
+        The parameters of a module would still get some: there the results lose it.
+        """
+        node = proxy.node
+        if not node.op.startswith("call") or node.target == "detach" or not holds(concrete(proxy), torch.Tensor):
+            return proxy
+        if node.op == "call_module":
+            return self._detached(proxy)
+        for source in node.all_input_nodes:
+            if self._may_have_gradient(source):
+                with self.graph.inserting_before(node):
+                    detached = self._detached(self.proxy(source))
+                node.replace_input_with(source, detached.node)
+        self._gradient_free.add(node)
+        return proxy
+
+    def _detached(self, proxy: Any) -> Any:
+        value = concrete(proxy)
+        if type(value) in (tuple, list):
+            return type(value)([self._detached(proxy[i]) for i in range(len(value))])
+        if not isinstance(value, torch.Tensor):
+            return proxy
+        found = self.create_proxy("call_method", "detach", (proxy,), {})
+        self._gradient_free.add(found.node)
+        return found
+
+    def _may_have_gradient(self, node: fx.Node) -> bool:
+        value = node.meta["val"]
+        if node in self._gradient_free or not isinstance(value, torch.Tensor):
+            return False
+        if node.op == "get_attr" and not isinstance(self.tensors.get(str(node.target)), nn.Parameter):
+            return False
+        return value.is_floating_point() or value.is_complex()
 
     def _is_opaque(self, target: Any) -> bool:
         return target in self._opaque or not _is_foreign(target)
@@ -409,7 +449,7 @@ class Tracer(fx.Tracer):
         short_cut = shape_of_call(node, original)
         if short_cut is not None:
             return short_cut
-        with self.evaluating():
+        with self.evaluating(), torch.no_grad():
             return self._evaluator.value(node, original, self.root)
 
 

@@ -94,3 +94,37 @@ def test_heads_of_all_samples_in_one_dimension(frontend: str) -> None:
     assert [group.size for group in program.prunable] == [4]
     inputs = [torch.randn(batch, 5, 8, dtype=torch.float64) for batch in (1, 2, 3)]
     assert answers_agree(model, program, inputs, "attention") == 2 * len(inputs)
+
+
+#: How the channels of all samples come into one dimension, the first.
+ROWS: dict[str, Step] = {
+    "flatten": lambda y: y.flatten(0, 1),
+    "rows_first": lambda y: y.transpose(1, 2).flatten(0, 2),
+    "columns_behind": lambda y: y.flatten(0, 2),
+    "all": lambda y: y.permute(0, 2, 3, 1).reshape(-1, 1),
+    "channels_first": lambda y: y.permute(1, 0, 2, 3).flatten(0, 1),
+    "halves_first": lambda y: y.view(-1, 2, 4, *y.shape[2:]).transpose(0, 1).flatten(0, 2),
+    "twice": lambda y: torch.cat([y, y]).flatten(0, 1),
+    "among_others": lambda y: torch.cat([y, torch.ones_like(y[:, :2])], 1).flatten(0, 1),
+}
+DONE_ALONG_ROWS: dict[str, Step] = {
+    "mean": lambda y: y.mean(0),
+    "largest": lambda y: y.max(0)[0],
+    "of_exponentials": lambda y: y.sigmoid().sum(0),
+    "product_with_itself": lambda y: y.flatten(1).T @ y.flatten(1),
+    "centred": lambda y: (y - y.mean(0)).pow(2).mean(0),
+}
+
+
+@pytest.mark.parametrize("frontend", ["symbolic", "export"])
+@pytest.mark.parametrize("rows", ROWS)
+def test_another_number_of_samples_where_their_channels_are_rows(rows: str, frontend: str) -> None:
+    answered = 0
+    for name, done in DONE_ALONG_ROWS.items():
+        torch.manual_seed(0)
+        model = OneLine(ROWS[rows], done).double().eval()
+        program = atofx.trace(model, torch.randn(2, 3, 4, 4, dtype=torch.float64), frontend=frontend)
+        sizes = [(2, 4, 4), (1, 4, 4), (3, 4, 4), (5, 4, 4), (2, 2, 2), (3, 8, 8), (1, 6, 3)]
+        inputs = [torch.randn(batch, 3, *size, dtype=torch.float64) for batch, *size in sizes]
+        answered += answers_agree(model, program, inputs, name)
+    assert answered >= (2 * 4 if rows != "halves_first" else 2) * len(DONE_ALONG_ROWS)  # every number of samples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,25 @@ class GateBank(nn.Module):
             self.add_module(str(len(self._modules)), gate)
 
 
+@dataclass(frozen=True)
+class Pattern:
+    """How channels are placed along a dimension of which the example says one length.
+
+    Attributes:
+        run: positions of a channel, which lie side by side. Where it is above 1 (channels flattened together with
+            pixels), it may be another later.
+        period: after how many positions the same channels come again (flattened together with samples), as often as
+            there is room.
+    """
+
+    run: int | None = None
+    period: int | None = None
+
+
+#: The number of positions is fixed.
+AS_THEY_ARE = Pattern()
+
+
 class ChannelGate(nn.Module):
     """Multiplies one dimension of a tensor by the masks of the groups its channels belong to.
 
@@ -55,23 +75,28 @@ class ChannelGate(nn.Module):
         dim: the dimension, counted from the end (negative), so that the batch size is free.
         units: group name -> (positions along the dimension, unit of each position).
         rest: the constants, one per position at the example input.
-        run: positions of a channel, which lie side by side. Where it is above 1 (channels flattened together with
-            pixels), it may be another later. None: channels are placed otherwise, so the number of positions is fixed.
+        pattern: how the channels are placed, so that there may be another number of positions later.
     """
 
     rest: Tensor | None
 
     def __init__(
-        self, bank: GateBank, dim: int, units: Mapping[str, tuple[Tensor, Tensor]], rest: Tensor, run: int | None
+        self,
+        bank: GateBank,
+        dim: int,
+        units: Mapping[str, tuple[Tensor, Tensor]],
+        rest: Tensor,
+        pattern: Pattern = AS_THEY_ARE,
     ) -> None:
         super().__init__()
         self._bank = (bank,)  # in a tuple, so that it is registered once, not once a gate
         self.dim = dim
-        self.grows = run is not None
-        run = run or 1
-        self.length = rest.numel() // run
-        self.register_buffer("rest", rest[::run].clone() if bool(rest.any()) else None, persistent=False)
-        units = {name: (position[::run] // run, unit[::run]) for name, (position, unit) in units.items()}
+        self.pattern = pattern
+        period, run = pattern.period or rest.numel(), pattern.run or 1
+        self.length = period // run
+        self.register_buffer("rest", rest[:period:run].clone() if bool(rest.any()) else None, persistent=False)
+        first = {name: position < period for name, (position, _) in units.items()}
+        units = {name: (p[first[name]][::run] // run, unit[first[name]][::run]) for name, (p, unit) in units.items()}
         self.groups = tuple(units)
         for i, name in enumerate(self.groups):
             self.register_buffer(f"position_{i}", units[name][0], persistent=False)
@@ -97,13 +122,15 @@ class ChannelGate(nn.Module):
     def _spread(self, values: Tensor, x: Tensor) -> Tensor:
         """One value a channel along the gate's dimension of ``x``."""
         size = x.shape[self.dim]
-        if size % self.length or (size != self.length and not self.grows):
+        if size % self.length or (size != self.length and self.pattern == AS_THEY_ARE):
             raise InputSizeError(
                 f"the gate for {', '.join(self.groups)} stands before a tensor of {self.length} channels along dim "
-                f"{self.dim}, not {size}: channels are placed there between pixels, of another number now. Trace the "
-                "model with an example of the new size"
+                f"{self.dim}, not {size}: channels are placed there between pixels or samples, of another number now. "
+                "Trace the model with an example of the new size"
             )
-        if size != self.length:  # channels flattened together with pixels: as many pixels as this input has
+        if size != self.length and self.pattern.period is not None:  # flattened together with samples
+            values = values.repeat(size // self.length)
+        elif size != self.length:  # flattened together with pixels
             values = values.repeat_interleave(size // self.length)
         return values.reshape((-1,) + (1,) * (-self.dim - 1))
 

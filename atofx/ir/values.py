@@ -145,10 +145,10 @@ class Layer:
         if isinstance(labels, Run):
             return False
         flat = labels.reshape(-1)
-        period = _period(flat) if self.dims == (0,) else flat.numel()
-        if torch.unique(flat[:period]).numel() == period:
+        length = period(flat) if self.dims == (0,) else flat.numel()
+        if torch.unique(flat[:length]).numel() == length:
             return False
-        return period < flat.numel() or len(self.dims) != 1 or run_length(flat) is None
+        return length < flat.numel() or len(self.dims) != 1 or run_length(flat) is None
 
     @property
     def clean(self) -> bool:
@@ -236,7 +236,7 @@ def run_length(ids: torch.Tensor) -> int | None:
     return length if bool((runs == runs[:, :1]).all()) else None
 
 
-def _period(ids: torch.Tensor) -> int:
+def period(ids: torch.Tensor) -> int:
     """After how many of them the ids begin again, if they do so to the end."""
     for place in (ids == ids[0]).nonzero().flatten().tolist():
         if place and ids.numel() % place == 0 and bool((ids.reshape(-1, place) == ids[:place]).all()):

@@ -18,6 +18,9 @@ from atofx.ir.lineage import CostFactor, Fold, GatePoint, LeafAxis, Pin
 from atofx.ir.values import ANYTHING, NONE, Labels, Layer, Run, TensorValue, agreed, as_tensor
 from atofx.ops.layers import align_layer, compress, fresh_layer
 
+#: Why kernel dimensions of weights are kept.
+KERNEL = "kernel dimensions are not channels"
+
 
 class LineageContext:
     """What an op's lineage function may do. One instance lives for one run of the lineage pass.
@@ -72,6 +75,7 @@ class LineageContext:
         self.gate_points: list[GatePoint] = []
         self.folds: list[Fold] = []
         self._readers: dict[str, set[fx.Node]] = defaultdict(set)
+        self._no_channels: dict[str, set[int]] = defaultdict(set)
         self.costs: list[CostFactor] = []
         self.padded_with_least: dict[fx.Node, tuple[TensorValue, TensorValue]] = {}
 
@@ -110,9 +114,14 @@ class LineageContext:
         return axis
 
     def leaf(self, name: str, dims: Sequence[int] | None = None) -> TensorValue:
-        """The value of a parameter or buffer: one layer per dimension longer than 1 (of ``dims``, all if None)."""
+        """The value of a parameter or buffer: one layer per dimension longer than 1 (of ``dims``, all if None).
+
+        Other dimensions than ``dims`` are always kept.
+        """
         canonical, tensor = self._read(name)
         layers = []
+        if dims is not None:
+            self._no_channels[canonical].update(set(range(tensor.dim())) - set(dims))
         for dim in range(tensor.dim()) if dims is None else dims:
             size = tensor.shape[dim]
             if size > 1:
@@ -287,6 +296,13 @@ class LineageContext:
             both = self._flags(self._divisors) & self._flags(self._produced)
             self.op_name = ""
             self.pin_ids(both.nonzero(), "divides in one place and is added or multiplied in another")
+
+    def pin_kernels(self) -> None:
+        """Pin the dimensions of weights that a layer does not take for channels, though something else may."""
+        self.op_name = ""
+        for (name, dim), axis in self.leaves.items():
+            if dim in self._no_channels.get(name, ()):
+                self.pin_ids(torch.arange(axis.start, axis.start + axis.size), KERNEL)
 
     def pin_shared_folds(self) -> None:
         """Pin what the bias of a layer that is used more than once would have to take up."""

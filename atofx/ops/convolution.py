@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from atofx.ir.values import ANYTHING, NONE, Labels, Layer, TensorValue, as_tensor, zero_or_anything
 from atofx.ops.arguments import argument, argument_node, source_node
-from atofx.ops.context import LineageContext
+from atofx.ops.context import KERNEL, LineageContext
 from atofx.ops.contraction import add_bias, contract
 from atofx.ops.evaluate import contiguous_meta
 from atofx.ops.folding import fold_constants
@@ -39,9 +39,9 @@ def convolution(spatial: int, *, transposed: bool) -> Callable[..., TensorValue]
         channel = input.ndim - 1 - spatial
         x = ctx.confine(input, range(channel + 1), "a convolution mixes it along its spatial dimensions")
         if weight.moved_leaf:
-            w = _channel_axes(weight)
+            w = _channel_axes(ctx, weight)
         else:
-            w = ctx.confine(weight, (0, 1), "kernel dimensions are not channels")
+            w = ctx.confine(weight, (0, 1), KERNEL)
         if groups == 1:
             layers = _dense(ctx, x, w, channel, transposed=transposed)
         else:
@@ -51,10 +51,14 @@ def convolution(spatial: int, *, transposed: bool) -> Callable[..., TensorValue]
     return lineage
 
 
-def _channel_axes(weight: TensorValue) -> TensorValue:
-    """The weight with the layers of its kernel dimensions left out."""
-    layers = tuple([y for y in weight.layers if min(y.dims, default=2) < 2])
-    return weight if len(layers) == len(weight.layers) else TensorValue(weight.meta, layers, weight.moved_leaf)
+def _channel_axes(ctx: LineageContext, weight: TensorValue) -> TensorValue:
+    """The weight with the layers of its kernel dimensions left out, which are kept."""
+    kernel = [y for y in weight.layers if min(y.dims, default=2) >= 2]
+    if not kernel:
+        return weight
+    for layer in kernel:
+        ctx.pin(layer, KERNEL)
+    return TensorValue(weight.meta, tuple([y for y in weight.layers if y not in kernel]), weight.moved_leaf)
 
 
 def _dense(ctx: LineageContext, x: TensorValue, w: TensorValue, channel: int, *, transposed: bool) -> list[Layer]:
