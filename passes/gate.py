@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from atofx.gates import AS_THEY_ARE, ChannelGate, GateBank, Pattern, SizeCheck
 from atofx.ir.analysis import Analysis
 from atofx.ir.graph_module import GraphModule
 from atofx.ir.lineage import GatePoint
-from atofx.ir.values import period, run_length
+from atofx.ir.values import Layer, period, run_length
 from atofx.passes.base import attribute
 from atofx.passes.gate_places import Places, place
 from atofx.passes.input_sizes import sized_groups, sizes_of_masked
@@ -108,34 +109,68 @@ def attributes_of(graph: fx.Graph, source: fx.GraphModule, gates: Mapping[str, n
 
 def make_gate(analysis: Analysis, bank: GateBank, point: GatePoint) -> ChannelGate | None:
     """The gate of a place; None where no channel of a prunable group lies."""
-    ids = point.layer.ids
-    dims = point.layer.dims
-    assert len(dims) == 1, dims
-    flat = ids.reshape(-1)
-    known = flat >= 0
-    group = torch.where(known, analysis.group_of[flat.clamp(min=0)], -1)
-    unit = analysis.unit_of[flat.clamp(min=0)]
-    units = units_along(analysis, flat)
-    if not units:
+    line = line_of(analysis, point.layer)
+    if line is None:
         return None
-    rest = point.layer.rest.reshape(-1)
-    rest = torch.where(rest.isfinite() & known, rest, 0.0)
+    pattern = AS_THEY_ARE if point.fixed else _pattern(line, is_first=line.dim == -point.layer.ids.dim())
+    return ChannelGate(bank, line.dim, units_along(analysis, line.ids), line.rest, pattern)
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """The channels of prunable groups along the one dimension in which their units lie.
+
+    Attributes:
+        dim: counted from the end (negative).
+        ids: int64, by position.
+        owner: by position, a number for each unit, -1 for none.
+        rest: by position, the constant there once its unit is dropped.
+    """
+
+    dim: int
+    ids: torch.Tensor
+    owner: torch.Tensor
+    rest: torch.Tensor
+
+
+def line_of(analysis: Analysis, layer: Layer) -> Line | None:
+    """Where the units of a layer lie, None without any of a prunable group.
+
+    Ids may lie along more dimensions than units do, which are whole slices of every tensor.
+    """
+    ids = layer.ids
+    if not units_along(analysis, ids.reshape(-1)):
+        return None
+    known = ids >= 0
+    group = torch.where(known, analysis.group_of[ids.clamp(min=0)], -1)
+    unit = analysis.unit_of[ids.clamp(min=0)]
+    rest = torch.where(layer.rest.isfinite() & known, layer.rest, 0.0)
     owner = torch.where(group >= 0, group * (int(unit.max()) + 1) + unit, -1)
-    pattern = AS_THEY_ARE if point.fixed else _pattern(flat, owner, rest, is_first=dims[0] == 0)
-    return ChannelGate(bank, dims[0] - ids.dim(), units, rest, pattern)
+    along = layer.dims if len(layer.dims) == 1 else tuple(d for d in layer.dims if _differs(owner, d))
+    assert len(along) == 1, along
+    assert not any(_differs(rest, d) for d in layer.dims if d not in along), "constants differ within a unit"
+    return Line(along[0] - ids.dim(), *(_first_along(values, along[0]) for values in (ids, owner, rest)))
 
 
-def _pattern(ids: torch.Tensor, owner: torch.Tensor, rest: torch.Tensor, *, is_first: bool) -> Pattern:
+def _differs(values: torch.Tensor, dim: int) -> bool:
+    return not bool((values == values.narrow(dim, 0, 1)).all())
+
+
+def _first_along(values: torch.Tensor, dim: int) -> torch.Tensor:
+    """The values along one dimension, at the first place of the others."""
+    return values.movedim(dim, 0).reshape(values.shape[dim], -1)[:, 0]
+
+
+def _pattern(line: Line, *, is_first: bool) -> Pattern:
     """How channels are placed along a dimension.
 
     Args:
-        ids: by position; they come again along the first dimension where samples are flattened together with them.
-        owner: by position, a number for each unit: coordinates with ids of their own may still be one.
-        rest: by position: the constant there.
+        line: the channels. They come again along the first dimension where samples are flattened together with them.
         is_first: whether it is the first dimension.
     """
+    ids, rest = line.ids, line.rest
     run = run_length(ids)
-    run = run_length(owner) if run == 1 else run
+    run = run_length(line.owner) if run == 1 else run  # coordinates with ids of their own may still be one unit
     if run is not None and bool((rest.reshape(-1, run) == rest.reshape(-1, run)[:, :1]).all()):
         return Pattern(run=run)
     length = period(ids) if is_first else ids.numel()

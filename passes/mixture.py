@@ -17,7 +17,7 @@ from atofx.ir.graph_module import GraphModule
 from atofx.ir.groups import Group
 from atofx.ir.lineage import GatePoint
 from atofx.ir.values import TensorValue
-from atofx.passes.gate import Gated, attributes_of, copied, emit, make_gate, units_along
+from atofx.passes.gate import Gated, attributes_of, copied, emit, line_of, make_gate, units_along
 from atofx.passes.gate_places import place
 from atofx.passes.input_sizes import sized_groups, sizes_of_masked
 
@@ -158,10 +158,9 @@ def _before_mixing(
     analysis: Analysis, choices: ChoiceBank, point: GatePoint, names: Collection[str]
 ) -> WidthMixture | None:
     """The mixture of these groups before an operation that mixes their channels; None where none of them lies."""
-    ids = point.layer.ids
-    (dim,) = point.layer.dims
-    places = _places(analysis, ids.reshape(-1), names)
-    return WidthMixture(choices, dim - ids.dim(), ids.shape[dim], places) if places else None
+    line = line_of(analysis, point.layer)
+    places = {} if line is None else _places(analysis, line.ids, names)
+    return None if line is None or not places else WidthMixture(choices, line.dim, line.ids.numel(), places)
 
 
 def _places(analysis: Analysis, ids: Tensor, names: Collection[str]) -> dict[str, Tensor]:

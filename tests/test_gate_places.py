@@ -99,3 +99,32 @@ def error_of_hard_gates(program: atofx.Program) -> float:
     modules = program.gated(mask, places="norms"), program.zeroed(mask)
     results = [invariants.call(copy.deepcopy(module), inputs) for module in modules]
     return relative_error(*results)
+
+
+class Reshaped(nn.Module):
+    """Channels and pixels are read in other rows, in which units lie along one dimension and ids along two."""
+
+    def __init__(self, channels: int, shape: tuple[int, int, int], done) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, channels, 3, padding=1)
+        self.shape, self.done = shape, done
+
+    def forward(self, x):
+        return self.done(torch.relu(self.conv(x)).reshape(-1, *self.shape))
+
+
+@pytest.mark.parametrize(("channels", "shape", "units"), [(4, (6, 2, 3), 2), (8, (6, 4, 3), 2), (6, (2, 9, 3), 3)])
+@pytest.mark.parametrize("done", [lambda y: y.mean(), lambda y: y.mean((1, 2, 3)), lambda y: y.amax((1, 2, 3))])
+def test_units_along_fewer_dimensions_than_ids(channels, shape, units, done):
+    torch.manual_seed(0)
+    program = atofx.trace(Reshaped(channels, shape, done).double(), torch.randn(2, 3, 3, 3).double())
+    assert [group.size for group in program.prunable] == [units]
+    report = program.verify(program.random_mask(keep=0.5, seed=0))
+    assert report.ok, str(report)
+
+
+def test_no_gate_where_ids_along_two_dimensions_are_one_unit():
+    torch.manual_seed(0)
+    program = atofx.trace(Reshaped(2, (3, 2, 3), lambda y: y.mean((1, 2, 3))), torch.randn(2, 3, 3, 3))
+    assert not program.prunable
+    assert not [name for name, _ in program.gated().named_modules() if name.startswith("gate_")]

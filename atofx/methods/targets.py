@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from numbers import Real
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -90,9 +91,12 @@ def targets(
         raise ConfigError(
             "give the FLOPs target once: flops= (kept fraction of the whole model) or p= (of its prunable part)"
         )
-    for name, value in (("flops", flops), ("p", p)):
-        if value is not None and not 0 < value <= 1:
-            raise ConfigError(f"{name}={value} is not a kept fraction; it lies in (0, 1], 0.5 keeps half of the FLOPs")
+    given: tuple[tuple[str, Any], ...] = (("flops", flops), ("p", p))
+    for name, value in given:
+        if value is not None and not (isinstance(value, Real) and 0 < float(value) <= 1):
+            raise ConfigError(
+                f"{name}={value!r} is not a kept fraction; it lies in (0, 1], 0.5 keeps half of the FLOPs"
+            )
     space = UnitSpace(select(program, groups))
     total = int(program.flops())
     fixed = round(float(soft_flops(program, space, torch.zeros(space.total, dtype=torch.float64))))

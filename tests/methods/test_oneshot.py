@@ -117,3 +117,5 @@ def test_errors_teach():
         oneshot(program, 0.5, scope="local")
     with pytest.raises(TargetError, match="the smallest mask"):
         oneshot(program, 1e-4)
+    with pytest.raises(ConfigError, match="flops='half' is not a kept fraction; it lies in"):
+        oneshot(program, "half")

@@ -458,3 +458,20 @@ def test_lbfgs_state_cannot_be_flat():
     base.state[weight]["al"] = [1, 2]
     with pytest.raises(ConfigError, match="'al' of LBFGS is a list"):
         HSPG(base, program, total_steps=9).state_dict()
+
+
+@pytest.mark.parametrize("method", [HSPG, DHSPG, HESSO])
+def test_the_optimizer_comes_first(method):
+    model, program = traced()
+    with pytest.raises(
+        ConfigError, match=rf"{method.__name__}\(optimizer, program, ...\); its first argument is a Program"
+    ):
+        method(program, sgd(model), total_steps=10, flops=0.5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_optimizer_of_another_model(method):
+    _, program = traced()
+    other, _ = traced()
+    with pytest.raises(ConfigError, match="trains no parameter of the groups to prune: make it of the parameters of"):
+        METHODS[method](sgd(other), program, total_steps=10, flops=0.5)
