@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ from atofx.passes.mixture import Mixed, check_candidates, mix
 from atofx.passes.outer import rebuild
 from atofx.passes.regions import trace_regions
 from atofx.passes.restrict import restrict, restriction
-from atofx.passes.trace import Frontend, Traced, refuse_more_than_forward, require_python
+from atofx.passes.trace import Frontend, Traced, refuse_more_than_forward, require_layers
 from atofx.passes.trace import trace as trace_module
 from atofx.passes.verify import VerifyReport, verify
 from atofx.passes.widen import Factors, rebuild_wider, widened_sizes
@@ -115,7 +116,7 @@ def trace(
         UnsupportedOpError: ``strict`` and an operation has no record.
     """
     chosen = restriction(freeze, only)
-    require_python(model)
+    require_layers(model)
     refuse_if_empty(model, example_inputs)
     try:
         traced = trace_module(model, example_inputs, frontend)
@@ -264,10 +265,17 @@ class Program:
             KeyError: the model has no such parameter or buffer.
         """
         if name not in self.traced.tensors:
-            close = [n for n in self.traced.tensors if name in n or n in name][:5]
-            hint = f"; close: {', '.join(close)}" if close else ""
-            raise KeyError(f"the model has no parameter or buffer {name!r}{hint}")
+            raise KeyError(f"the model has no parameter or buffer {name!r}{self._instead_of(name)}")
         return explain(self.analysis, self.traced, name)
+
+    def _instead_of(self, name: str) -> str:
+        """What somebody may have meant by a name that no parameter or buffer has."""
+        group = next((group for group in self.groups if group.name == name), None)
+        if group is not None:
+            return f"; a group has this name, which holds {', '.join(m.name for m in group.members[:3])}, …"
+        known = list(self.traced.tensors)
+        close = [n for n in known if name in n or n in name][:5] or get_close_matches(name, known, n=3)
+        return f"; close: {', '.join(close)}" if close else "; `atofx inspect` and program.summary() show names"
 
     def summary(self) -> str:
         """A table of the groups, what is pinned and why."""

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import fx, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from atofx.errors import ConfigError, StateError, TraceError
 from atofx.ir.blueprint import Blueprint
@@ -145,23 +146,32 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = 
             raise NoFrontendError(refused, error) from error
 
 
-def require_python(model: nn.Module) -> None:
-    """A model has to be a module, and all of it Python code: none of scripted modules is left to look into.
+def require_layers(model: nn.Module) -> None:
+    """A model has to be a module, all of it Python code whose parameters have shapes.
 
     Raises:
-        TraceError: it is none, or torch.jit has compiled a part of it; says which.
+        TraceError: it is none, or torch.jit has compiled a part of it, or a lazy layer was not called yet; says which.
     """
     if not isinstance(model, nn.Module):
         raise TraceError(f"trace needs a torch.nn.Module, got {type(model).__name__}")
     modules = modules_by_name(model)
-    scripted = {kind for kind in {type(module) for _, module in modules} if issubclass(kind, torch.jit.ScriptModule)}
-    for path, module in modules if scripted else ():
-        if type(module) in scripted:
-            name = f"{type(model).__name__}.{path}" if path else type(model).__name__
+    if not any(issubclass(kind, _NOT_YET_LAYERS) for kind in {type(module) for _, module in modules}):
+        return
+    for path, module in modules:
+        name = f"{type(model).__name__}.{path}" if path else type(model).__name__
+        if isinstance(module, torch.jit.ScriptModule):
             raise TraceError(
                 f"{name} was compiled by torch.jit, which leaves no Python code to trace; trace the model before "
                 "torch.jit.script or torch.jit.trace, and compile the compact one"
             )
+        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+            raise TraceError(
+                f"{name} ({type(module).__name__}) does not know the shapes of its parameters yet; call the model "
+                "once on the example before tracing it"
+            )
+
+
+_NOT_YET_LAYERS = (torch.jit.ScriptModule, LazyModuleMixin)
 
 
 def refuse_more_than_forward(model: nn.Module) -> None:

@@ -169,8 +169,8 @@ class Tracer(fx.Tracer):
         if m._forward_pre_hooks and not any(True for _ in m.children()):
             raise TraceError(
                 f"{self.path_of_module(m)} ({type(m).__name__}) computes its weight in a forward hook, "
-                "as the old weight_norm and spectral_norm do; use those of torch.nn.utils.parametrizations, or remove "
-                "them before tracing"
+                "as the old weight_norm and spectral_norm do; remove them before tracing "
+                "(torch.nn.utils.remove_weight_norm, remove_spectral_norm)"
             )
         return self._inside_or_leaf(m, partial(self._call, m, forward, args, kwargs))
 

@@ -120,6 +120,10 @@ def test_the_blocks_and_stages_of_resnet20() -> None:
     assert first.depths == second.depths == (1, 2, 3)
     assert (first.kept_blocks(1), second.kept_blocks(1)) == (1, 0)
     assert [refused.node for refused in program.blocks.refused] == ["add_3", "add_6"]
+    lines = str(program.blocks).splitlines()
+    assert lines[0] == f"can be left out: {program.blocks.skippable[0].name}"
+    assert f"stage layer1: {', '.join(block.name for block in first.blocks)}; depths {first.depths}" in lines
+    assert lines[-1].startswith("cannot: add_6: neither of the two values")
     assert all("the skip is not an identity" in refused.reason for refused in program.blocks.refused)
 
 

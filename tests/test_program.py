@@ -73,6 +73,10 @@ def test_explain(program: atofx.Program) -> None:
     assert "scalar" in program.explain("norm.num_batches_tracked")
     with pytest.raises(KeyError, match=r"stem\.weight"):
         program.explain("stem.weigh")
+    with pytest.raises(KeyError, match=r"close: stem\.weight"):
+        program.explain("stem.weigth")
+    with pytest.raises(KeyError, match=r"a group has this name, which holds stem\.weight"):
+        program.explain("stem")
 
 
 def test_summary_lists_groups_pins_and_unused(program: atofx.Program) -> None:

@@ -102,6 +102,18 @@ def test_scripted_submodules_are_named(frontend: Frontend) -> None:
         atofx.trace(net, torch.ones(2, 3), frontend=frontend)
 
 
+@pytest.mark.parametrize("frontend", ["auto", "export"])
+def test_lazy_layers_that_were_not_called_are_named(frontend: Frontend) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.LazyConv2d(4, 3))
+    x = torch.randn(1, 3, 8, 8)
+    with pytest.raises(
+        TraceError, match=r"Sequential\.1 \(LazyConv2d\) does not know the shapes of its parameters yet"
+    ):
+        atofx.trace(model, x, frontend=frontend)
+    model(x)
+    assert [group.size for group in atofx.trace(model, x, frontend=frontend).prunable] == [8]
+
+
 class HooksItselfOnce(nn.Module):
     """Registers a hook on its first call, and remembers that it did."""
 

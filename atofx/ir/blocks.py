@@ -82,3 +82,9 @@ class Blocks:
     skippable: tuple[Block, ...]
     refused: tuple[RefusedBlock, ...]
     stages: tuple[Stage, ...]
+
+    def __str__(self) -> str:
+        can = [f"can be left out: {block.name}" for block in self.skippable]
+        stages = [f"stage {s.name}: {', '.join(b.name for b in s.blocks)}; depths {s.depths}" for s in self.stages]
+        cannot = [f"cannot: {block.node}: {block.reason}" for block in self.refused]
+        return "\n".join([*can, *stages, *cannot]) or "no sum of two values in the graph"
