@@ -65,7 +65,6 @@ class SparseOptimizer(OptimizerWrapper):
         self._limits = limits
         self._space = UnitSpace(select(program, groups))
         self._axes = producer_axes(self._space)
-        self._require_own_parameters()
         self._goal: Goal | None = make_goal(
             program, self._space, flops=flops, sparsity=sparsity, groups=groups, limits=limits
         )
@@ -81,16 +80,6 @@ class SparseOptimizer(OptimizerWrapper):
             raise ConfigError(
                 f"{name} goes around the optimizer that trains: {name}(optimizer, program, ...); its first argument "
                 f"is a {type(base).__name__}"
-            )
-
-    def _require_own_parameters(self) -> None:
-        """The optimizer has to train some of what the method makes zero."""
-        produced = {id(self.program.tensor(axis.name)) for axis in self._axes}
-        trained = {id(parameter) for group in self.base.param_groups for parameter in group["params"]}
-        if produced and produced.isdisjoint(trained):
-            raise ConfigError(
-                f"the optimizer inside {type(self).__name__} trains no parameter of the groups to prune: make it of "
-                "the parameters of the model that was traced"
             )
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:

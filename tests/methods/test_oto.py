@@ -467,11 +467,3 @@ def test_the_optimizer_comes_first(method):
         ConfigError, match=rf"{method.__name__}\(optimizer, program, ...\); its first argument is a Program"
     ):
         method(program, sgd(model), total_steps=10, flops=0.5)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_an_optimizer_of_another_model(method):
-    _, program = traced()
-    other, _ = traced()
-    with pytest.raises(ConfigError, match="trains no parameter of the groups to prune: make it of the parameters of"):
-        METHODS[method](sgd(other), program, total_steps=10, flops=0.5)
