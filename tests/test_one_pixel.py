@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import atofx
 from atofx.errors import InputSizeError
+from atofx.passes.trace import Frontend
 from tests.models.case import conv
 
 Step = Callable[[Tensor], Tensor]
@@ -71,15 +72,20 @@ DONE: dict[str, Step] = {
 @pytest.mark.parametrize("line", LINES)
 def test_more_pixels_than_the_example_has(line: str, frontend: str) -> None:
     step, example = LINES[line]
+    sizes = [example, *(size for size in ((1, 1), (2, 1), (1, 3), (4, 4)) if size != example)]
+    assert answers(step, DONE, [(2, *size) for size in sizes], frontend) >= 2 * len(DONE)
+
+
+def answers(line: Step, done: Mapping[str, Step], sizes: Sequence[tuple[int, int, int]], frontend: Frontend) -> int:
+    """:func:`answers_agree` over all functions, for inputs of these sizes: batch and pixels, the example's first."""
     answered = 0
-    for name, done in DONE.items():
+    for name, function in done.items():
         torch.manual_seed(0)
-        model = OneLine(step, done).double().eval()
-        program = atofx.trace(model, torch.randn(2, 3, *example, dtype=torch.float64), frontend=frontend)
-        sizes = [example, *(size for size in ((1, 1), (2, 1), (1, 3), (4, 4)) if size != example)]
-        inputs = [torch.randn(2, 3, *size, dtype=torch.float64) for size in sizes]
-        answered += answers_agree(model, program, inputs, name)
-    assert answered >= 2 * len(DONE)
+        model = OneLine(line, function).double().eval()
+        example, *others = [torch.randn(batch, 3, *pixels, dtype=torch.float64) for batch, *pixels in sizes]
+        program = atofx.trace(model, example, frontend=frontend)
+        answered += answers_agree(model, program, [example, *others], name)
+    return answered
 
 
 def answers_agree(model: nn.Module, program: atofx.Program, inputs: Sequence[Tensor], name: str) -> int:

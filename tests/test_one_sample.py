@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import atofx
 from tests.models.case import conv
-from tests.test_one_pixel import DONE, OneLine, answers_agree
+from tests.test_one_pixel import DONE, answers, answers_agree
 
 Step = Callable[[Tensor], Tensor]
 
@@ -30,14 +30,7 @@ LINES: dict[str, Step] = {
 @pytest.mark.parametrize("frontend", ["symbolic", "export"])
 @pytest.mark.parametrize("line", LINES)
 def test_more_samples_than_the_example_has(line: str, frontend: str) -> None:
-    answered = 0
-    for name, done in DONE.items():
-        torch.manual_seed(0)
-        model = OneLine(LINES[line], done).double().eval()
-        program = atofx.trace(model, torch.randn(1, 3, 4, 4, dtype=torch.float64), frontend=frontend)
-        inputs = [torch.randn(batch, 3, 4, 4, dtype=torch.float64) for batch in (1, 2, 3)]
-        answered += answers_agree(model, program, inputs, name)
-    assert answered >= 2 * len(DONE)
+    assert answers(LINES[line], DONE, [(batch, 4, 4) for batch in (1, 2, 3)], frontend) >= 2 * len(DONE)
 
 
 class Modulated(nn.Module):
@@ -119,12 +112,6 @@ DONE_ALONG_ROWS: dict[str, Step] = {
 @pytest.mark.parametrize("frontend", ["symbolic", "export"])
 @pytest.mark.parametrize("rows", ROWS)
 def test_another_number_of_samples_where_their_channels_are_rows(rows: str, frontend: str) -> None:
-    answered = 0
-    for name, done in DONE_ALONG_ROWS.items():
-        torch.manual_seed(0)
-        model = OneLine(ROWS[rows], done).double().eval()
-        program = atofx.trace(model, torch.randn(2, 3, 4, 4, dtype=torch.float64), frontend=frontend)
-        sizes = [(2, 4, 4), (1, 4, 4), (3, 4, 4), (5, 4, 4), (2, 2, 2), (3, 8, 8), (1, 6, 3)]
-        inputs = [torch.randn(batch, 3, *size, dtype=torch.float64) for batch, *size in sizes]
-        answered += answers_agree(model, program, inputs, name)
+    sizes = [(2, 4, 4), (1, 4, 4), (3, 4, 4), (5, 4, 4), (2, 2, 2), (3, 8, 8), (1, 6, 3)]
+    answered = answers(ROWS[rows], DONE_ALONG_ROWS, sizes, frontend)
     assert answered >= (2 * 4 if rows != "halves_first" else 2) * len(DONE_ALONG_ROWS)  # every number of samples
