@@ -23,10 +23,6 @@ ADVICE = (
         "nothing inside the region; rewrite the code outside so that it can be traced, or move what reads this into it",
     ),
     ("no traced region", "use example inputs on which its module is called, if it should be pruned"),
-    (
-        "describes _weight_norm",
-        "compute the weight once, before tracing: torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')",
-    ),
     ("no record describes", "describe the operation with atofx.register_op (CONTRIBUTING.md, 'Add an op')"),
     (
         "not zero where",

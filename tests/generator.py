@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from tests.invariants import randomise
 
@@ -218,6 +219,15 @@ def _standardised(random: Random, x: Tensor) -> Made:
     width, spelling = random.randint(2, 8), random.choice(("batch_norm", "biased", "unbiased"))
     module = _StandardisedConv(x.shape[1], width, spelling)
     return Made(f"standardised_conv({width}, {spelling})", lambda m, v: m(v), module)
+
+
+def _weight_norm(random: Random, x: Tensor) -> Made:
+    kind, dim = random.choice(("plain", "grouped", "depthwise", "transposed")), random.choice((0, 0, 1, -1))
+    groups = {"grouped": _divisor(random, x.shape[1]) or 1, "depthwise": x.shape[1]}.get(kind, 1)
+    width = groups * random.randint(1, max(1, 8 // groups))
+    layer = nn.ConvTranspose2d if kind == "transposed" else nn.Conv2d
+    module = parametrizations.weight_norm(layer(x.shape[1], width, 3, padding=1, groups=groups), dim=dim)
+    return Made(f"weight_norm({kind}, {width}, groups={groups}, dim={dim})", lambda m, v: m(v), module)
 
 
 class _ByHand(nn.Module):
@@ -868,6 +878,7 @@ ALONE: tuple[tuple[int, Maker], ...] = (
     (1, _not_zero_at_zero),
     (2, _constant_reader),
     (2, _standardised),
+    (2, _weight_norm),
     (2, _norm_by_hand),
     (1, _grouped_queries),
     (2, _squeeze_excite),

@@ -18,6 +18,7 @@ from atofx.ops import (
     recurrent,
     reduction,
     scalars,
+    weight_norm,
 )
 from atofx.ops.composite import COMPOSITES
 from atofx.ops.registry import REGISTRY, OpRecord, register_op
@@ -25,7 +26,7 @@ from atofx.ops.registry import REGISTRY, OpRecord, register_op
 FAMILIES = (
     scalars, movement, indexing, joining, padding, pointwise, reduction, contraction, attention, convolution,
     normalization, pooling, embedding, recurrent, factories, expected_sizes,
-    layer_spellings,
+    weight_norm, layer_spellings,
 )  # fmt: skip
 
 __all__ = ["COMPOSITES", "FAMILIES", "REGISTRY", "OpRecord", "register_op"]

@@ -91,8 +91,11 @@ def _grouped(
     batch_layers = [y for y in x.layers if y is not x_layer]
     shape = [1] * x.ndim
     shape[channel] = groups * out_width
-    if groups >= width:
-        rows = fan_in if transposed else fan_out
+    whole = groups >= width
+    rows = fan_in if whole and transposed else fan_out
+    if w.moved_leaf and rows is not None:
+        ctx.mark_produced(rows.labels)
+    if whole:
         rest = 0.0 if rows is not None and rows.clean else ANYTHING
         if width == 1 and x_layer is not None and rows is not None and math.prod(rows.shape) == groups:
             unit = _one_by_one(ctx, x_layer, rows, groups)
@@ -133,7 +136,6 @@ def _grouped_ids(layer: Layer | None, groups: int, width: int) -> Tensor:
 def _one_by_one(ctx: LineageContext, x: Layer, rows: Layer, groups: int) -> Labels:
     """Every group has one channel and one row: couple them, (groups,) ids."""
     labels = [layer.reshaped((groups,)).labels for layer in (x, rows)]
-    ctx.mark_produced(rows.labels)
     return ctx.couple(labels, _TOGETHER)
 
 
@@ -159,7 +161,6 @@ def _whole_groups(
     if rows is not None:
         row_ids = rows.ids.reshape(groups, -1)
         ctx.unify(row_ids, unit[:, None], _TOGETHER)
-        ctx.mark_produced(row_ids)
         unit = torch.where(unit >= 0, unit, row_ids[:, 0])
     _keep_inside(ctx, fan_in, fan_out, transposed=transposed)
     return unit
@@ -195,7 +196,6 @@ def _index_in_group(
             ctx.gate(source, x_layer)
     if fan_out is None:
         return torch.full((groups * out_width,), -1)
-    ctx.mark_produced(fan_out.labels)
     if transposed:
         return fan_out.ids.reshape(1, out_width).expand(groups, out_width).reshape(-1)
     rows = fan_out.ids.reshape(groups, out_width)
