@@ -18,6 +18,10 @@ class ExampleInputError(TraceError):
     """The model itself does not run on the example inputs; the message says what it raised."""
 
 
+class ModelChangedError(TraceError):
+    """The model is another one than when it was traced; the message says what changed."""
+
+
 class StateError(TraceError):
     """The model computes with what an earlier call left on it, which a graph cannot.
 

@@ -35,6 +35,7 @@ from atofx.passes.dependency import dependency_graph
 from atofx.passes.describe import explain, summarize
 from atofx.passes.drop_blocks import drop_blocks, named_blocks
 from atofx.passes.duplicate import duplicate
+from atofx.passes.follow import Origin, follow
 from atofx.passes.gate import Gated, insert_gates
 from atofx.passes.gate_places import Places
 from atofx.passes.group import form_groups
@@ -128,7 +129,7 @@ def trace(
     attention = read_granularity(granularity, (name for name, _ in model.named_modules()))
     options = TraceOptions(chosen.freeze, chosen.only, attention.choices, traced.capture.frontend)
     try:
-        return analysed(traced, options, strict=strict)
+        return replace(analysed(traced, options, strict=strict), origin=Origin.of(model))
     except AtofxError:
         raise
     except Exception as error:  # sizes of nothing are divided by, or looked at, in many ways
@@ -175,11 +176,16 @@ class Program:
 
     FLOPs everywhere are multiply-adds counted once, for the example input. Of a model that is traced in regions they
     are those of the regions, every call counted; what runs outside of them is not counted.
+
+    Where the model has other tensors than when it was traced (``model.to(device)``, ``load_state_dict(assign=True)``),
+    those are meant from then on. Where it is another model (a layer was replaced, a shape is another one), everything
+    that looks at its tensors raises :class:`~atofx.errors.ModelChangedError`.
     """
 
     traced: Traced = field(repr=False)
     analysis: Analysis = field(repr=False)
     options: TraceOptions = field(default=TraceOptions(), repr=False)
+    origin: Origin | None = field(default=None, repr=False)
 
     # ---------------------------------------------------------------- copies
 
@@ -189,7 +195,7 @@ class Program:
     def __deepcopy__(self, memo: dict[int, Any]) -> Program:
         """A program of a copy of the model: it shares no module, parameter or buffer with this one."""
         traced, analysis = duplicate(self.traced, self.analysis, memo)
-        return replace(self, traced=traced, analysis=analysis)
+        return replace(self, traced=traced, analysis=analysis, origin=None)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise PickleError(
@@ -199,13 +205,23 @@ class Program:
 
     # ---------------------------------------------------------------- looking
 
-    @cached_property
+    @property
     def module(self) -> nn.Module:
         """The traced module, a GraphModule; it shares modules and parameters with the user's model.
 
         Of a model that is traced in regions: the same model, with the graphs of its regions in it.
         """
+        self._follow()
+        return self._rebuilt
+
+    @cached_property
+    def _rebuilt(self) -> nn.Module:
         return rebuild(self.traced, self.analysis.module)
+
+    def _follow(self) -> None:
+        """Take up the tensors that the user's model has now."""
+        if self.origin is not None and follow(self.traced, self.origin):
+            vars(self).pop("_rebuilt", None)
 
     @property
     def example_inputs(self) -> ExampleInputs:
@@ -256,6 +272,9 @@ class Program:
         Raises:
             KeyError: there is none.
         """
+        tensor = self.traced.tensors[name]
+        if self.origin is not None and not self.origin.holds(name, tensor):
+            self._follow()
         return self.traced.tensors[name]
 
     def explain(self, name: str) -> str:
@@ -342,6 +361,7 @@ class Program:
 
         The model computes what ``compact`` of this mask computes. A group that is zero as a whole keeps one unit.
         """
+        self._follow()
         return zero_mask(self.prunable, self.traced.tensors)
 
     def check_limits(self, mask: SoftMask, limits: Limits) -> None:
@@ -469,6 +489,7 @@ class Program:
         Raises:
             MaskError: the mask does not fit.
         """
+        self._follow()
         return rebuild(self.traced, zeroed(self.analysis, self.check_mask(mask)))
 
     def gated(self, mask: SoftMask | None = None, *, places: Places = "consumers") -> Gated:
@@ -484,6 +505,7 @@ class Program:
         Raises:
             MaskError: the mask does not fit.
         """
+        self._follow()
         module = rebuild(self.traced, insert_gates(self.analysis, places))
         assert isinstance(module, Gated)
         module.set_mask(mask)
@@ -511,6 +533,7 @@ class Program:
         """
         widths, depths = widths or {}, depths or {}
         check_candidates(self.groups, self.blocks.stages, widths, depths)
+        self._follow()
         module = rebuild(self.traced, mix(self.analysis, self.blocks.stages, widths, depths))
         assert isinstance(module, Mixed)
         return module
@@ -523,6 +546,7 @@ class Program:
         Raises:
             MaskError: the mask does not fit.
         """
+        self._follow()
         return rebuild(self.traced, compact(self.analysis, self.check_mask(mask)))
 
     def widen(self, factors: Factors, *, seed: int = 0, init: Init = "layers") -> nn.Module:
@@ -543,6 +567,7 @@ class Program:
             ConfigError: a factor below 1, a pattern without a group, or the wider model does not run on the example
                 (the message says where).
         """
+        self._follow()
         sizes = self.widened_sizes(factors)
         wide = rebuild_wider(self.traced, self.analysis, sizes)
         renew_(wide, seed=seed, init=init)
@@ -570,6 +595,7 @@ class Program:
         Raises:
             ConfigError: there is no such block; the message offers the nearest name.
         """
+        self._follow()
         names = tuple(names)
         blocks = named_blocks(self.blocks.skippable, list(names))
         module = rebuild(self.traced, drop_blocks(self.analysis, blocks))
@@ -597,6 +623,7 @@ class Program:
         Raises:
             MaskError: the mask does not fit.
         """
+        self._follow()
         resizer = make_resizer(self.analysis, self.check_mask(mask))
         canonical = self.analysis.lineage.tensor_names
         present = set(self.module.state_dict())
@@ -651,6 +678,7 @@ class Program:
         Raises:
             MaskError: the mask does not fit.
         """
+        self._follow()
         vectors = self.check_mask(mask)
         return verify(self.traced, self.analysis, vectors, self.flops(vectors), self.params(vectors))
 
