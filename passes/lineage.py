@@ -23,7 +23,7 @@ from atofx.ops.indexing import expand_index
 from atofx.ops.inplace import mutated_argument
 from atofx.ops.registry import ModuleRecord
 from atofx.passes.base import owner
-from atofx.passes.other_size import OtherSize, larger_batch, larger_images
+from atofx.passes.other_size import OtherSize, larger_batch, larger_images, longer_rows
 from atofx.passes.place import quoted
 from atofx.passes.sharing import Sharing
 from atofx.passes.trace import Traced
@@ -59,7 +59,7 @@ class _Run:
             traced.tensors,
             lambda node: of_module(owner(node)),
             self.values,
-            OtherSize(traced.blueprint, larger_images).longer,
+            OtherSize(traced.blueprint, larger_images, longer_rows).longer,
             OtherSize(traced.blueprint, larger_batch).longer,
         )
         self.sharing = Sharing()
@@ -206,6 +206,8 @@ class _Run:
             return
         if isinstance(new, TensorValue) and new.shape == old.shape:
             self.values[mutated] = new
+        else:
+            self.values[mutated] = old.with_layers(old.layers)  # it is filled with one number no more
         for other in self.sharing.family(_memory(old)):
             if other in (node, mutated) or not any(_comes_after(user, node) for user in other.users):
                 continue
@@ -266,7 +268,7 @@ class _Run:
         if _layout(value.meta) == _layout(old.meta):
             return new
         if _zero_at_rest(value, old, new) and _same_ids(old, new):  # so are the elements that changed
-            return value
+            return value.with_layers(value.layers)
         self.ctx.pin_value((value, old, new), "is changed in place through a view of the same memory")
         return value
 

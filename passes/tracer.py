@@ -188,6 +188,8 @@ class Tracer(fx.Tracer):
 
     def _leaf(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         path = self.path_of_module(m)
+        if self._has_others(m, path):
+            return self._through(m, forward, args, kwargs)
         if not has_forward_hooks(m):
             return self._inside(m, path, partial(self.create_proxy, "call_module", path, args, kwargs))
 
@@ -195,6 +197,15 @@ class Tracer(fx.Tracer):
             return self.create_proxy("call_module", path, args, kwargs)
 
         return self._hooked(m, path, forward, instead, args, kwargs)
+
+    def _has_others(self, m: nn.Module, path: str) -> bool:
+        """Whether a layer computes with other tensors than its own for now, as in ``torch.func.functional_call``."""
+        return any(
+            self.tensors.get(f"{path}.{key}") is not tensor
+            for own in (m._parameters, m._buffers)
+            for key, tensor in own.items()
+            if tensor is not None
+        )
 
     def _hooked(
         self,

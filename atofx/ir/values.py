@@ -198,11 +198,13 @@ class TensorValue:
         meta: tensor on the meta device: shape, dtype and (for aliasing) storage.
         layers: labellings; no two vary along the same dimension.
         moved_leaf: the tensor is a parameter, buffer or constant that was only moved so far (no arithmetic).
+        fill: the number that every element is, if the model makes the tensor of one.
     """
 
     meta: torch.Tensor
     layers: tuple[Layer, ...] = ()
     moved_leaf: bool = False
+    fill: float | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

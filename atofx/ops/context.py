@@ -146,10 +146,16 @@ class LineageContext:
             return True
         return getattr(module, attribute, None) is not None
 
-    def constant(self, meta: torch.Tensor, rest: float) -> TensorValue:
-        """A constant created in the graph: every long dimension gets ids that join whatever they meet."""
+    def constant(self, meta: torch.Tensor, fill: float | None = None) -> TensorValue:
+        """A constant created in the graph: every long dimension gets ids that join whatever they meet.
+
+        Args:
+            meta: the constant on the meta device.
+            fill: the number that all of it is.
+        """
+        rest = 0.0 if fill == 0 else ANYTHING
         layers = [self.fresh(size, dim, meta.dim(), rest) for dim, size in enumerate(meta.shape) if 1 < size <= 65536]
-        return TensorValue(meta, tuple(layers), moved_leaf=True)
+        return TensorValue(meta, tuple(layers), moved_leaf=True, fill=fill)
 
     # ---------------------------------------------------------------- couplings
 

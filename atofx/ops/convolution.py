@@ -96,7 +96,7 @@ def _grouped(
     if w.moved_leaf and rows is not None:
         ctx.mark_produced(rows.labels)
     if whole:
-        rest = 0.0 if rows is not None and rows.clean else ANYTHING
+        rest = 0.0 if any(one is not None and one.clean for one in (rows, x_layer)) else ANYTHING
         if width == 1 and x_layer is not None and rows is not None and math.prod(rows.shape) == groups:
             unit = _one_by_one(ctx, x_layer, rows, groups)
             _keep_inside(ctx, fan_in, fan_out, transposed=transposed)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from atofx.ir.values import ANYTHING, TensorValue
+from atofx.ir.values import TensorValue
 from atofx.nn.sizes import expect_sizes
 from atofx.ops.arguments import target_name
 from atofx.ops.context import LineageContext, tensors_in
@@ -18,17 +18,22 @@ from atofx.ops.resize import Resizer
 
 def filled(ctx: LineageContext, *args: Any, **kwargs: Any) -> TensorValue:
     """zeros, ones, full, empty, rand, new_zeros, …: any size can be cut."""
-    name = target_name(ctx.node)
-    given = ctx.node.args
-    fill = ctx.node.kwargs.get("fill_value", given[-1] if given and name.endswith("full") else None)
-    zero = name.endswith("zeros") or (name.endswith("full") and isinstance(fill, (int, float)) and fill == 0)
-    return ctx.constant(ctx.out, 0.0 if zero else ANYTHING)
+    name, given = target_name(ctx.node), ctx.node.args
+    written = ctx.node.kwargs.get("fill_value", given[-1] if given else None) if name.endswith("full") else None
+    number = 0 if name.endswith("zeros") else 1 if name.endswith("ones") else written
+    return ctx.constant(ctx.out, _fill(ctx, number))
+
+
+def _fill(ctx: LineageContext, number: Any) -> float | None:
+    """The number that a tensor is filled with, if one is written."""
+    return float(number) if type(number) in (int, float) and ctx.out.dtype.is_floating_point else None
 
 
 def sequence(ctx: LineageContext, *args: Any, **kwargs: Any) -> TensorValue:
     """arange, linspace, eye, tensor(…): values differ, so the finished tensor is cut."""
     ctx.pin_value([t for t in tensors_in((args, kwargs)) if t.ndim], "its values make a new tensor")
-    return ctx.constant(ctx.out, ANYTHING)
+    written = ctx.node.args[-1] if target_name(ctx.node) == "new_tensor" else None
+    return ctx.constant(ctx.out, _fill(ctx, written))
 
 
 def resize_filled(resizer: Resizer, node: fx.Node) -> Any:

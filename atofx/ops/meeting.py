@@ -39,6 +39,7 @@ def meet(
         value: the result's value at rest from those of the operands.
     """
     ndim = len(shape)
+    fills = tuple([operand.fill for operand in operands])
     layers: list[tuple[int, Layer]] = []
     for i, operand in enumerate(operands):
         aligned = operand.ndim == ndim
@@ -46,11 +47,11 @@ def meet(
     result = []
     for ids, parts in join(ctx, layers, "meets coordinates that are always kept"):
         members = {i for i, _ in parts}
-        rest, infinite = _at_rest(ids, parts, len(operands), value)
+        rest, infinite = _at_rest(ids, parts, fills, value)
         leaves = [(i, layer) for i, layer in parts if operands[i].moved_leaf]
         if infinite is not None and leaves:  # a divisor that is only cut, not set to zero?
             apart = [(i, layer.with_rest(ANYTHING) if operands[i].moved_leaf else layer) for i, layer in parts]
-            rest, infinite = _at_rest(ids, apart, len(operands), value)
+            rest, infinite = _at_rest(ids, apart, fills, value)
             mark = ctx.mark_divisor
         else:
             mark = ctx.mark_produced
@@ -165,9 +166,12 @@ def _has_extent(operand: TensorValue, dim: int, ndim: int) -> bool:
 
 
 def _at_rest(
-    ids: Labels, parts: Sequence[tuple[int, Layer]], count: int, value: AtRest
+    ids: Labels, parts: Sequence[tuple[int, Layer]], fills: Sequence[float | None], value: AtRest
 ) -> tuple[float | Tensor, Tensor | None]:
-    """(values at rest, where they are no finite numbers) per id: ``value`` for every combination that occurs."""
+    """(values at rest, where they are no finite numbers) per id: ``value`` for every combination that occurs.
+
+    An operand without a part is what it is filled with, if that is one number.
+    """
     numbers: dict[int, float] = {}
     for i, layer in parts:
         one = layer.at_rest
@@ -179,7 +183,7 @@ def _at_rest(
             numbers[i] = one
     else:  # every layer has the same value at rest for all its ids
         known = {i: number for i, number in numbers.items() if not math.isnan(number)}
-        result = value(tuple([known.get(i) for i in range(count)]))
+        result = value(tuple([known.get(i, fill) for i, fill in enumerate(fills)]))
         if math.isinf(result):
             return ANYTHING, torch.ones(ids.shape, dtype=torch.bool)
         return float(result), None
@@ -195,7 +199,8 @@ def _at_rest(
     for pattern in patterns.tolist():
         place = int((code == pattern).reshape(-1).nonzero()[0])
         found = {i: float(rest.expand(ids.shape).reshape(-1)[place]) for i, rest in rests.items()}
-        results.append(value(tuple(None if math.isnan(found.get(i, math.nan)) else found[i] for i in range(count))))
+        known = {i: number for i, number in found.items() if not math.isnan(number)}
+        results.append(value(tuple([known.get(i, fill) for i, fill in enumerate(fills)])))
     table = torch.tensor(results, dtype=torch.float64)
     infinite = table.isinf()
     rest = torch.where(infinite, ANYTHING, table)[inverse]
