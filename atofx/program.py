@@ -117,7 +117,7 @@ def trace(
         UnsupportedOpError: ``strict`` and an operation has no record.
     """
     chosen = restriction(freeze, only)
-    require_layers(model)
+    origin = Origin(model, dict(require_layers(model)))
     refuse_if_empty(model, example_inputs)
     try:
         traced = trace_module(model, example_inputs, frontend)
@@ -129,7 +129,7 @@ def trace(
     attention = read_granularity(granularity, (name for name, _ in model.named_modules()))
     options = TraceOptions(chosen.freeze, chosen.only, attention.choices, traced.capture.frontend)
     try:
-        return replace(analysed(traced, options, strict=strict), origin=Origin.of(model))
+        return replace(analysed(traced, options, strict=strict), origin=origin)
     except AtofxError:
         raise
     except Exception as error:  # sizes of nothing are divided by, or looked at, in many ways

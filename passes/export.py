@@ -23,8 +23,8 @@ from torch.utils import _pytree as pytree
 from atofx.errors import TraceError
 from atofx.ir.values import holds
 from atofx.ops import COMPOSITES
+from atofx.passes.altered import altered_noted
 from atofx.passes.export_decisions import SizeDecision, decisions_noted
-from atofx.passes.hooks import hooked_noted
 from atofx.passes.place import format_stack
 from atofx.passes.restore import attributes_restored
 
@@ -40,12 +40,12 @@ class Exported:
     Attributes:
         program: the graph.
         decisions: what was decided by the inputs' free sizes, each once, in turn.
-        hooked: the modules that were called through forward hooks.
+        altered: the modules that were called through forward hooks, or set otherwise than before.
     """
 
     program: ExportedProgram
     decisions: tuple[SizeDecision, ...]
-    hooked: frozenset[nn.Module]
+    altered: frozenset[nn.Module]
 
     def holds(self, inputs: list[Any]) -> bool:
         """Whether all is decided alike for other inputs."""
@@ -122,9 +122,9 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], fre
             shapes[leaf] = [Dim.AUTO if d == 0 or free == "every dimension" else Dim.STATIC for d in range(leaf.dim())]
     # torch.export of releases before 2.7 decomposes; its predecessor of the same meaning does not
     export = getattr(torch.export, "export_for_training", torch.export.export)
-    with decisions_noted() as noted, hooked_noted() as hooked:
+    with decisions_noted() as noted, altered_noted(model) as altered:
         program = export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
-    return Exported(program, noted.settled(program, free_sizes(program)), frozenset(hooked))
+    return Exported(program, noted.settled(program, free_sizes(program)), frozenset(altered))
 
 
 def _is_single(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -32,11 +32,6 @@ class Origin:
     model: nn.Module
     modules: Mapping[str, nn.Module]
 
-    @classmethod
-    def of(cls, model: nn.Module) -> Origin:
-        """What a model is now."""
-        return cls(model, dict(modules_by_name(model)))
-
     def holds(self, name: str, tensor: Tensor) -> bool:
         """Whether the model still has a tensor under its name; what is of no module of the model counts as held."""
         path, _, key = name.rpartition(".")

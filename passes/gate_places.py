@@ -55,7 +55,9 @@ def _led_to(analysis: Analysis, node: fx.Node, by_user: dict[fx.Node, list[GateP
         here = [point for point in by_user.get(user, ()) if point.value is node]
         if here:
             found += here
-        elif isinstance(analysis.lineage.values.get(user), TensorValue) or user.op == "output":
+        elif user.op == "output":
+            return None
+        elif isinstance(analysis.lineage.values.get(user), TensorValue):
             further = _led_to(analysis, user, by_user) if _keeps_channels(analysis, node, user) else None
             if further is None:
                 return None

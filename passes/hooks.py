@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.module import (
     _global_forward_hooks,
     _global_forward_pre_hooks,
-    register_module_forward_pre_hook,
 )
 
 
 def has_forward_hooks(module: nn.Module) -> bool:
     """Whether calling a module runs more than its ``forward``."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
-@contextmanager
-def hooked_noted() -> Iterator[set[nn.Module]]:
-    """The modules that have forward hooks when they are called meanwhile, be it that ``forward`` registers them."""
-    found: set[nn.Module] = set()
-
-    def note(module: nn.Module, inputs: Any) -> None:
-        if has_forward_hooks(module):
-            found.add(module)
-
-    handle = register_module_forward_pre_hook(note)
-    try:
-        yield found
-    finally:
-        handle.remove()
 
 
 def without_forward_hooks(module: nn.Module) -> nn.Module:

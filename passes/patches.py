@@ -14,7 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import fx
 
+from atofx.errors import TraceError
 from atofx.ir.values import holds
+from atofx.passes.place import place
 
 _FACTORIES = ("zeros", "ones", "full", "empty", "rand", "randn", "arange", "linspace", "eye")
 _FROM_VALUES = ("tensor", "as_tensor")
@@ -161,3 +163,26 @@ def math_as_nodes(tracer: Recorder) -> Iterator[None]:
         yield
     finally:
         vars(math).update(originals)
+
+
+@contextmanager
+def autocast_refused(tracer: Recorder) -> Iterator[None]:
+    """While tracing, blocks that compute in other types are refused: a graph has no blocks.
+
+    Those that are not enabled are no blocks as long as the model is not called within another.
+    """
+    enter: Callable[[Any], Any] = torch.autocast.__enter__
+
+    def refused(block: Any) -> Any:
+        if block._enabled and not tracer.inside_evaluation:
+            raise TraceError(
+                f"the model computes in {block.fast_dtype} under torch.autocast{place()}, which a graph does not; put "
+                "the block around the call of the model"
+            )
+        return enter(block)
+
+    torch.autocast.__enter__ = refused  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.autocast.__enter__ = enter  # type: ignore[method-assign]

@@ -20,7 +20,13 @@ from atofx.passes.place import place
 
 @runtime_checkable
 class Evaluates(Protocol):
-    """A tracer that can tell its own evaluation apart from the model's, and notes what the model's code decides by."""
+    """A tracer that can tell its own evaluation apart from the model's, and notes what the model's code decides by.
+
+    Attributes:
+        tensors: the model's parameters and buffers.
+    """
+
+    tensors: dict[str, torch.Tensor]
 
     def evaluating(self) -> AbstractContextManager[None]:
         """While a node is evaluated."""
@@ -127,10 +133,28 @@ def concrete(proxy: fx.Proxy) -> Any:
 
 
 def constant_of(proxy: fx.Proxy) -> torch.Tensor | None:
-    """The tensor a proxy stands for, if it depends on no input and no parameter."""
+    """The tensor a proxy stands for, if it depends on no input, no parameter and no buffer that training changes."""
     assert isinstance(proxy.tracer, Evaluates)
     with proxy.tracer.evaluating():
-        return constant_value(proxy.node)
+        constant = constant_value(proxy.node)
+    return None if constant is None or _depends_on_state(proxy) else constant
+
+
+def _depends_on_state(proxy: fx.Proxy) -> bool:
+    """Whether a buffer of fractions, such as a running mean, takes part; whole numbers say how things are laid out."""
+    assert isinstance(proxy.tracer, Evaluates)
+    tensors = proxy.tracer.tensors
+    todo, seen = [proxy.node], set[fx.Node]()
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        value: Any = node.meta.get("val")
+        if node.op == "get_attr" and str(node.target) in tensors and value.is_floating_point():
+            return True
+        todo += node.all_input_nodes
+    return False
 
 
 def number_of(proxy: fx.Proxy) -> Any:

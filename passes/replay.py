@@ -6,6 +6,7 @@ import inspect
 import operator
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,10 @@ class ExportTracer(Tracer):
             self._exported = export_graph(root, args, kwargs)
         self.following = _following(root, args, kwargs, self._exported.program.graph)
         return super().trace(root, concrete_args)
+
+    def seeing(self) -> AbstractContextManager[Any]:
+        """What is replayed is no code of the model's."""
+        return nullcontext()
 
     def run(self, root: nn.Module, root_fn: Any, signature: inspect.Signature, named: Any) -> Any:
         """What the graph records: the exported calls."""
@@ -138,7 +143,7 @@ class _Replay:
         self.training = concrete(tracer.mode)
         self.exported = exported.program
         self.decisions = exported.decisions
-        self.hooked = exported.hooked
+        self.altered = exported.altered
         self.free = free_sizes(exported.program)
         self.checks = SizeChecks((), frozenset())
         self.env: dict[fx.Node, Any] = {}
@@ -154,7 +159,7 @@ class _Replay:
         self.checks = checks_of(self.decisions, sizes)
         self._placeholders(graph, inputs)
         self._check_sizes()
-        regions = _regions(graph, self.root, self.tensors, self.hooked)
+        regions = _regions(graph, self.root, self.tensors, self.altered)
         results = {region.result: region for region in regions.values()}
         for node in graph.nodes:
             self.tracer.module_stack = OrderedDict(node.meta.get("nn_module_stack") or {})
@@ -323,7 +328,7 @@ def _parts(proxy: Any, value: Any) -> Any:
 
 
 def _regions(
-    graph: fx.Graph, root: nn.Module, tensors: Mapping[fx.Node, str], hooked: Collection[nn.Module]
+    graph: fx.Graph, root: nn.Module, tensors: Mapping[fx.Node, str], altered: Collection[nn.Module]
 ) -> dict[fx.Node, _Region]:
     """The calls that are the insides of leaf modules: of one input and one result, on nothing but their tensors."""
     calls: dict[str, tuple[str, list[fx.Node]]] = {}
@@ -331,7 +336,7 @@ def _regions(
     for node in graph.nodes:
         for key, (name, _) in (node.meta.get("nn_module_stack") or {}).items():
             if name not in leaves:
-                leaves[name] = _is_leaf(root, name, hooked)
+                leaves[name] = _is_leaf(root, name, altered)
             if leaves[name]:
                 calls.setdefault(key, (name, []))[1].append(node)
                 break
@@ -343,13 +348,13 @@ def _regions(
     return found
 
 
-def _is_leaf(root: nn.Module, name: str, hooked: Collection[nn.Module]) -> bool:
+def _is_leaf(root: nn.Module, name: str, altered: Collection[nn.Module]) -> bool:
     """Whether calls of this module can be told from their input alone."""
     try:
         module = root.get_submodule(name)
     except AttributeError:
         return False
-    if REGISTRY.module(module) is None or module in hooked:
+    if REGISTRY.module(module) is None or module in altered:
         return False
     return len(inspect.signature(module.forward).parameters) == 1
 

@@ -96,6 +96,16 @@ class Before:
                     found.append(Change(name, live, key, is_buffer=False))
         return found
 
+    def is_set(self, module: nn.Module) -> bool:
+        """Whether a module has other attributes now, parameters, buffers and submodules among them."""
+        live = vars(module)
+        parameters, buffers = live["_parameters"], live["_buffers"]
+        return (
+            self._attributes.differs(live)
+            or (bool(parameters) and self._of_torch.differs(parameters))
+            or (bool(buffers) and self._of_torch.differs(buffers))
+        )
+
     def _changed_containers(self) -> list[tuple[Any, Any]]:
         """Containers that hold something else now, and what they held."""
         return [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from functools import cached_property
+from itertools import accumulate, chain
 from operator import is_
 from typing import Any, Generic, TypeVar
 
@@ -31,6 +32,20 @@ class Snapshot(Generic[M]):
         if (_lengths(now), _keys(now)) == (self._lengths, self._keys) and all(map(is_, _values(now), self._values)):
             return []
         return [(live, held) for live, held in self.pairs() if not _is_as_it_was(live, held)]
+
+    def differs(self, mapping: dict[Any, Any]) -> bool:
+        """Whether one of them holds something else now; of others nothing is known."""
+        place = self._places.get(id(mapping))
+        if place is None:
+            return False
+        now, held = [*mapping.values()], self._values[place[0] : place[1]]
+        return len(now) != len(held) or not all(map(is_, now, held))
+
+    @cached_property
+    def _places(self) -> dict[int, tuple[int, int]]:
+        stops = accumulate(self._lengths)
+        ends = zip(self._mappings, self._lengths, stops, strict=True)
+        return {id(live): (stop - length, stop) for live, length, stop in ends}
 
     def pairs(self) -> Iterator[tuple[M, dict[Any, Any]]]:
         """Each, and what it held."""

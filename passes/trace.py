@@ -146,8 +146,8 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, frontend: Frontend = 
             raise NoFrontendError(refused, error) from error
 
 
-def require_layers(model: nn.Module) -> None:
-    """A model has to be a module, all of it Python code whose parameters have shapes.
+def require_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules of a model by every name; it has to be one, all of it Python code whose parameters have shapes.
 
     Raises:
         TraceError: it is none, or torch.jit has compiled a part of it, or a lazy layer was not called yet; says which.
@@ -156,7 +156,7 @@ def require_layers(model: nn.Module) -> None:
         raise TraceError(f"trace needs a torch.nn.Module, got {type(model).__name__}")
     modules = modules_by_name(model)
     if not any(issubclass(kind, _NOT_YET_LAYERS) for kind in {type(module) for _, module in modules}):
-        return
+        return modules
     for path, module in modules:
         name = f"{type(model).__name__}.{path}" if path else type(model).__name__
         if isinstance(module, torch.jit.ScriptModule):
@@ -169,6 +169,7 @@ def require_layers(model: nn.Module) -> None:
                 f"{name} ({type(module).__name__}) does not know the shapes of its parameters yet; call the model "
                 "once on the example before tracing it"
             )
+    return modules
 
 
 _NOT_YET_LAYERS = (torch.jit.ScriptModule, LazyModuleMixin)
@@ -197,6 +198,7 @@ def _captured(tracer: Tracer, model: nn.Module, example_inputs: ExampleInputs, c
     states = (random.getstate(), torch.get_rng_state())
     try:
         with attributes_restored(model) as before:
+            tracer.before = before
             graph = tracer.trace(model)
             name_deviations(graph, tracer.leaves)
             if not isinstance(tracer, ExportTracer):
@@ -229,6 +231,7 @@ def _refuse_state_beside_buffers(model: nn.Module, inputs: dict[str, Any], tenso
     """Torch.export follows buffers that are replaced, and says nothing of other attributes: symbolic tracing does."""
     tracer = Tracer(inputs, tensors)
     with attributes_restored(model) as before:
+        tracer.before = before
         try:
             graph = tracer.trace(model)
         except StateError:

@@ -7,7 +7,7 @@ import math
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType, SimpleNamespace
@@ -27,9 +27,11 @@ from atofx.passes.decisions import depends_on_sizes
 from atofx.passes.evaluation import Evaluator, shape_of_call
 from atofx.passes.hooks import between_hooks, has_forward_hooks, without_forward_hooks
 from atofx.passes.inputs import arrange
-from atofx.passes.patches import factories_as_nodes, math_as_nodes
+from atofx.passes.own_tensors import OwnTensorsAsNodes
+from atofx.passes.patches import autocast_refused, factories_as_nodes, math_as_nodes
 from atofx.passes.place import Whereabouts, place, quoted
 from atofx.passes.proxy import ValueProxy, concrete, constant_of
+from atofx.passes.restore import Before
 
 #: Node meta: file and line of the model's code that made it, None where that is not known.
 SOURCE = "atofx.source"
@@ -71,12 +73,13 @@ class Tracer(fx.Tracer):
         self._taken: list[_Taken] = []
         self._gradient_free: set[fx.Node] = set()
         self.inside_evaluation = False
+        self.before: Before | None = None  # what the modules were set to; not known of all that is traced
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """The graph of a module; every node has its value at the example input."""
         self._model = root
         # with gradients, so that the model's own blocks without them are seen
-        with torch.enable_grad(), factories_as_nodes(self), math_as_nodes(self):
+        with torch.enable_grad(), factories_as_nodes(self), math_as_nodes(self), self.seeing():
             # of a module fx would look at every attribute first: for tensors, which are known here
             graph = super().trace(type(root).forward, concrete_args)
         if not self._training.users:
@@ -86,6 +89,13 @@ class Tracer(fx.Tracer):
             if node.meta.get("is_wrapped") and not (inspect.isfunction(node.target) and _is_foreign(node.target)):
                 del node.meta["is_wrapped"]  # fx marks the last node of an opened function as if it were the function
         return graph
+
+    def seeing(self) -> AbstractContextManager[Any]:
+        """What else is seen of the model's own code."""
+        stack = ExitStack()
+        stack.enter_context(OwnTensorsAsNodes(self, self._names.copy()))
+        stack.enter_context(autocast_refused(self))
+        return stack
 
     def named(self, graph: fx.Graph) -> dict[str, Any]:
         """Every module, parameter and buffer that a graph of this tracer names."""
@@ -188,8 +198,8 @@ class Tracer(fx.Tracer):
 
     def _leaf(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         path = self.path_of_module(m)
-        if self._has_others(m, path):
-            return self._through(m, forward, args, kwargs)
+        if self.before is not None and self.before.is_set(m):
+            return self._set_for_now(m, partial(self._through, m, forward, args, kwargs))
         if not has_forward_hooks(m):
             return self._inside(m, path, partial(self.create_proxy, "call_module", path, args, kwargs))
 
@@ -198,14 +208,15 @@ class Tracer(fx.Tracer):
 
         return self._hooked(m, path, forward, instead, args, kwargs)
 
-    def _has_others(self, m: nn.Module, path: str) -> bool:
-        """Whether a layer computes with other tensors than its own for now, as in ``torch.func.functional_call``."""
-        return any(
-            self.tensors.get(f"{path}.{key}") is not tensor
-            for own in (m._parameters, m._buffers)
-            for key, tensor in own.items()
-            if tensor is not None
-        )
+    def _set_for_now(self, m: nn.Module, call: Callable[[], Any]) -> Any:
+        """The result of looking into a layer that is set otherwise than before the call; its mode is the model's."""
+        own = m.training
+        if own == self.root.training:
+            vars(m)["training"] = self.mode
+        try:
+            return call()
+        finally:
+            vars(m)["training"] = own
 
     def _hooked(
         self,
@@ -457,11 +468,12 @@ class Tracer(fx.Tracer):
 
     def _evaluate(self, node: fx.Node) -> Any:
         original = self.leaves[str(node.target)] if node.op == "call_module" else None
-        short_cut = shape_of_call(node, original)
-        if short_cut is not None:
-            return short_cut
-        with self.evaluating(), torch.no_grad():
-            return self._evaluator.value(node, original, self.root)
+        with torch._C.DisableTorchFunction():
+            short_cut = shape_of_call(node, original)
+            if short_cut is not None:
+                return short_cut
+            with self.evaluating(), torch.no_grad():
+                return self._evaluator.value(node, original, self.root)
 
 
 _TORCH_FUNCTION = vars(fx.Proxy)["__torch_function__"].__func__.__code__

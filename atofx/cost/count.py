@@ -70,6 +70,12 @@ def _einsum(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return Counter({"einsum": prod(extents.values()) if len(shapes) > 1 else 0})
 
 
+def _layer_norm(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """As fvcore's own handle, which refuses tensors of one dimension and of more than five."""
+    affine = get_shape(inputs[2]) is not None
+    return Counter({"layer_norm": prod(get_shape(inputs[0])) * (5 if affine else 4)})
+
+
 #: Operations fvcore has no handle for, or none that is exact.
 EXTRA_HANDLES: Mapping[str, Handle] = {
     "aten::scaled_dot_product_attention": _attention,
@@ -79,6 +85,7 @@ EXTRA_HANDLES: Mapping[str, Handle] = {
     "aten::matmul": _matmul,
     "aten::mv": _matrix_vector,
     "aten::dot": _matrix_vector,
+    "aten::layer_norm": _layer_norm,
 }
 
 
