@@ -67,6 +67,7 @@ def watch(model: nn.Module, inputs: ExampleInputs, paths: Iterable[str], keep: C
     paths = list(paths)
     with ExitStack() as stack:
         stack.enter_context(random_state_kept())
+        stack.enter_context(parameters_kept(model))
         start = stack.enter_context(attributes_restored(twin))  # it shares what lies beside its modules
         insides = Insides(twin, paths, start)
         watcher = _Watcher(insides, keep)
@@ -87,7 +88,7 @@ def failure_of(model: nn.Module, inputs: ExampleInputs) -> Exception | None:
     """
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     try:
-        with random_state_kept(), attributes_restored(model), torch.no_grad():
+        with random_state_kept(), parameters_kept(model), attributes_restored(model), torch.no_grad():
             call(model.eval(), copied(inputs))  # the mode is an attribute
     except Exception as error:  # noqa: BLE001 - the user's own forward may raise anything
         return error
@@ -96,6 +97,22 @@ def failure_of(model: nn.Module, inputs: ExampleInputs) -> Exception | None:
             for buffer, content in buffers:
                 buffer.copy_(content)
     return None
+
+
+@contextmanager
+def parameters_kept(model: nn.Module) -> Iterator[None]:
+    """Put the values of parameters back, which some models change when they are called (momentum encoders)."""
+    held = [(p, p.detach(), p.detach().clone()) for p in model.parameters()]
+    versions = [own._version for _, own, _ in held]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for (parameter, own, content), version in zip(held, versions, strict=True):
+                if own._version != version:
+                    own.copy_(content)
+                if parameter.data_ptr() != own.data_ptr():
+                    parameter.data = own
 
 
 def call(module: nn.Module, inputs: ExampleInputs) -> Any:

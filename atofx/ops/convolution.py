@@ -95,6 +95,8 @@ def _grouped(
     rows = fan_in if whole and transposed else fan_out
     if w.moved_leaf and rows is not None:
         ctx.mark_produced(rows.labels)
+    if rows is None and x_layer is not None and w.shape[0] > 1:
+        ctx.pin(x_layer, _TOGETHER)
     if whole:
         rest = 0.0 if any(one is not None and one.clean for one in (rows, x_layer)) else ANYTHING
         if width == 1 and x_layer is not None and rows is not None and math.prod(rows.shape) == groups:
