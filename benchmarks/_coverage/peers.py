@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from atofx.ir.copies import deepcopy
 from benchmarks._coverage import measure, models
 from benchmarks._coverage.ours import KEEP, Report
 from benchmarks._coverage.outputs import output_layers
@@ -56,7 +57,7 @@ def torch_pruning(entry: models.Entry, report: Report) -> None:
         model, inputs, tp.importance.RandomImportance(), pruning_ratio=1 - KEEP, ignored_layers=ignored
     )
     dense = measure.tensors(invariants.call(model, inputs))
-    zeroed = copy.deepcopy(model)
+    zeroed = deepcopy(model)
     for group in pruner.step(interactive=True):
         _zero(pruner.DG, group, names, zeroed)
         group.prune()
