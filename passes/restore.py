@@ -86,7 +86,7 @@ class Before:
         found = []
         for name, (live, held) in zip(self._names, self._attributes.pairs(), strict=True):
             for key, value in live.items():
-                if key in held and _alike(held[key], value) and not (other and _holds_any(value, other)):
+                if key in held and held[key] is value and not (other and _holds_any(value, other)):
                     continue
                 if key == "_buffers":
                     before = other.get(id(value), {})
@@ -206,11 +206,6 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 def _holds_any(value: Any, others: dict[int, Any]) -> bool:
     return id(value) in others or any(id(container) in others for container in _containers(value, set()))
-
-
-def _alike(a: Any, b: Any) -> bool:
-    """Whether two values are one, or equal numbers or words."""
-    return a is b or (type(a) is type(b) and type(a) in PLAIN and a == b)
 
 
 def _put_back(live: MutableMapping[str, Any], held: Mapping[str, Any]) -> None:

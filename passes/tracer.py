@@ -441,9 +441,9 @@ class Tracer(fx.Tracer):
     def _settle(self) -> None:
         """Check the numbers that were taken, as the next node is about to be made."""
         caller = sys._getframe(2)
-        if caller.f_code is _TORCH_FUNCTION and caller.f_back is not None:
-            now = caller.f_back
-            self._taken = [t for t in self._taken if t.frame is not now or t.instruction != now.f_lasti]
+        if caller.f_code is _TORCH_FUNCTION:
+            running = {frame: frame.f_lasti for frame in _calling(caller)}
+            self._taken = [t for t in self._taken if running.get(t.frame) != t.instruction]
         settled, self._taken = self._taken, []
         for taken in settled:
             self._decided(taken.proxy, taken.line)
@@ -477,10 +477,20 @@ class Tracer(fx.Tracer):
 
 
 _TORCH_FUNCTION = vars(fx.Proxy)["__torch_function__"].__func__.__code__
+_MODE = OwnTensorsAsNodes.__torch_function__.__code__
 _PLAIN = frozenset({int, float, bool, str, type(None)})
 _NEW_SHAPE_IN_PLACE = frozenset(
     {"squeeze_", "unsqueeze_", "transpose_", "swapaxes_", "swapdims_", "t_", "resize_", "resize_as_", "as_strided_"}
 )
+
+
+def _calling(frame: FrameType) -> Iterator[FrameType]:
+    """The frame that called one of torch's, and those of the mode between them."""
+    while frame.f_back is not None:
+        frame = frame.f_back
+        yield frame
+        if frame.f_code is not _MODE:
+            return
 
 
 def _is_foreign(function: Any) -> bool:

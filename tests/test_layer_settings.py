@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -28,48 +29,46 @@ class Net(nn.Module):
         return self.last(torch.relu(self.inner(self, self.first(x))))
 
 
+@contextmanager
+def _set(layer: Any, **settings: Any) -> Iterator[None]:
+    before = {name: getattr(layer, name) for name in settings}
+    vars(layer).update(settings)
+    yield
+    vars(layer).update(before)
+
+
 def _slopes(m: Any, h: Tensor) -> Tensor:
-    m.act.negative_slope = 0.5
-    h = m.act(h)
-    m.act.negative_slope = 0.1
+    with _set(m.act, negative_slope=0.5):
+        h = m.act(h)
     return m.act(m.own(h))
 
 
 def _slope_for_now(m: Any, h: Tensor) -> Tensor:
-    m.act.negative_slope = 0.7
-    h = m.act(h)
-    m.act.negative_slope = 0.1
-    return h
+    with _set(m.act, negative_slope=0.7):
+        return m.act(h)
 
 
 def _pyramid(m: Any, h: Tensor) -> Tensor:
     levels = []
     for size in (3, 5, 1):
-        m.pool.kernel_size, m.pool.padding = size, size // 2
-        levels.append(m.pool(h))
-    m.pool.padding = 0
+        with _set(m.pool, kernel_size=size, padding=size // 2):
+            levels.append(m.pool(h))
     return sum(levels)
 
 
 def _whole_image(m: Any, h: Tensor) -> Tensor:
-    m.pool.kernel_size = tuple(h.shape[2:])
-    h = h + m.pool(h)
-    m.pool.kernel_size = 1
-    return h
+    with _set(m.pool, kernel_size=tuple(h.shape[2:])):
+        return h + m.pool(h)
 
 
 def _half_image(m: Any, h: Tensor) -> Tensor:
-    m.adaptive.output_size = (h.shape[2] // 2, h.shape[3] // 2)
-    h = m.adaptive(h)
-    m.adaptive.output_size = 2
-    return h
+    with _set(m.adaptive, output_size=(h.shape[2] // 2, h.shape[3] // 2)):
+        return m.adaptive(h)
 
 
 def _eps(m: Any, h: Tensor) -> Tensor:
-    m.bn.eps = 0.5
-    h = m.bn(h)
-    m.bn.eps = 1e-5
-    return h
+    with _set(m.bn, eps=0.5):
+        return m.bn(h)
 
 
 #: What ``forward`` does to a layer while it calls it.
