@@ -57,16 +57,16 @@ def torch_pruning(entry: models.Entry, report: Report) -> None:
         model, inputs, tp.importance.RandomImportance(), pruning_ratio=1 - KEEP, ignored_layers=ignored
     )
     dense = measure.tensors(invariants.call(model, inputs))
-    zeroed = deepcopy(model)
+    zeroed = _Zeroed(model)
     for group in pruner.step(interactive=True):
-        _zero(pruner.DG, group, names, zeroed)
+        zeroed.cut(pruner.DG, group)
         group.prune()
     after = sum(p.numel() for p in model.parameters())
     report(params_kept=round(after / before, 4), prunable=after < before)
     report(stage="run")
     small = measure.tensors(invariants.call(model, inputs))
     report(stage="compare", runs=True)
-    reference = measure.tensors(invariants.call(zeroed, inputs))
+    reference = measure.tensors(invariants.call(zeroed.module, inputs))
     report(
         error=invariants.relative_error(small, reference),
         effect=invariants.relative_error(dense, reference),
@@ -75,31 +75,61 @@ def torch_pruning(entry: models.Entry, report: Report) -> None:
     report(stage="done")
 
 
-def _zero(graph: Any, group: Any, names: dict[int, str], zeroed: nn.Module) -> None:
-    """Zero, in the copy, every row the group is about to lose."""
-    for dependency, indices in group:
-        module = dependency.target.module
-        if isinstance(module, nn.Parameter):
-            owner, _, last = graph._param_to_name[module].rpartition(".")
-            dim = next(p.pruning_dim for p in graph.unwrapped_parameters if p.parameters is module)
-            _fill(getattr(zeroed.get_submodule(owner), last), indices, dim)
-        elif isinstance(module, nn.MultiheadAttention):
-            twin = zeroed.get_submodule(names[id(module)])
-            rows = [i + part * module.embed_dim for part in range(3) for i in indices]
-            _fill(twin.in_proj_weight, rows)
-            _fill(twin.in_proj_bias, rows)
-            _fill(twin.out_proj.weight, indices)
-            _fill(twin.out_proj.bias, indices)
-        elif isinstance(module, _ROWS) and graph.is_out_channel_pruning_fn(dependency.handler):
-            twin = zeroed.get_submodule(names[id(module)])
-            _fill(twin.weight, indices, dim=1 if getattr(twin, "transposed", False) else 0)
-            _fill(getattr(twin, "bias", None), indices)
+class _Zeroed:
+    """A copy of the model in which every row that goes is zero.
 
+    Torch-Pruning counts rows among those that are left, and a layer behind a concat loses some with several groups.
 
-def _fill(tensor: Any, indices: Any, dim: int = 0) -> None:
-    if tensor is not None and tensor.dim():
-        with torch.no_grad():
-            tensor.index_fill_(dim, torch.as_tensor(list(indices), dtype=torch.long), 0)
+    Args:
+        model: before anything was cut.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.module = deepcopy(model)
+        self._names = {id(module): name for name, module in model.named_modules()}
+        self._left: dict[tuple[str, int], list[int]] = {}
+
+    def cut(self, graph: Any, group: Any) -> None:
+        """Zero every row that a group is about to lose."""
+        for dependency, indices in group:
+            module = dependency.target.module
+            if isinstance(module, nn.Parameter):
+                dim = next(p.pruning_dim for p in graph.unwrapped_parameters if p.parameters is module)
+                self._fill(graph._param_to_name[module], self._taken(graph._param_to_name[module], indices, dim), dim)
+                continue
+            name = self._names.get(id(module), "")  # operations without a module have one of Torch-Pruning's
+            if isinstance(module, nn.MultiheadAttention):
+                rows = self._taken(f"{name}.out_proj.weight", indices, 0)
+                width = self._tensor(f"{name}.out_proj.weight").shape[0]
+                for part in ("weight", "bias"):
+                    self._fill(f"{name}.in_proj_{part}", [row + third * width for third in range(3) for row in rows], 0)
+                    self._fill(f"{name}.out_proj.{part}", rows, 0)
+            elif isinstance(module, _ROWS) and graph.is_out_channel_pruning_fn(dependency.handler):
+                dim = 1 if getattr(module, "transposed", False) else 0
+                rows = self._taken(f"{name}.weight", indices, dim)
+                self._fill(f"{name}.weight", rows, dim)
+                self._fill(f"{name}.bias", rows, 0)
+
+    def _taken(self, name: str, indices: Any, dim: int) -> list[int]:
+        """The rows of the uncut tensor that these are among those left, which they leave."""
+        tensor = self._tensor(name)
+        if tensor is None or not tensor.dim():
+            return []
+        left = self._left.setdefault((name, dim), list(range(tensor.shape[dim])))
+        rows = [left[index] for index in indices]
+        gone = set(rows)
+        self._left[name, dim] = [row for row in left if row not in gone]
+        return rows
+
+    def _fill(self, name: str, rows: list[int], dim: int) -> None:
+        tensor = self._tensor(name)
+        if tensor is not None and tensor.dim():
+            with torch.no_grad():
+                tensor.index_fill_(dim, torch.as_tensor(rows, dtype=torch.long), 0)
+
+    def _tensor(self, name: str) -> Any:
+        owner, _, last = name.rpartition(".")
+        return getattr(self.module.get_submodule(owner), last, None)
 
 
 def only_train_once(entry: models.Entry, report: Report) -> None:
