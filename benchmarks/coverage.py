@@ -91,7 +91,7 @@ def _result(rows: list[Row], tools: dict[str, Any]) -> dict[str, Any]:
         "atofx": atofx.__version__,
         "keep": KEEP,
         "limits": {"seconds": SECONDS, "peer_seconds": PEER_SECONDS, "gib": GIB},
-        "tools": {tool: "asked" if tool in tools else "not installed" for tool in (tables.OURS, *peers.TOOLS)},
+        "tools": {tool: "asked" if tool in tools else "not asked" for tool in (tables.OURS, *peers.TOOLS)},
         "summary": tables.summary(rows),
         "trace_time_beside_torch_pruning": tables.trace_ratio(rows),
         "reasons": tables.reasons(row for row in rows if row["tool"] == tables.OURS),
