@@ -95,7 +95,7 @@ _PROPERTIES = (
 _METHODS = (
     "size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size", "is_floating_point",
     "is_complex", "is_contiguous", "is_signed", "get_device", "data_ptr", "__hash__", "__len__", "__repr__",
-    "__format__", "requires_grad_", "register_hook", "untyped_storage", "is_shared", "type",
+    "__format__", "requires_grad_", "register_hook", "untyped_storage", "is_shared",
 )  # fmt: skip
 _LOOKS: frozenset[Any] = frozenset(
     [getattr(Tensor, name).__get__ for name in _PROPERTIES if hasattr(getattr(Tensor, name, None), "__get__")]

@@ -48,6 +48,7 @@ WAYS: dict[str, Extra] = {
     "stacked": lambda m: torch.stack([p.norm() for p in m.first.parameters()]).max(),
     "buffers": lambda m: sum(b.sum() for b in m.buffers() if b.is_floating_point()),
     "operators": lambda m: (2 - next(m.parameters()) * 3 @ next(m.parameters()).T)[0, 1:].sum() / 7,
+    "of_another_type": lambda m: next(m.parameters()).type(torch.float64).sum(),
     "data": lambda m: next(m.parameters()).data.sum(),
     "orthogonal": lambda m: sum((p @ p.T - torch.eye(len(p))).pow(2).sum() for p in m.parameters() if p.dim() == 2),
     "applied": _collected,
