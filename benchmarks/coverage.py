@@ -1,6 +1,7 @@
 """Does it work on every architecture of torchvision and timm, exactly, and if not, why?
 
     python -m benchmarks.coverage --peers               # all; hours on one core; writes docs/coverage.md
+    python -m benchmarks.coverage --processes 2         # two models at a time; their seconds hold each other's work
     python -m benchmarks.coverage --models 'timm/swin*' # some; prints the page
 
 Every model gets random weights and norm statistics and loses half of every group; in float64 the compact module, the
@@ -17,6 +18,8 @@ import importlib.metadata
 import json
 import sys
 import sysconfig
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ import atofx
 from benchmarks import record
 from benchmarks._coverage import models, peers, tables
 from benchmarks._coverage.ours import KEEP, ask
-from benchmarks._coverage.process import Row, answer
+from benchmarks._coverage.process import Question, Row, answer
 
 PAGE = Path(__file__).parent.parent / "docs/coverage.md"
 SECONDS = 900
@@ -38,19 +41,16 @@ def main() -> int:
     if not wanted:
         print(f"no model is called {arguments.models!r}; names are like torchvision/resnet18", file=sys.stderr)
         return 2
-    tools: dict[str, Any] = {tables.OURS: ask}
+    tools: dict[str, Question] = {tables.OURS: ask}
     if arguments.peers:
         tools |= {tool: question for tool, question in peers.TOOLS.items() if peers.installed(tool)}
     rows = _read(arguments.out)
-    for entry in wanted:
-        for tool, question in tools.items():
-            if (tool, entry.key) in rows and not arguments.again:
-                continue
-            row = answer(tool, question, entry, seconds=_limit(tool, entry), gib=GIB)
-            row = rows[tool, entry.key] = _portable(row)
-            with arguments.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            print(f"{tool:<14} {entry.key:<45} {_verdict(row)}", flush=True)
+    open_ = [(tool, e) for e in wanted for tool in tools if arguments.again or (tool, e.key) not in rows]
+    for row in _answers(open_, tools, arguments.processes):
+        rows[row["tool"], row["model"]] = row
+        with arguments.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"{row['tool']:<14} {row['model']:<45} {_verdict(row)}", flush=True)
     found = [rows[tool, e.key] for e in wanted for tool in tools if (tool, e.key) in rows]
     if arguments.suite == "all" and arguments.models == "*":
         print(record.write("coverage", _result(found, tools)))
@@ -58,6 +58,20 @@ def main() -> int:
     else:
         print(tables.markdown(found))
     return 0 if all(tables.exact(row) for row in found if row["tool"] == tables.OURS) else 1
+
+
+def _answers(asked: list[tuple[str, models.Entry]], tools: dict[str, Question], processes: int) -> Iterator[Row]:
+    """Rows as they are found; each question runs in a process of its own, the threads only wait for them."""
+    with ThreadPoolExecutor(processes) as waiting:
+        rows = [
+            waiting.submit(answer, tool, tools[tool], entry, seconds=_limit(tool, entry), gib=GIB)
+            for tool, entry in asked
+        ]
+        try:
+            for row in as_completed(rows):
+                yield _portable(row.result())
+        finally:
+            waiting.shutdown(cancel_futures=True)
 
 
 def _limit(tool: str, entry: models.Entry) -> float:
@@ -113,6 +127,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", default="*", metavar="PATTERN", help="suite/name, with * and ?")
     parser.add_argument("--peers", action="store_true", help="ask Torch-Pruning and only_train_once too, if installed")
     parser.add_argument("--out", type=Path, default=Path("build/coverage.jsonl"), help="where rows are collected")
+    parser.add_argument("--processes", type=int, default=1, help="models asked at a time")
     parser.add_argument("--again", action="store_true", help="ask again what is in that file")
     return parser.parse_args()
 
