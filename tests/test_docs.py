@@ -19,6 +19,7 @@ import atofx.methods
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+DOCS = tuple(str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").rglob("*.md")))
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,10 @@ def test_the_measured_table_is_the_recorded_one():
         assert row == {column: recorded[row["method"]][column] for column in row}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PAGES + DOCS)
 def test_every_path_named_in_a_page_exists(page):
     source = (ROOT / page).read_text(encoding="utf-8")
     for path in re.findall(r"`((?:atofx|passes|tests|benchmarks)/[\w./-]*)`", source):
         assert (ROOT / path).exists(), path
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", source):
-        assert (ROOT / target).exists(), target
+        assert ((ROOT / page).parent / target).exists(), target
