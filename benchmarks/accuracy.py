@@ -1,7 +1,7 @@
 """How accurate are networks that were pruned while they trained, beside dense ones trained equally long?
 
     python -m benchmarks.accuracy digits                          # ResNet-20, 30 epochs, 3 seeds, every method
-    python -m benchmarks.accuracy digits-vgg16                    # VGG16-BN, 6 epochs, the same
+    python -m benchmarks.accuracy digits-vgg16                    # VGG16-BN, 6 epochs, bf16, the same
     python -m benchmarks.accuracy cifar10 --data folder:PATH      # ResNet-20, 40 epochs, bf16: dense, ATO and l2
     python -m benchmarks.accuracy cifar10-taught --data folder:PATH  # the same three; two learn from the dense one
     python -m benchmarks.accuracy cifar10-20 --data folder:PATH   # ResNet-20, 20 epochs, bf16, every method
@@ -52,6 +52,8 @@ VGG16 = MappingProxyType(
         "optimizer": "adamw",
         "lr": 0.001,
         "weight_decay": 0.01,
+        "precision": "bf16",
+        "channels_last": True,
     }
 )
 #: The last stage of ResNet-20 holds three quarters of the parameters for a third of the FLOPs.
