@@ -45,8 +45,8 @@ def main() -> int:
     if arguments.peers:
         tools |= {tool: question for tool, question in peers.TOOLS.items() if peers.installed(tool)}
     rows = _read(arguments.out)
-    open_ = [(tool, e) for e in wanted for tool in tools if arguments.again or (tool, e.key) not in rows]
-    for row in _answers(open_, tools, arguments.processes):
+    left = [(tool, e) for e in wanted for tool in tools if arguments.again or (tool, e.key) not in rows]
+    for row in _answers(left, tools, arguments.processes):
         rows[row["tool"], row["model"]] = row
         with arguments.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -129,7 +129,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("build/coverage.jsonl"), help="where rows are collected")
     parser.add_argument("--processes", type=int, default=1, help="models asked at a time")
     parser.add_argument("--again", action="store_true", help="ask again what is in that file")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.processes < 1:
+        parser.error(f"--processes {arguments.processes}: at least one is needed")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -94,8 +94,9 @@ class _Zeroed:
         for dependency, indices in group:
             module = dependency.target.module
             if isinstance(module, nn.Parameter):
+                own = graph._param_to_name[module]
                 dim = next(p.pruning_dim for p in graph.unwrapped_parameters if p.parameters is module)
-                self._fill(graph._param_to_name[module], self._taken(graph._param_to_name[module], indices, dim), dim)
+                self._fill(own, self._taken(own, indices, dim), dim)
                 continue
             name = self._names.get(id(module), "")  # operations without a module have one of Torch-Pruning's
             if isinstance(module, nn.MultiheadAttention):

@@ -128,7 +128,8 @@ def markdown(rows: Sequence[Row]) -> str:
         "# Coverage\n\n"
         "Random weights and norm statistics, float64, half of every group dropped. *Exact*: compact, gated and the\n"
         "user's own model with its producers zeroed agree to 1e-9; parameters and FLOPs (multiply-adds counted once)\n"
-        "are as predicted. A peer is exact if it equals its own zeroed model. Trace seconds are at the native size.\n\n"
+        "are as predicted. A peer is exact if it equals its own zeroed model. Trace seconds are at the native size,\n"
+        "beside whatever else the machine did: `benchmarks/results/trace_speed_every.md` compares times.\n\n"
         + record.markdown(("tool", "suite", "models", "groups found", "exact", "kept %"), totals)
         + ("\n## Not exact\n\n" + record.markdown(("model", "what happened"), faults) if faults else "")
         + "\n## Models\n\n"
