@@ -23,8 +23,9 @@ from types import MappingProxyType
 from typing import Any
 
 from atofx.train.comparison import Compared, run_methods
+from atofx.train.config import TrainConfig
 from atofx.train.recipes import load_config
-from benchmarks.record import circumstances, markdown, write
+from benchmarks.record import RESULTS, circumstances, markdown, write
 
 FLOPS = 0.5
 DENSE = "none"
@@ -71,6 +72,8 @@ class Task:
         own: further options of single methods.
         needs_data: whether the images come from a folder of the user's.
         taught: whether all others learn from the dense network of the same seed, too (``--distill``).
+        plain_epochs: of plain training before each run, to compare its speed with; without them it is compared with
+            the dense run. In hours a machine's speed drifts by more than most methods cost.
     """
 
     methods: Sequence[str] = METHODS
@@ -79,6 +82,7 @@ class Task:
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     needs_data: bool = False
     taught: bool = False
+    plain_epochs: int = 0
 
 
 CIFAR_40 = Task((DENSE, "ato", "l2"), 1, CIFAR, MappingProxyType({"ato": LAST_STAGE_WHOLE}), needs_data=True)
@@ -88,7 +92,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         "digits-vgg16": Task(options=VGG16),
         "cifar10": CIFAR_40,
         "cifar10-taught": replace(CIFAR_40, taught=True),
-        "cifar10-20": Task(seeds=1, options={**CIFAR, "epochs": 20}, needs_data=True),
+        "cifar10-20": Task(seeds=1, options={**CIFAR, "epochs": 20}, needs_data=True, plain_epochs=1),
     }
 )
 
@@ -103,6 +107,7 @@ def main() -> None:
     parser.add_argument("--methods", help="comma-separated, instead of the task's own; none is dense")
     parser.add_argument("--threads", type=int, help="threads to compute with")
     parser.add_argument("--runs", type=Path, help="keep the run folders here; finished ones are not run again")
+    parser.add_argument("--add", action="store_true", help="keep the result file's rows, do not run them again")
     arguments = parser.parse_args()
     task = TASKS[arguments.task]
     if task.needs_data != (arguments.data is not None):
@@ -110,27 +115,61 @@ def main() -> None:
     given = {name: getattr(arguments, name) for name in ("data", "epochs", "threads") if getattr(arguments, name)}
     methods = task.methods if arguments.methods is None else arguments.methods.split(",")
     folder = arguments.runs or Path(mkdtemp())
-    runs = [
-        one_run(task, method, seed, given, folder / f"{arguments.task}-{seed}")
-        for seed in range(arguments.seeds or task.seeds)
-        for method in methods
-    ]
-    name = f"accuracy_{arguments.task.replace('-', '_')}"
-    write(name, {**circumstances(), "flops_target": FLOPS, "runs": runs}, table(runs))
+    wanted = []
+    for seed in range(arguments.seeds or task.seeds):
+        runs = folder / f"{arguments.task}-{seed}"
+        wanted += [(configuration(task, method, seed, given, runs), runs) for method in methods]
+    path = RESULTS / f"accuracy_{arguments.task.replace('-', '_')}.json"
+    earlier = json.loads(path.read_text()) if arguments.add and path.exists() else {"runs": []}
+    rows = {(row["method"], row["seed"]): row for row in earlier["runs"]}
+    if {row["epochs"] for row in rows.values()} - {config.epochs for config, _ in wanted}:
+        parser.error(f"--add: {path} holds runs of another number of epochs")
+    about = {**earlier, **circumstances(), "command": _command(arguments.data, arguments.runs), "flops_target": FLOPS}
+    for config, runs in wanted:
+        key = _label(config.method), config.seed
+        if key not in rows:
+            rows[key] = one_run(config, task.plain_epochs, runs)
+            ordered = sorted(rows.values(), key=_place)
+            write(path.stem, {**about, "runs": ordered}, table(ordered))
 
 
-def one_run(task: Task, method: str, seed: int, given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Train once; the figures and the curve of test accuracy."""
+def _label(method: str) -> str:
+    return "dense" if method == DENSE else method
+
+
+def _place(row: Mapping[str, Any]) -> tuple[int, int]:
+    known = ("dense", *METHODS[1:])
+    return known.index(row["method"]) if row["method"] in known else len(known), row["seed"]
+
+
+def _command(data: str | None, runs: Path | None) -> str:
+    """The command with no paths of this machine."""
+    said = str(circumstances()["command"])
+    for path, word in ((data, "folder:PATH"), (runs, "DIR")):
+        said = said.replace(str(path), word) if path else said
+    return said
+
+
+def configuration(task: Task, method: str, seed: int, given: Mapping[str, Any], folder: Path) -> TrainConfig:
+    """What ``method`` is trained with in ``task``; ``folder`` holds the runs of this seed."""
     target = {} if method == DENSE else {"flops": FLOPS}
     teacher = {"distill": str(folder / DENSE)} if task.taught and method != DENSE else {}
     own = {**task.own.get(method, {}), **target, **teacher}
-    options = {**task.options, **own, **given, "seed": seed, "method": method}
-    config = load_config(None, options)
-    (compared,) = run_methods(config, [method], folder)
+    return load_config(None, {**task.options, **own, **given, "seed": seed, "method": method})
+
+
+def one_run(config: TrainConfig, plain_epochs: int, folder: Path) -> dict[str, Any]:
+    """Train once; the figures and the curve of test accuracy."""
+    plain = {}
+    if plain_epochs and config.method != DENSE:
+        short = config.updated(method=DENSE, flops=None, epochs=plain_epochs, eval_every=plain_epochs)
+        (before,) = run_methods(short, [DENSE], folder / f"plain-before-{config.method}")
+        plain = {"plain_images_per_second": round(before.samples_per_second)}
+    (compared,) = run_methods(config, [config.method], folder)
     result = json.loads((compared.folder / "result.json").read_text())
     return {
-        "method": "dense" if method == DENSE else method,
-        "seed": seed,
+        "method": _label(config.method),
+        "seed": config.seed,
         "epochs": config.epochs,
         "top1": round(result["compact_top1"], 2),
         "agreement": result["agreement"],
@@ -138,6 +177,7 @@ def one_run(task: Task, method: str, seed: int, given: Mapping[str, Any], folder
         "params": result["params_compact"] / result["params_dense"],
         "seconds": round(result["seconds"], 1),
         "images_per_second": round(compared.samples_per_second),
+        **plain,
         "curve": _curve(compared),
     }
 
@@ -185,8 +225,10 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _epoch_time(mine: Sequence[Mapping[str, Any]], dense: Sequence[Mapping[str, Any]]) -> float:
-    mine_speed, dense_speed = (mean(r["images_per_second"] for r in runs) for runs in (mine, dense))
-    return float(dense_speed / mine_speed)
+    """Beside plain training: just before each run where that was measured, else in the dense runs."""
+    plain = [r.get("plain_images_per_second") for r in mine]
+    speeds = [speed for speed in plain if speed] or [r["images_per_second"] for r in dense]
+    return float(mean(speeds) / mean(r["images_per_second"] for r in mine))
 
 
 if __name__ == "__main__":
