@@ -12,25 +12,27 @@ from typing import Any
 
 import networkx as nx
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from atofx.cost import CostModel, build_cost_model, elements_per_unit
 from atofx.cost.count import flops_by_node
 from atofx.errors import AtofxError, MaskError, PickleError, TraceError
 from atofx.ir.analysis import Analysis
 from atofx.ir.blocks import Blocks
-from atofx.ir.granularity import Granularity, GranularityOption, HeadsOrDims
+from atofx.ir.granularity import Granularity, GranularityOption
 from atofx.ir.granularity import granularity as read_granularity
 from atofx.ir.groups import Group
 from atofx.ir.limits import NO_LIMITS, Limits
 from atofx.ir.lineage import Pin
 from atofx.ir.mask import Mask
+from atofx.ir.mask_check import check_names, checked
 from atofx.ir.patterns import Patterns, covers
 from atofx.ir.sampling import random_mask
+from atofx.ir.trace_options import TraceOptions
 from atofx.nn import Init, renew_
-from atofx.passes.base import attribute, collector_paused
+from atofx.passes.base import collector_paused
 from atofx.passes.blocks import find_blocks
-from atofx.passes.compact import compact, make_resizer
+from atofx.passes.compact import compact
 from atofx.passes.dependency import dependency_graph
 from atofx.passes.describe import explain, summarize
 from atofx.passes.drop_blocks import drop_blocks, named_blocks
@@ -40,12 +42,13 @@ from atofx.passes.gate import Gated, insert_gates
 from atofx.passes.gate_places import Places
 from atofx.passes.group import form_groups
 from atofx.passes.inputs import ExampleInputs, empty_error, has_empty, refuse_if_empty
-from atofx.passes.lift import lifted, silence_
+from atofx.passes.layer_costs import LayerCost, layer_costs
 from atofx.passes.lineage import trace_lineage
 from atofx.passes.mixture import Mixed, check_candidates, mix
 from atofx.passes.outer import rebuild
 from atofx.passes.regions import trace_regions
 from atofx.passes.restrict import restrict, restriction
+from atofx.passes.state_dicts import KeptTensor, dense_state_dict, state_dict_map
 from atofx.passes.trace import Frontend, Traced, refuse_more_than_forward, require_layers
 from atofx.passes.trace import trace as trace_module
 from atofx.passes.verify import VerifyReport, verify
@@ -54,29 +57,6 @@ from atofx.passes.zero_mask import zero_mask
 from atofx.passes.zeroed import zeroed
 
 SoftMask = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class KeptTensor:
-    """Where a tensor of the big model went.
-
-    Attributes:
-        key: its name in the compact model's state dict, None if the graph does not use it.
-        kept: per dimension, the kept indices (None: all).
-    """
-
-    key: str | None
-    kept: tuple[Tensor | None, ...]
-
-
-@dataclass(frozen=True)
-class LayerCost:
-    """FLOPs (multiply-adds counted once) of one graph node."""
-
-    node: str
-    name: str
-    op: str
-    flops: int
 
 
 @collector_paused()
@@ -149,25 +129,6 @@ def analysed(traced: Traced, options: TraceOptions, *, strict: bool = False) -> 
     grouping = restrict(form_groups(lineage), lineage.tensor_names, restriction(options.freeze, options.only))
     analysis = Analysis(traced.blueprint, lineage, grouping.groups, grouping.group_of, grouping.unit_of)
     return Program(traced, analysis, options)
-
-
-@dataclass(frozen=True)
-class TraceOptions:
-    """What :func:`trace` was asked for and what was left out, readable as JSON: the same again gives the same groups.
-
-    Attributes:
-        freeze: patterns of what keeps its shape.
-        only: patterns of what may be pruned, None for everything.
-        granularity: (pattern, choice) pairs.
-        frontend: the front end that captured the graph.
-        without: names of residual blocks, a tuple for each call of :meth:`Program.without_blocks`.
-    """
-
-    freeze: tuple[str, ...] = ()
-    only: tuple[str, ...] | None = None
-    granularity: tuple[tuple[str, HeadsOrDims], ...] = ()
-    frontend: str = "symbolic"
-    without: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -379,29 +340,7 @@ class Program:
         Raises:
             MaskError: unknown or missing groups, wrong lengths, values other than 0 and 1, or an empty group.
         """
-        vectors = dict(Mask(mask))
-        self._check_names(vectors)
-        missing = [g.name for g in self.prunable if g.name not in vectors]
-        if missing:
-            raise MaskError(
-                f"the mask lacks the groups {', '.join(missing[:5])}; start from program.full_mask(), or trace with "
-                "the freeze= and only= of the program it was made for"
-            )
-        empty = [name for name, vector in vectors.items() if not bool(vector.any())]
-        if empty:
-            names = ", ".join(empty[:5])
-            raise MaskError(f"the mask leaves nothing of {names}; every group must keep at least one unit")
-        return vectors
-
-    def _check_names(self, vectors: SoftMask) -> None:
-        sizes = {g.name: g.size for g in self.prunable}
-        for name, vector in vectors.items():
-            if name not in sizes:
-                what = "the mask names a group this program does not have"
-                raise MaskError(f"{what}: {name!r}; is it another model's mask?")
-            if vector.shape != (sizes[name],):
-                shape = tuple(vector.shape)
-                raise MaskError(f"the mask of {name!r} has shape {shape}, the group has {sizes[name]} units")
+        return checked(self.prunable, mask)
 
     # ---------------------------------------------------------------- cost
 
@@ -427,7 +366,7 @@ class Program:
         if not blocks:
             return self._cost(mask, "flops")
         vectors = dict(mask or {})
-        self._check_names(vectors)
+        check_names(self.prunable, vectors)
         shares = {name: torch.as_tensor(share).to("cpu", torch.float64) for name, share in blocks.items()}
         present = {
             frozenset(node.name for node in (*block.region, block.add)): shares[block.name]
@@ -462,7 +401,7 @@ class Program:
 
     def _cost(self, mask: SoftMask | None, what: str) -> Any:
         vectors = dict(mask or {})
-        self._check_names(vectors)
+        check_names(self.prunable, vectors)
         extents = self.cost_model.extents(vectors)
         polynomial = self.cost_model.flops if what == "flops" else self.cost_model.params
         return polynomial.soft(extents) if extents.dtype.is_floating_point else polynomial.exact(extents)
@@ -474,12 +413,7 @@ class Program:
             MaskError: the mask does not fit.
         """
         counts = self.cost_model.flops_by_node({} if mask is None else self.check_mask(mask))
-        module = self.analysis.module
-        return tuple(
-            LayerCost(n.name, str(n.target) if n.op == "call_module" else n.name, _op(module, n), counts[n.name])
-            for n in module.graph.nodes
-            if n.name in counts
-        )
+        return layer_costs(self.analysis.module, counts)
 
     # ---------------------------------------------------------------- transformations
 
@@ -623,16 +557,8 @@ class Program:
         Raises:
             MaskError: the mask does not fit.
         """
-        self._follow()
-        resizer = make_resizer(self.analysis, self.check_mask(mask))
-        canonical = self.analysis.lineage.tensor_names
         present = set(self.module.state_dict())
-        by_tensor = {canonical[key]: key for key in present if key in canonical}
-        result = {}
-        for name, tensor in self.traced.tensors.items():
-            key = name if name in present else by_tensor.get(canonical[name])
-            result[name] = KeptTensor(key, resizer.kept_axes(name, tensor.dim()))
-        return result
+        return state_dict_map(self.traced, self.analysis, self.check_mask(mask), present)
 
     def dense_state_dict(self, mask: SoftMask, compact: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of the user's model with which it computes what a compact model with its own weights computes.
@@ -652,22 +578,8 @@ class Program:
             MaskError: the mask does not fit.
             KeyError: ``compact`` lacks a tensor.
         """
-        vectors = self.check_mask(mask)
-        present = self.module.state_dict().keys()
-        canonical = self.analysis.lineage.tensor_names
-        by_tensor: dict[str, Tensor] = {}  # a tied one is one, however many names it has
-        state = {}
-        for name, place in self.state_dict_map(vectors).items():
-            if name in self.traced.passing:
-                continue
-            own = self.traced.tensors[name]
-            used = place.key is not None and place.key in present
-            if used and canonical[name] not in by_tensor:
-                by_tensor[canonical[name]] = lifted(own, place.kept, compact[str(place.key)])
-            if used or isinstance(own, nn.Parameter) or name in self.traced.unused:
-                state[name] = by_tensor[canonical[name]] if used else own.detach().clone()
-        silence_(self.analysis, vectors, state)
-        return state
+        present = set(self.module.state_dict())
+        return dense_state_dict(self.traced, self.analysis, self.check_mask(mask), present, compact)
 
     def verify(self, mask: SoftMask) -> VerifyReport:
         """Check the promise on one mask, in float64 and eval mode: equality, FLOPs and parameters.
@@ -681,9 +593,3 @@ class Program:
         self._follow()
         vectors = self.check_mask(mask)
         return verify(self.traced, self.analysis, vectors, self.flops(vectors), self.params(vectors))
-
-
-def _op(module: fx.GraphModule, node: fx.Node) -> str:
-    if node.op == "call_module":
-        return type(attribute(module, str(node.target))).__name__
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))

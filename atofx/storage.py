@@ -16,11 +16,12 @@ from torch import nn
 from atofx.errors import ConfigError, FileError, TraceError
 from atofx.ir.mask import Mask
 from atofx.ir.tensor_files import write_tensors
+from atofx.ir.trace_options import TraceOptions
 from atofx.passes.inputs import ExampleInputs
 from atofx.passes.merge import TracedRegions
 from atofx.passes.plan import Call, Plan
 from atofx.passes.regions import retrace
-from atofx.program import Program, SoftMask, TraceOptions, analysed, trace
+from atofx.program import Program, SoftMask, analysed, trace
 
 _FORMAT = "atofx-compact/1"
 
