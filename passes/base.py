@@ -86,17 +86,11 @@ def passing_buffers(model: nn.Module) -> frozenset[str]:
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Python's garbage collector rests: nodes and their values stay, it would go through them again and again.
-
-    What is there afterwards counts as old: freezing and unfreezing moves everything there at once.
-    """
+    """Python's garbage collector rests: nodes and their values stay, it would go through them again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if enabled:
-            if not gc.get_freeze_count():
-                gc.freeze()
-                gc.unfreeze()
             gc.enable()

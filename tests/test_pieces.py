@@ -82,3 +82,10 @@ def test_the_garbage_collector_is_left_as_it_was(enabled):
         assert gc.isenabled() is enabled
     finally:
         gc.enable() if before else gc.disable()
+
+
+def test_what_a_trace_leaves_is_young_to_the_garbage_collector():
+    """Graphs hold themselves, so only the collector frees them; of what is old already it expects no garbage."""
+    gc.collect()
+    program = atofx.trace(nn.Linear(3, 4), torch.randn(2, 3))
+    assert not any(known is program.analysis for known in gc.get_objects(generation=2))
