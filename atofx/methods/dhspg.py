@@ -179,13 +179,12 @@ class DHSPG(SparseOptimizer):
         room = self._room(units, zero)
         lmd = penalties(self._lmd, squares, products, gradients, amplify=self._amplify, cap=self._cap)
         strength = torch.where((squares > 0) & (room > 0), lmd / squares.sqrt(), torch.zeros_like(lmd))
-        shift = units.expand(strength, rates).mul_(x)
+        units.subtract_(units.expand(strength, rates).mul_(x))
         if now >= step_of(self.schedule.half_space, self.total_steps):
-            trial = units.dots(units.read("trial").sub_(shift), x)
+            trial = units.dots(units.read("trial"), x)
             away = turns_away(trial, squares, self._epsilon) & ~zero
             zero = zero | first_of_each(away, trial / squares, torch.zeros_like(units.where), room)
             self._gone = self._gone.index_put((units.where,), zero)
-        units.subtract_(shift)
         units.units.scale_((~zero).to(units.units.dtype))
 
     def _room(self, units: FlatUnits, zero: torch.Tensor) -> torch.Tensor:

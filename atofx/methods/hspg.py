@@ -188,12 +188,11 @@ class HSPG(SparseOptimizer):
         x = units.read("x")
         self.base.step()
         squares = units.dots(x, x)
-        shift = units.expand(pull(self.lmd(now), squares), rates).mul_(x)
-        trial = units.dots(units.read("trial").sub_(shift), x)
+        units.subtract_(units.expand(pull(self.lmd(now), squares), rates).mul_(x))
+        trial = units.dots(units.read("trial"), x)
         zero = (squares == 0) & (units.sizes > 0)
         away = turns_away(trial, squares, self._epsilon[self._kinds.owner])
         away = self._within_target(self._within_room(away, trial / squares, zero), trial / squares, zero, now)
-        units.subtract_(shift)
         self._gone = zero | away
         units.units.scale_((~self._gone).to(units.units.dtype))
 
