@@ -27,7 +27,24 @@ def explain(analysis: Analysis, traced: Traced, name: str) -> str:
     for dim in range(tensor.dim()):
         lines.extend(f"  dim {dim}: {text}" for text in _axis(analysis, canonical, dim, tensor.shape[dim]))
     lines.extend(f"  its layer reads what {why}{advice(why)}" for why in _entering(traced, name))
+    lines.extend(f"  {where}: {why}{advice(why)}" for where, why in _unrecorded(analysis, traced, canonical))
     return "\n".join(lines)
+
+
+def _unrecorded(analysis: Analysis, traced: Traced, name: str) -> list[tuple[str, str]]:
+    """Operations without a record that read a tensor, or make what its layer reads: where, and what that means."""
+    unknown = {pin.node: pin for pin in analysis.lineage.pins if pin.unknown_op}
+    canonical, owner = analysis.lineage.tensor_names, name.rpartition(".")[0]
+    found: dict[tuple[str, str], None] = {}
+    for node in traced.graph.nodes if unknown else ():
+        target = str(node.target)
+        if node.op == "get_attr" and canonical.get(target) == name:
+            readers = [unknown[user.name] for user in node.users if user.name in unknown]
+            found |= {(f"read by {pin.op}", pin.reason): None for pin in readers}
+        elif node.op == "call_module" and target == owner:
+            makers = [unknown[read.name] for read in node.all_input_nodes if read.name in unknown]
+            found |= {(f"its layer reads what {pin.op} makes", pin.reason): None for pin in makers}
+    return list(found)
 
 
 def _entering(traced: Traced, name: str) -> list[str]:

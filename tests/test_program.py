@@ -65,6 +65,24 @@ def test_groups_roles_and_names(program: atofx.Program) -> None:
         assert group.prunable == (group.reason is None)
 
 
+class Distances(nn.Module):
+    """Distances to anchors, which no record describes, and a layer that reads them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anchors, self.read = nn.Parameter(torch.randn(5, 4)), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.read(torch.cdist(x, self.anchors))
+
+
+def test_explain_names_operations_without_a_record_that_read_a_tensor_or_feed_its_layer() -> None:
+    program = atofx.trace(Distances(), torch.randn(3, 4))
+    assert "  read by cdist: no record describes cdist" in program.explain("anchors")
+    assert "  its layer reads what cdist makes: no record describes cdist" in program.explain("read.weight")
+    assert "atofx.register_op (CONTRIBUTING.md" in program.explain("anchors").splitlines()[-1]
+
+
 def test_explain(program: atofx.Program) -> None:
     assert "group 'stem' (8 units), producer" in program.explain("stem.weight")
     assert "reaches the model's output" in program.explain("head.weight")
