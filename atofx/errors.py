@@ -54,6 +54,10 @@ class VerifyError(AtofxError):
     """Two models that must agree do not."""
 
 
+class NoValuesError(AtofxError):
+    """The model is on torch's meta device, where tensors have no values."""
+
+
 class FileError(AtofxError):
     """A file is missing, truncated or not of the expected kind."""
 

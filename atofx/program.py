@@ -26,6 +26,7 @@ from atofx.ir.limits import NO_LIMITS, Limits
 from atofx.ir.lineage import Pin
 from atofx.ir.mask import Mask
 from atofx.ir.mask_check import check_names, checked
+from atofx.ir.meta import require_values
 from atofx.ir.patterns import Patterns, covers
 from atofx.ir.sampling import random_mask
 from atofx.ir.trace_options import TraceOptions
@@ -238,6 +239,18 @@ class Program:
             self._follow()
         return self.traced.tensors[name]
 
+    def require_values(self, purpose: str) -> None:
+        """Make sure that the model's tensors have values now: those on torch's meta device have none.
+
+        Args:
+            purpose: what needs them, as the beginning of a sentence.
+
+        Raises:
+            NoValuesError: one has none; the message says what to do.
+        """
+        self._follow()
+        require_values(self.traced.tensors, purpose)
+
     def explain(self, name: str) -> str:
         """Which groups hold the axes of a parameter or buffer, or why it cannot be pruned and what would help.
 
@@ -321,8 +334,11 @@ class Program:
         """Drop what is zero already, as sparse training leaves it: every unit with all producers at exactly zero.
 
         The model computes what ``compact`` of this mask computes. A group that is zero as a whole keeps one unit.
+
+        Raises:
+            NoValuesError: the model is on the meta device.
         """
-        self._follow()
+        self.require_values("finding zeros")
         return zero_mask(self.prunable, self.traced.tensors)
 
     def check_limits(self, mask: SoftMask, limits: Limits) -> None:
@@ -589,7 +605,8 @@ class Program:
 
         Raises:
             MaskError: the mask does not fit.
+            NoValuesError: the model is on the meta device.
         """
-        self._follow()
+        self.require_values("verifying")
         vectors = self.check_mask(mask)
         return verify(self.traced, self.analysis, vectors, self.flops(vectors), self.params(vectors))

@@ -34,7 +34,9 @@ def save(program: Program, mask: SoftMask, path: str | os.PathLike[str]) -> None
     Raises:
         MaskError: the mask does not fit the program.
         FileError: the folder does not exist, or the example inputs are of a class that no file can hold.
+        NoValuesError: the model is on the meta device.
     """
+    program.require_values("saving")
     target = Path(path)
     if not target.absolute().parent.is_dir():
         raise FileError(

@@ -17,6 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _disable_current_modes
 
+from atofx.cost.meta import name_cpu_, replacements, zeros
 from atofx.ir.copies import deepcopy
 from atofx.ops.inplace import mutated_argument
 
@@ -112,9 +113,16 @@ def count_flops(module: nn.Module, inputs: Any) -> int:
 
 
 def _sharing_copy(module: nn.Module) -> nn.Module:
-    """A copy in eval mode with the very parameters of the module, but own buffers: a forward pass may change them."""
-    twin = deepcopy(module, {id(parameter): parameter for parameter in module.parameters()}).eval()
+    """A copy in eval mode with the very parameters of the module, but own buffers: a forward pass may change them.
+
+    What is on the meta device is zero on the CPU in it: of convolutions there nothing could be recorded.
+    """
+    without_values = replacements(module)
+    memo: dict[int, Any] = {id(parameter): parameter for parameter in module.parameters()} | without_values
+    twin = deepcopy(module, memo).eval()
     if isinstance(twin, fx.GraphModule):
+        if without_values:
+            name_cpu_(twin.graph)
         _remove_dead(twin)
     return twin
 
@@ -307,7 +315,7 @@ def _quiet() -> Iterator[None]:
 
 def _zeros(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return torch.zeros_like(value)
+        return zeros(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(_zeros(v) for v in value))
     if isinstance(value, (tuple, list)):

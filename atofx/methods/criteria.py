@@ -79,6 +79,7 @@ def taylor(program: Program, space: UnitSpace, data: Data) -> torch.Tensor:
     Raises:
         ConfigError: no batches were given.
     """
+    program.require_values("criterion 'taylor'")
     names = list(dict.fromkeys(axis.name for axis in producer_axes(space)))
     parameters = {n: t for n in names if isinstance(t := program.tensor(n), torch.nn.Parameter) and t.requires_grad}
     total = torch.zeros(space.total, dtype=torch.float64)
@@ -128,6 +129,7 @@ def _sum(
     value: Callable[[torch.Tensor], torch.Tensor],
     wanted: Callable[[str, torch.Tensor], bool] = lambda name, tensor: True,
 ) -> torch.Tensor:
+    program.require_values("a criterion that looks at weights")
     tensors = {axis.name: program.tensor(axis.name).detach() for axis in producer_axes(space)}
     chosen = {
         n: value(t.double())
