@@ -58,6 +58,7 @@ def oneshot(
     Raises:
         TargetError: no mask reaches the target; the message says what the least is.
         ConfigError: an argument is unknown or out of range.
+        NoValuesError: the model is on the meta device, and the criterion looks at weights.
     """
     if scope not in get_args(Scope):
         raise ConfigError(f"scope={scope!r} is unknown; it is one of {', '.join(get_args(Scope))}")
