@@ -7,6 +7,7 @@ import torch
 
 from atofx.ir.groups import Group, Member
 from atofx.ir.mask import Mask
+from atofx.ir.meta import require_values
 
 
 class StubProgram:
@@ -18,6 +19,9 @@ class StubProgram:
 
     def tensor(self, name):
         return self._tensors[name]
+
+    def require_values(self, purpose):
+        require_values(self._tensors, purpose)
 
     def full_mask(self):
         return Mask({group.name: torch.ones(group.size, dtype=torch.bool) for group in self.prunable})
