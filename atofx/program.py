@@ -594,8 +594,8 @@ class Program:
             MaskError: the mask does not fit.
             KeyError: ``compact`` lacks a tensor.
         """
-        present = set(self.module.state_dict())
-        return dense_state_dict(self.traced, self.analysis, self.check_mask(mask), present, compact)
+        vectors = self.check_mask(mask)
+        return dense_state_dict(self.traced, self.analysis, vectors, self.state_dict_map(vectors), compact)
 
     def verify(self, mask: SoftMask) -> VerifyReport:
         """Check the promise on one mask, in float64 and eval mode: equality, FLOPs and parameters.

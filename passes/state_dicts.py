@@ -52,7 +52,7 @@ def dense_state_dict(
     traced: Traced,
     analysis: Analysis,
     vectors: Mapping[str, Tensor],
-    present: Collection[str],
+    places: Mapping[str, KeptTensor],
     compact: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     """Weights with which the user's model computes what a compact one computes.
@@ -60,8 +60,8 @@ def dense_state_dict(
     Args:
         traced: the traced model.
         analysis: of it.
-        vectors: bool per prunable group (True = keep).
-        present: keys of the state dict of the traced module.
+        vectors: what the compact model keeps.
+        places: what :func:`state_dict_map` gives for these vectors.
         compact: state dict of the compact model.
 
     Raises:
@@ -70,15 +70,14 @@ def dense_state_dict(
     canonical = analysis.lineage.tensor_names
     by_tensor: dict[str, Tensor] = {}  # a tied one is one, however many names it has
     state = {}
-    for name, place in state_dict_map(traced, analysis, vectors, present).items():
+    for name, place in places.items():
         if name in traced.passing:
             continue
         own = traced.tensors[name]
-        used = place.key is not None and place.key in present
-        if used and canonical[name] not in by_tensor:
-            by_tensor[canonical[name]] = _lifted(own, place.kept, compact[str(place.key)])
-        if used or isinstance(own, nn.Parameter) or name in traced.unused:
-            state[name] = by_tensor[canonical[name]] if used else own.detach().clone()
+        if place.key is not None and canonical[name] not in by_tensor:
+            by_tensor[canonical[name]] = _lifted(own, place.kept, compact[place.key])
+        if place.key is not None or isinstance(own, nn.Parameter) or name in traced.unused:
+            state[name] = by_tensor[canonical[name]] if place.key is not None else own.detach().clone()
     _silence(analysis, vectors, state)
     return state
 

@@ -22,7 +22,7 @@ def replacements(module: nn.Module) -> dict[int, torch.Tensor]:
 
 
 def zeros(tensor: torch.Tensor) -> torch.Tensor:
-    """Zeros of the same shape and type, on the CPU instead of the meta device."""
+    """Zeros of the same shape and type where the tensor is; on the CPU if that is the meta device."""
     return torch.zeros_like(tensor, device="cpu" if tensor.is_meta else None)
 
 

@@ -9,7 +9,7 @@ from atofx.ir.granularity import HeadsOrDims
 
 @dataclass(frozen=True)
 class TraceOptions:
-    """What :func:`trace` was asked for and what was left out, readable as JSON: the same again gives the same groups.
+    """What :func:`atofx.trace` was asked for, and what was left out; readable as JSON, and gives the same groups again.
 
     Attributes:
         freeze: patterns of what keeps its shape.
